@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The crash laboratory: one simulated pool under a workload, torn down again and again, and compared with the oracle.
+ *
+ *     mix.c       what a history is like, drawn from its seed
+ *     lab.c       the pool's life: format, open, close, crash, tasks
+ *     judge.c     after every start: what the store says against what the oracle allows
+ *     workload.c  operations, reads, and waiting for them
+ *     history.c   whole histories: random ones, damage at rest, a cut at every I/O
+ *     main.c      seeds, modes, reports
+ *
+ * Whatever finds something wrong calls lab_fail, which keeps the first finding; everything then winds down.
+ */
+#ifndef IZAR_SIM_LAB_H
+#define IZAR_SIM_LAB_H
+
+#include "sim/oracle.h"
+#include "sim/sim.h"
+#include "store/store.h"
+
+enum { LAB_VOLUMES = 12, LAB_DEVICES = 3, LAB_OPS = 32, LAB_READS = 6, LAB_TASKS = 3, LAB_READ_BLOCKS = STORE_READ_MAX };
+
+/* What can be asked for with --faults. */
+enum lab_faults {
+    FAULT_POWER = 1,
+    FAULT_FLIP = 2,
+    FAULT_LOST = 4,
+    FAULT_MISDIRECTED = 8,
+    FAULT_LIE = 16,
+    FAULT_EIO = 32,
+    FAULT_FULL = 64,
+    FAULT_VANISH = 128,
+    FAULT_READERR = 256,
+    FAULT_LATENT = 512,
+    FAULTS_OF_DEVICE = FAULT_EIO | FAULT_FULL | FAULT_VANISH | FAULT_READERR | FAULT_LATENT,
+};
+
+enum action {
+    DO_WRITE,
+    DO_ZERO,
+    DO_UNMAP,
+    DO_UNMAP_ALL,
+    DO_STATE,
+    DO_NOOP,
+    DO_CREATE,
+    DO_DELETE,
+    DO_RESIZE,
+    DO_READ,
+    DO_PUBLISH,
+    DO_DISCARD,
+    DO_CHECKPOINT,
+    DO_FLUSH,
+    DO_CLEAN,
+    DO_DIGEST,
+    DO_CHANGED,
+    DO_WAIT,
+    DO_REOPEN,
+    DO_CUT,
+    DO_SLEEP,
+    ACTIONS,
+};
+
+/* What a history is like. */
+struct mix {
+    uint32_t steps, weights[ACTIONS], total;
+    uint32_t depth;                     /* operations under way */
+    uint32_t blocks_max;                /* of a write */
+    uint32_t dup, zero;                 /* per million: a block repeats an earlier one, or is zeros */
+    uint32_t hot;                       /* blocks that most writes go to; 0: anywhere */
+    uint32_t kinds;                     /* mask of contents' compressibilities */
+    uint32_t inline_publish;            /* per million: published when it is acknowledged */
+    uint32_t hold;                      /* per million: a publish step leaves it for later */
+    uint32_t pause;                     /* events between two steps, at most */
+    uint32_t cut_within;                /* a cut is armed within so many changes; 0: none */
+    uint32_t cut_in_recovery;           /* per million */
+    uint32_t devices, slots, shift;
+    uint64_t memory, volume_blocks;
+    uint32_t windows, reserve, checkpoint_ms;
+    bool no_clean, discard, fill;
+    uint32_t faults;
+};
+
+void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults);
+/* A mix aimed at what the name of a mutation says; the rest stays as drawn. */
+void mix_aim(struct mix *mix, struct prng *prng, int mutation);
+
+struct lab;
+
+/* Bytes of one operation in flight. */
+struct op_buf {
+    struct list link;
+    uint8_t data[RECORD_BLOCKS_MAX][BLOCK_SIZE], room[RECORD_BLOCKS_MAX][BLOCK_SIZE];
+    struct block_digest digests[RECORD_BLOCKS_MAX];
+    uint8_t key[STATE_KEY_MAX], value[STATE_VALUE_MAX];
+};
+
+struct lab_op {
+    struct store_op op;
+    struct list link; /* in its volume's queue, or free */
+    struct lab *lab;
+    struct op_buf *buf; /* until done */
+    uint32_t volume;    /* index */
+    bool done;
+};
+
+struct lab_read {
+    struct store_read read;
+    struct lab *lab;
+    bool used, exact; /* exact: part of a verification, an error is reported to it */
+    uint32_t volume;
+    uint64_t from; /* published sequence when it was submitted */
+    bool existed;
+    uint64_t blocks;
+    uint32_t before[LAB_READ_BLOCKS];
+    uint8_t *data;
+};
+
+enum task_kind { TASK_FORMAT, TASK_OPEN, TASK_CLOSE, TASK_DISCARD, TASK_CHECKPOINT, TASK_FLUSH, TASK_CLEAN, TASK_DIGEST,
+                 TASK_CHANGED, TASK_AUDIT };
+
+struct lab_task {
+    struct io_task task;
+    struct lab *lab;
+    enum task_kind kind;
+    bool used, finished;
+    enum err err;
+    uint32_t volume;   /* index */
+    uint64_t sequence; /* DISCARD, CHANGED: since */
+    uint64_t published; /* DIGEST, CHANGED: when it began */
+    uint64_t digest[4];
+    uint32_t gained;
+    uint64_t problems;
+    uint8_t changed[CELLS_MAX]; /* CHANGED: cells that were reported */
+};
+
+/* What belongs to one volume beside the oracle. */
+struct lab_volume {
+    struct model_volume model;
+    uint64_t must;       /* newest sequence ever published: never to be taken back */
+    bool retired;        /* its id is used up */
+    bool stuck;          /* an operation failed with the device: nothing more until the next start */
+    struct list queue;   /* struct lab_op: submitted, not yet published */
+    uint32_t under_way;  /* of them without `done` */
+    uint64_t digest_at;  /* published sequence of `digest`; 0: none */
+    uint64_t digest[4];
+};
+
+struct lab {
+    struct sim *sim;
+    struct io *io;
+    struct prng prng;
+    struct mix mix;
+    struct store_config config;
+    struct store *store;
+    struct store_problem problem;
+    char names[LAB_DEVICES][32];
+    uint64_t data_at[LAB_DEVICES];
+    struct lab_volume volumes[LAB_VOLUMES];
+    uint32_t volume_count;
+    struct list free_ops, free_bufs;
+    struct lab_op ops[LAB_OPS];
+    struct lab_read reads[LAB_READS];
+    struct lab_task tasks[LAB_TASKS], main_task; /* main_task: what the story itself waits for */
+    uint32_t next_content, recent[64], recent_count;
+    uint64_t clock, request; /* clock: counts submissions and acknowledgements */
+    uint32_t write_max;      /* blocks in one write that the store takes */
+    uint32_t epoch;
+    bool full;    /* an operation failed for space */
+    bool failed;  /* the pool failed: a device error */
+    bool damaged; /* something at rest was destroyed: errors are allowed, wrong data is not */
+    bool lied;    /* a flush lied and then the power went: the end of the log may be gone */
+    bool reopen;  /* the workload wants the pool closed and opened */
+    bool every;   /* cut each recovery at each of its changes */
+    uint64_t cut; /* with it: where the power goes first */
+    uint64_t crashes, unreadable, rollbacks;
+    struct model_state scratch, since;
+    char failure[256];
+};
+
+/* ---- lab.c ---- */
+
+struct lab *lab_open(void);
+void lab_close(struct lab *lab);
+/* A fresh world for a seed; makes the disks and the pool. */
+void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool trace);
+void lab_format(struct lab *lab);
+/* Drops everything. */
+void lab_end(struct lab *lab);
+void lab_fail(struct lab *lab, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool lab_failed(const struct lab *lab);
+/* The end of a wait: true when it is over as wished; a hang is a failure, a power cut is left to the caller. */
+bool lab_until(struct lab *lab, bool (*done)(void *arg), void *arg, const char *what);
+/* Runs a task of the story to its end. ERR_POWER when the power went first (the task is over then, too). */
+enum err lab_run(struct lab *lab, enum task_kind kind, uint32_t volume, uint64_t sequence);
+void lab_task_start(struct lab *lab, struct lab_task *task, enum task_kind kind, uint32_t volume, uint64_t sequence);
+/* Opens the store; survives power cuts that are armed for the recovery by trying again. OK, or what it refused with. */
+enum err lab_store_open(struct lab *lab);
+/* The power is off (or will be): forgets all that lived in the store, and switches the power on again. */
+void lab_crash(struct lab *lab);
+/* Runs the auditor over the closed pool. Problems it found; 0 while there is no auditor. */
+uint64_t lab_audit(struct lab *lab, enum err *ret_err);
+/* Something that has no second copy was destroyed, by a fault or by history.c (`damaged`). */
+bool lab_is_damaged(const struct lab *lab);
+
+/* ---- judge.c ---- */
+
+/* After an open: takes over what the store recovered; fails when the oracle does not allow it. */
+void judge_recovered(struct lab *lab);
+/* Publishes and discards what recovery left undecided. False when the power went meanwhile. */
+bool judge_decide(struct lab *lab);
+/* Reads everything and compares. False when the power went meanwhile. */
+bool judge_verify(struct lab *lab);
+/* Whether the store may refuse to open with this error. */
+bool judge_refusal(const struct lab *lab, enum err err);
+/* Whether an operation on an open store may fail with it. */
+bool judge_error(const struct lab *lab, enum err err);
+void judge_changed(struct lab *lab, const struct lab_task *task);
+void judge_digest(struct lab *lab, const struct lab_task *task);
+
+/* ---- workload.c ---- */
+
+void workload_step(struct lab *lab);
+/* Takes in what ended: failed operations, finished tasks. */
+void workload_collect(struct lab *lab);
+/* Waits until nothing is under way. False when the power went meanwhile. */
+bool workload_drain(struct lab *lab);
+void workload_publish(struct lab *lab, uint32_t volume, uint64_t up_to);
+/* Starts a read; NULL: too many are under way. */
+struct lab_read *workload_read(struct lab *lab, uint32_t volume, uint64_t lba, uint32_t count, bool exact);
+/* Frees space and checks that writes work again. */
+void workload_relieve(struct lab *lab);
+void workload_forget(struct lab *lab); /* after a crash: ops, reads, tasks */
+void workload_first_volume(struct lab *lab);
+
+/* ---- history.c ---- */
+
+struct history_options {
+    uint64_t seed;
+    uint32_t faults;
+    int mutation;
+    bool trace;
+    uint64_t cut; /* --every: power cut at this change; 0: as drawn */
+};
+/* Runs a history; the result is in lab->failure. Returns the hash of its events. */
+uint64_t history_run(struct lab *lab, const struct history_options *options);
+/* A short history with a cut at every change, and at every change of the recovery after it. Returns the number of cuts; on
+ * failure *ret_cut is the one that failed. */
+uint64_t history_every(struct lab *lab, const struct history_options *options, uint64_t *ret_cut);
+
+#endif

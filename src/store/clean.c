@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cleaner: moves the surviving chunks of mostly dead slots together, so that slots become free.
+ *
+ * One pass: choose candidates by estimate; load their address tables; walk (mark.c); take the emptiest as victims; write
+ * their survivors, sorted by log address, into new slots with an address table; then, in one step, let the directory name
+ * the new slots. No map changes and no count is kept. The victims become free with the next checkpoint.
+ *
+ * Sorting by address is sorting by age: old survivors end up together and apart from the head, which is what keeps write
+ * amplification low under skewed load. A slot takes at most eight runs of addresses; neighbours with nothing alive between
+ * them become one run.
+ */
+#include <stdlib.h>
+
+#include "store/internal.h"
+
+struct survivor {
+    uint64_t locator;
+    uint32_t candidate;
+    uint32_t position; /* in the candidate's summary */
+};
+
+struct victim_run {
+    struct directory_run run;
+    bool follows; /* nothing lies between this run and the one before */
+};
+
+struct output {
+    uint32_t slot, used, runs, chunks;
+    uint32_t first, last; /* survivors [first, last) */
+    struct run run[RUNS_MAX];
+    bool meta;
+};
+
+enum { OUTPUTS_MAX = 64 };
+
+struct pass {
+    struct survivor *survivors;
+    uint32_t survivor_count;
+    struct victim_run *runs;
+    uint32_t run_count;
+    struct output outputs[OUTPUTS_MAX];
+    uint32_t output_count;
+};
+
+static uint32_t segment_units(const struct store *s)
+{
+    return (uint32_t)(s->segment_bytes / UNIT);
+}
+
+enum err clean_init(struct store *s)
+{
+    struct clean *c = &s->clean;
+    uint64_t budget = s->config.memory / 16;
+    c->room = (uint32_t)min64(max64(budget / 65536, 8), max64(s->slots_total / 4, 4));
+    c->candidates = mem_alloc(s->mem, c->room * sizeof *c->candidates);
+    c->out = mem_alloc(s->mem, s->segment_bytes);
+    c->in = mem_alloc(s->mem, (uint64_t)IN_BYTES * IN_PARTS);
+    c->sketch_slots = (uint32_t)min64(s->page_count * (uint64_t)DIRECTORY_SLOTS, s->config.memory / 24 / (SKETCH_WORDS * 8));
+    c->sketch = mem_alloc(s->mem, (uint64_t)c->sketch_slots * SKETCH_WORDS * 8);
+    /* Linear counting: X of m bits are set after about m/m + m/(m-1) + ... + m/(m-X+1) different marks; in sixteenths. */
+    enum { BITS = SKETCH_WORDS * 64 };
+    c->counting = mem_alloc(s->mem, (BITS + 1) * sizeof *c->counting);
+    if (!c->candidates || !c->out || !c->in || !c->sketch || !c->counting) return ERR_NO_MEMORY;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < BITS; i++) {
+        c->counting[i] = (uint32_t)(sum >> 12);
+        sum += ((uint64_t)BITS << 16) / (BITS - i);
+    }
+    c->counting[BITS] = (uint32_t)(sum >> 12);
+    return OK;
+}
+
+/* ---- candidates ---- */
+
+static bool eligible(const struct store *s, uint32_t slot, const struct slot *sl)
+{
+    if (sl->state != SLOT_IS_USED || sl->bad || sl->runs == 0) return false;
+    for (uint32_t i = 0; i < 2; i++)
+        if (s->meta.buf[i].slot == slot) return false;
+    if (sl->kind != SLOT_HEAD) return true;
+    if (!sl->sealed) return false;
+    uint64_t segment = sl->start[0] * UNIT / s->segment_bytes;
+    if (MUTATED(MUTATE_CLEAN_AFTER_REPLAY)) return segment != s->log.segment;
+    return segment < s->replay_segment && (s->log.seg_count == 0 || segment < log_segment((struct store *)s, 0)->segment);
+}
+
+/* The emptiest by estimate, kept sorted in a bounded list of slot numbers. */
+static uint32_t choose(struct store *s, uint32_t *ret_slots, uint32_t room)
+{
+    uint32_t count = 0;
+    for (uint32_t p = 0; p < s->page_count; p++) {
+        for (uint32_t i = 0; s->slot_pages[p] && i < DIRECTORY_SLOTS; i++) {
+            uint32_t slot = p * DIRECTORY_SLOTS + i;
+            const struct slot *sl = &s->slot_pages[p]->slots[i];
+            if (!eligible(s, slot, sl)) continue;
+            if (count == room && sl->live >= slot_at(s, ret_slots[count - 1])->live) continue;
+            uint32_t at = count < room ? count++ : count - 1;
+            while (at > 0 && slot_at(s, ret_slots[at - 1])->live > sl->live) {
+                ret_slots[at] = ret_slots[at - 1];
+                at--;
+            }
+            ret_slots[at] = slot;
+        }
+    }
+    return count;
+}
+
+static void candidates_drop(struct store *s)
+{
+    struct clean *c = &s->clean;
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct candidate *cand = &c->candidates[i];
+        slot_at(s, cand->slot)->candidate = 0;
+        slot_at(s, cand->slot)->victim = false;
+        cand->summary->pins--;
+        mem_free(s->mem, cand->bits);
+    }
+    c->count = 0;
+}
+
+/* Pins the address tables (with fingerprints) of the candidates in memory. */
+static enum err candidates_load(struct store *s, const uint32_t *slots, uint32_t count)
+{
+    struct clean *c = &s->clean;
+    assert(c->count == 0);
+    struct task_waiter w;
+    task_waiter_init(&w);
+    for (uint32_t i = 0; i < count; i++) {
+        bool failed = false;
+        struct summary *sum;
+        while (!(sum = summary_get(s, slots[i], true, &w.waiter, &failed)) && !failed)
+            while (w.waiter.waiting) io_task_park();
+        if (!eligible(s, slots[i], slot_at(s, slots[i]))) continue;
+        if (sum && slot_at(s, slots[i])->kind == SLOT_CLEANED && !sum->has_prints) sum = NULL;
+        if (!sum) {
+            slot_at(s, slots[i])->bad = true;
+            continue;
+        }
+        struct candidate *cand = &c->candidates[c->count];
+        *cand = (struct candidate){.slot = slots[i], .summary = sum};
+        cand->bits = mem_alloc(s->mem, (sum->count / 64 + 1) * 8ull);
+        if (!cand->bits) break;
+        sum->pins++;
+        slot_at(s, slots[i])->candidate = ++c->count;
+        slot_at(s, slots[i])->chunks = sum->count;
+    }
+    return OK;
+}
+
+/* ---- what the walk found ---- */
+
+static void set_live(struct store *s, uint32_t slot, uint32_t live)
+{
+    struct slot *sl = slot_at(s, slot);
+    s->live_units += live;
+    s->live_units -= min64(s->live_units, sl->live);
+    sl->live = live;
+    slot_dirty(s, slot);
+}
+
+/* Only a large difference to the running estimate counts, which is exact where nothing is shared. */
+static void sketch_read(struct store *s)
+{
+    struct clean *c = &s->clean;
+    for (uint32_t i = 0; i < c->sketch_slots; i++) {
+        uint32_t slot = c->sketch_first + i, set = 0;
+        struct slot *sl = slot_peek(s, slot);
+        if (!sl || sl->candidate || !eligible(s, slot, sl) || sl->chunks == 0) continue;
+        for (uint32_t w = 0; w < SKETCH_WORDS; w++)
+            for (uint64_t bits = c->sketch[(uint64_t)i * SKETCH_WORDS + w]; bits; bits &= bits - 1) set++;
+        uint64_t live64 = (uint64_t)c->counting[set] * segment_units(s) / ((uint64_t)sl->chunks * 16);
+        uint32_t live = (uint32_t)min64(live64, segment_units(s));
+        uint32_t off = live > sl->live ? live - sl->live : sl->live - live;
+        if (off > segment_units(s) / 10) set_live(s, slot, live);
+    }
+}
+
+static int by_live(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    return x->live_units < y->live_units ? -1 : x->live_units > y->live_units;
+}
+
+/* Victims: the emptiest candidates, as long as together they free more slots than their survivors fill. */
+static uint32_t choose_victims(struct store *s, bool forced)
+{
+    struct clean *c = &s->clean;
+    qsort(c->candidates, c->count, sizeof *c->candidates, by_live);
+    for (uint32_t i = 0; i < c->count; i++) slot_at(s, c->candidates[i].slot)->candidate = i + 1;
+    uint64_t limit = (uint64_t)segment_units(s) * (forced ? 97 : 94) / 100, live = 0;
+    uint64_t usable = (uint64_t)segment_units(s) * 96 / 100;
+    uint32_t outputs = (uint32_t)min64(OUTPUTS_MAX, s->slots_free) - min32((uint32_t)min64(OUTPUTS_MAX, s->slots_free), 2);
+    uint32_t count = 0, best = 0;
+    int64_t most = 0;
+    while (count < c->count && c->candidates[count].live_units <= limit) {
+        live += c->candidates[count].live_units;
+        uint64_t needs = live ? (live + usable - 1) / usable + 1 : 0; /* one more: data and pages go apart */
+        if (needs > outputs) break;
+        count++;
+        if ((int64_t)count - (int64_t)needs > most) {
+            most = (int64_t)count - (int64_t)needs;
+            best = count;
+        }
+    }
+    return best;
+}
+
+/* ---- the plan: survivors in order, packed into outputs ---- */
+
+static int by_address(const void *a, const void *b)
+{
+    const struct survivor *x = a, *y = b;
+    uint64_t ax = locator_address(x->locator), ay = locator_address(y->locator);
+    return ax < ay ? -1 : ax > ay;
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct victim_run *x = a, *y = b;
+    return x->run.start < y->run.start ? -1 : x->run.start > y->run.start;
+}
+
+static bool is_meta(const struct store *s, uint32_t slot)
+{
+    uint8_t kind = slot_at((struct store *)s, slot)->kind;
+    return kind == SLOT_META || kind == SLOT_CLEANED_META;
+}
+
+static bool gather(struct store *s, struct pass *p, uint32_t victims)
+{
+    struct clean *c = &s->clean;
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < victims; i++) total += c->candidates[i].summary->count;
+    p->survivors = mem_alloc(s->mem, (total + 1) * sizeof *p->survivors);
+    p->runs = mem_alloc(s->mem, (victims * RUNS_MAX + 1ull) * sizeof *p->runs);
+    if (!p->survivors || !p->runs) return false;
+    for (uint32_t i = 0; i < victims; i++) {
+        const struct candidate *cand = &c->candidates[i];
+        const struct slot *sl = slot_at(s, cand->slot);
+        for (uint32_t k = 0; k < cand->summary->count; k++)
+            if (cand->bits[k / 64] >> (k % 64) & 1) p->survivors[p->survivor_count++] = (struct survivor){cand->summary->locators[k], i, k};
+        for (uint32_t k = 0; k < sl->runs; k++) {
+            bool found = directory_find(s->directory, sl->start[k], &p->runs[p->run_count].run);
+            assert(found && p->runs[p->run_count].run.slot == cand->slot);
+            p->run_count++;
+        }
+    }
+    qsort(p->survivors, p->survivor_count, sizeof *p->survivors, by_address);
+    qsort(p->runs, p->run_count, sizeof *p->runs, by_start);
+    for (uint32_t i = 1; i < p->run_count; i++) {
+        const struct directory_run *before = &p->runs[i - 1].run;
+        struct directory_run next;
+        bool any = directory_next(s->directory, before->start + before->units, &next);
+        p->runs[i].follows = any && next.start == p->runs[i].run.start;
+    }
+    return true;
+}
+
+static uint32_t tail_bytes(uint32_t chunks, bool meta)
+{
+    return (uint32_t)round_up64(chunks * (meta ? 8ull : 28ull) + sizeof(struct disk_trailer), SECTOR);
+}
+
+static bool output_fits(const struct store *s, const struct output *o, uint32_t units)
+{
+    uint64_t data = round_up64((uint64_t)o->used + units * UNIT, SECTOR);
+    return data + tail_bytes(o->chunks + 1, o->meta) <= s->segment_bytes;
+}
+
+static struct output *output_new(struct pass *p, uint32_t first, bool meta)
+{
+    if (p->output_count == OUTPUTS_MAX) return NULL;
+    struct output *o = &p->outputs[p->output_count++];
+    *o = (struct output){.slot = NO_SLOT, .first = first, .last = first, .meta = meta};
+    return o;
+}
+
+/* Lets the output's last run reach to `end`; false when it would be too long for one run. */
+static bool run_extend(struct output *o, uint64_t end)
+{
+    struct run *last = &o->run[o->runs - 1];
+    if (end - last->start > UINT32_MAX) return false;
+    if (end > last->start + last->units) last->units = (uint32_t)(end - last->start);
+    return true;
+}
+
+/* Packs survivors of one kind (blocks or pages): each output covers whole victim runs, or the parts up to where it is full. */
+static bool pack(struct store *s, struct pass *p, bool meta)
+{
+    struct output *o = NULL;
+    uint32_t run = 0, last_run = UINT32_MAX;
+    for (uint32_t i = 0; i < p->survivor_count; i++) {
+        const struct survivor *sv = &p->survivors[i];
+        if (is_meta(s, s->clean.candidates[sv->candidate].slot) != meta) continue;
+        uint64_t unit = locator_address(sv->locator) / UNIT, units = locator_units(sv->locator);
+        while (p->runs[run].run.start + p->runs[run].run.units <= unit) run++;
+        const struct directory_run *vr = &p->runs[run].run;
+        assert(unit >= vr->start);
+        bool joined = o != NULL && output_fits(s, o, (uint32_t)units);
+        if (joined && run != last_run) {
+            bool near = true; /* all runs since the last one follow each other, and none of the other kind has survivors between */
+            for (uint32_t k = last_run + 1; k <= run; k++) near = near && p->runs[k].follows && is_meta(s, p->runs[k].run.slot) == meta;
+            if (!near || !run_extend(o, vr->start + vr->units)) {
+                joined = o->runs < RUNS_MAX;
+                if (joined) o->run[o->runs++] = (struct run){vr->start, vr->units};
+            }
+        }
+        if (!joined) {
+            if (o && run == last_run) /* full in the middle of a run: it ends before this chunk */
+                o->run[o->runs - 1].units = (uint32_t)(unit - o->run[o->runs - 1].start);
+            uint64_t start = o && run == last_run ? unit : vr->start;
+            o = output_new(p, i, meta);
+            if (!o) return false;
+            o->run[o->runs++] = (struct run){start, (uint32_t)(vr->start + vr->units - start)};
+        }
+        last_run = run;
+        o->used += (uint32_t)units * UNIT;
+        o->chunks++;
+        o->last = i + 1;
+    }
+    return true;
+}
+
+/* ---- copying ---- */
+
+struct part {
+    struct io_op op;
+    struct io_task *task;
+    uint32_t *left;
+    uint32_t slot, from, first, last, out; /* survivors [first, last), to be copied to `out` */
+};
+
+static void part_done(struct io_op *op)
+{
+    struct part *part = CONTAINER(op, struct part, op);
+    if (--*part->left == 0) io_task_wake(part->task);
+}
+
+static uint32_t survivor_offset(const struct store *s, const struct survivor *sv)
+{
+    const struct summary *sum = s->clean.candidates[sv->candidate].summary;
+    if (sum->cleaned) return sum->offsets[sv->position] * UNIT;
+    return (uint32_t)(locator_address(sv->locator) % s->segment_bytes);
+}
+
+static enum err part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in, const struct output *o)
+{
+    uint32_t out = part->out;
+    for (uint32_t i = part->first; i < part->last; i++) {
+        const struct survivor *sv = &p->survivors[i];
+        if (is_meta(s, s->clean.candidates[sv->candidate].slot) != o->meta) continue;
+        const uint8_t *chunk = in + (survivor_offset(s, sv) - part->from);
+        uint32_t units = locator_units(sv->locator);
+        /* A damaged chunk moves as it is: its checksum goes on telling so, and a peer can still mend it. */
+        if (chunk_check(chunk, units, locator_address(sv->locator)) != OK) s->stats.medium_errors++;
+        memcpy(s->clean.out + out, chunk, units * UNIT);
+        out += units * UNIT;
+    }
+    return OK;
+}
+
+/* Survivors that lie near each other in one slot are read in one piece. Returns the first survivor not taken. */
+static uint32_t part_plan(struct store *s, struct pass *p, const struct output *o, uint32_t i, struct part *part, uint32_t *at_out)
+{
+    bool first = true;
+    uint32_t end = 0;
+    part->first = i;
+    part->out = *at_out;
+    for (; i < o->last; i++) {
+        const struct survivor *sv = &p->survivors[i];
+        const struct candidate *cand = &s->clean.candidates[sv->candidate];
+        if (is_meta(s, cand->slot) != o->meta) continue;
+        uint32_t offset = survivor_offset(s, sv), bytes = locator_units(sv->locator) * UNIT;
+        if (first) {
+            part->slot = cand->slot;
+            part->from = offset / SECTOR * SECTOR;
+        } else if (cand->slot != part->slot || offset < end || offset - end > 32768 || offset + bytes - part->from > IN_BYTES - SECTOR) {
+            break;
+        }
+        first = false;
+        end = offset + bytes;
+        *at_out += bytes;
+    }
+    part->last = i;
+    part->op.bytes = (uint32_t)round_up64(end, SECTOR) - part->from; /* length, until it is submitted */
+    return i;
+}
+
+static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
+{
+    struct part parts[IN_PARTS];
+    uint32_t i = o->first, out = 0;
+    while (i < o->last) {
+        uint32_t n = 0, left = 0;
+        while (n < IN_PARTS && i < o->last) {
+            struct part *part = &parts[n];
+            *part = (struct part){.task = io_task_self(), .left = &left, .op.done = part_done};
+            i = part_plan(s, p, o, i, part, &out);
+            n++;
+        }
+        left = n;
+        for (uint32_t k = 0; k < n; k++) {
+            struct device *d;
+            uint64_t at;
+            uint32_t bytes = parts[k].op.bytes;
+            slot_where(s, parts[k].slot, &d, &at);
+            io_read(s->io, d->file, at + parts[k].from, s->clean.in + (size_t)k * IN_BYTES, bytes, &parts[k].op);
+        }
+        while (left > 0) io_task_park();
+        for (uint32_t k = 0; k < n; k++) {
+            if (parts[k].op.err != OK) {
+                slot_at(s, parts[k].slot)->bad = true;
+                return parts[k].op.err;
+            }
+            TRY(part_finish(s, p, &parts[k], s->clean.in + (size_t)k * IN_BYTES, o));
+        }
+        TRY(upkeep_duties(s));
+    }
+    return OK;
+}
+
+static void table_put(struct store *s, struct pass *p, struct output *o)
+{
+    uint32_t prints_bytes = o->meta ? 0 : o->chunks * 20, table_bytes = o->chunks * 8;
+    uint8_t *end = s->clean.out + s->segment_bytes - sizeof(struct disk_trailer);
+    uint8_t *prints = end - prints_bytes, *table = prints - table_bytes;
+    uint32_t k = 0;
+    for (uint32_t i = o->first; i < o->last; i++) {
+        const struct survivor *sv = &p->survivors[i];
+        const struct candidate *cand = &s->clean.candidates[sv->candidate];
+        if (is_meta(s, cand->slot) != o->meta) continue;
+        le64 raw = put64(sv->locator);
+        memcpy(table + k * 8, &raw, 8);
+        if (!o->meta) memcpy(prints + k * 20, cand->summary->prints[sv->position].b, 20);
+        k++;
+    }
+    assert(k == o->chunks);
+    struct trailer t = {.kind = o->meta ? SLOT_CLEANED_META : SLOT_CLEANED, .body_bytes = table_bytes, .print_bytes = prints_bytes,
+                        .chunks = o->chunks, .segment = s->next_serial++, .data_bytes = o->used, .slot = o->slot};
+    t.body_checksum = body_checksum(table, table_bytes, s->salt);
+    t.print_checksum = body_checksum(prints, prints_bytes, s->salt);
+    trailer_encode(&t, s->salt, (struct disk_trailer *)(void *)end);
+}
+
+static enum err output_write(struct store *s, struct pass *p, struct output *o)
+{
+    if (!slot_alloc(s, SLOT_IS_USED, &o->slot)) return ERR_NO_SPACE;
+    memset(s->clean.out, 0, s->segment_bytes);
+    TRY(copy_in(s, p, o));
+    table_put(s, p, o);
+    uint32_t data = (uint32_t)round_up64(o->used, SECTOR), tail = tail_bytes(o->chunks, o->meta);
+    TRY(slot_write(s, o->slot, 0, s->clean.out, data));
+    TRY(slot_write(s, o->slot, (uint32_t)s->segment_bytes - tail, s->clean.out + s->segment_bytes - tail, tail));
+    s->stats.cleaned_bytes += data + tail;
+    return OK;
+}
+
+/* ---- the switch ---- */
+
+static void switch_over(struct store *s, struct pass *p, uint32_t victims)
+{
+    for (uint32_t i = 0; i < p->run_count; i++) directory_remove(s->directory, p->runs[i].run.start);
+    for (uint32_t i = 0; i < victims; i++) {
+        slot_at(s, s->clean.candidates[i].slot)->runs = 0;
+        slot_retire(s, s->clean.candidates[i].slot);
+    }
+    for (uint32_t i = 0; i < p->output_count; i++) {
+        struct output *o = &p->outputs[i];
+        slot_use(s, o->slot, o->meta ? SLOT_CLEANED_META : SLOT_CLEANED, o->runs, o->run);
+        struct slot *sl = slot_at(s, o->slot);
+        sl->chunks = o->chunks;
+        sl->live = o->used / UNIT;
+        s->live_units += sl->live;
+    }
+    s->stats.slots_cleaned += victims;
+}
+
+static enum err clean_victims(struct store *s, uint32_t victims, uint32_t *ret_gained)
+{
+    struct pass *p = mem_alloc(s->mem, sizeof *p);
+    if (!p) return ERR_NO_MEMORY;
+    for (uint32_t i = 0; i < victims; i++) slot_at(s, s->clean.candidates[i].slot)->victim = true;
+    enum err err = gather(s, p, victims) ? OK : ERR_NO_MEMORY;
+    bool packed = err == OK && pack(s, p, false) && pack(s, p, true);
+    uint32_t outputs = p->output_count;
+    *ret_gained = 0;
+    if (packed && outputs < victims && outputs <= s->slots_free) {
+        for (uint32_t i = 0; err == OK && i < outputs; i++) err = output_write(s, p, &p->outputs[i]);
+        if (err == OK) {
+            switch_over(s, p, victims);
+            *ret_gained = victims - outputs;
+        } else {
+            for (uint32_t i = 0; i < outputs; i++)
+                if (p->outputs[i].slot != NO_SLOT) slot_release(s, p->outputs[i].slot);
+        }
+    }
+    mem_free(s->mem, p->survivors);
+    mem_free(s->mem, p->runs);
+    mem_free(s->mem, p);
+    return err;
+}
+
+/* ---- a pass ---- */
+
+enum err clean_pass(struct store *s, bool forced, uint32_t *ret_gained)
+{
+    struct clean *c = &s->clean;
+    *ret_gained = 0;
+    uint32_t want = forced ? c->room : (uint32_t)max64(8, s->slots_total * 2 / 100);
+    want = min32(want, c->room);
+    uint32_t *slots = mem_alloc(s->mem, (want + 1ull) * sizeof *slots);
+    if (!slots) return ERR_NO_MEMORY;
+    uint32_t count = choose(s, slots, want);
+    enum err err = candidates_load(s, slots, count);
+    mem_free(s->mem, slots);
+    memset(c->sketch, 0, (uint64_t)c->sketch_slots * SKETCH_WORDS * 8);
+    c->wanted = false;
+    if (err == OK) err = mark_walk(s);
+    if (err == OK) {
+        for (uint32_t i = 0; i < c->count; i++) set_live(s, c->candidates[i].slot, (uint32_t)c->candidates[i].live_units);
+        sketch_read(s);
+        uint32_t victims = choose_victims(s, forced);
+        if (victims) err = clean_victims(s, victims, ret_gained);
+    }
+    candidates_drop(s);
+    c->sketch_first += c->sketch_slots;
+    if (c->sketch_first >= s->page_count * DIRECTORY_SLOTS) c->sketch_first = 0;
+    return err;
+}

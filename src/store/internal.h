@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store's own rooms, seen from inside: struct store and what its files offer each other, headed by file.
+ *
+ * Everything here belongs to the store's one loop. Two kinds of code run on it: callbacks (prepare, batch completion,
+ * read) that never wait, and the one upkeep task (delta flush, checkpoint, walk, cleaning) that waits often. Because upkeep is
+ * one task, the tree of map pages and the runs of the directory change only between its waits; the foreground changes
+ * only the delta, the head and the lists of operations.
+ */
+#ifndef IZAR_STORE_INTERNAL_H
+#define IZAR_STORE_INTERNAL_H
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/mem.h"
+#include "store/cache.h"
+#include "store/codec.h"
+#include "store/digest.h"
+#include "store/directory.h"
+#include "store/index.h"
+#include "store/store.h"
+
+#define NO_SLOT UINT32_MAX
+
+/* ---- slots.c: physical places ---- */
+
+enum slot_state {
+    SLOT_IS_FREE,
+    SLOT_IS_PROMISED, /* in the head list of the newest checkpoint, not opened yet */
+    SLOT_IS_USED,
+    SLOT_IS_PENDING, /* cleaned; free after checkpoint `free_after` and the last reader */
+};
+
+struct slot {
+    uint8_t kind;  /* enum slot_kind */
+    uint8_t state; /* enum slot_state */
+    uint8_t age;   /* how often its chunks were moved, capped */
+    uint8_t runs;
+    uint32_t live;   /* estimate, units */
+    uint32_t chunks; /* 0: unknown */
+    uint32_t readers;
+    uint32_t life;       /* counts reuse, so that late loads notice */
+    uint32_t candidate;  /* place + 1 among the cleaner's candidates */
+    bool victim;         /* the proof is done: nothing in it gains a reference any more */
+    bool sealed;         /* HEAD: its summary is on the device */
+    bool bad;            /* a read of it failed: the cleaner leaves it alone */
+    uint64_t free_after; /* checkpoint number */
+    uint64_t start[RUNS_MAX]; /* of its runs, in units */
+};
+
+struct slot_page {
+    struct slot slots[DIRECTORY_SLOTS];
+};
+
+struct device {
+    struct io_file *file;
+    char path[256];
+    uint32_t first_slot, slots; /* first_slot is a multiple of DIRECTORY_SLOTS */
+    uint64_t directory_at, data_at;
+    bool discards;
+    bool dirty; /* written since the last sync */
+};
+
+struct slot *slot_at(struct store *s, uint32_t slot); /* asserts that it was used before */
+struct slot *slot_peek(const struct store *s, uint32_t slot); /* NULL: never used */
+bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot);
+struct slot *slot_touch(struct store *s, uint32_t slot); /* makes its page; NULL: no memory */
+void slot_release(struct store *s, uint32_t slot);       /* to FREE */
+bool slot_exists(const struct store *s, uint32_t slot);
+void slot_where(const struct store *s, uint32_t slot, struct device **ret_device, uint64_t *ret_offset);
+void slot_use(struct store *s, uint32_t slot, enum slot_kind kind, uint32_t runs, const struct run *run);
+void slot_retire(struct store *s, uint32_t slot); /* its runs are gone from the directory: PENDING */
+void slot_freed_by(struct store *s, uint64_t checkpoint);
+void slot_dirty(struct store *s, uint32_t slot);
+void slot_lost_units(struct store *s, uint64_t address, uint32_t units); /* the chunk may have died: estimate */
+void slot_reader_done(struct store *s, uint32_t slot);
+
+/* ---- waiting ---- */
+
+struct waiter {
+    void (*wake)(struct waiter *w);
+    struct list link;
+    bool waiting;
+};
+void waiter_wait(struct list *list, struct waiter *w);
+void waiters_wake(struct store *s, struct list *list);
+
+struct task_waiter {
+    struct waiter waiter;
+    struct io_task *task;
+};
+void task_waiter_init(struct task_waiter *w);
+void task_wait(struct list *list);
+
+/* ---- summary.c: what is in a slot: addresses and fingerprints, cached ---- */
+
+struct summary {
+    struct list lru;
+    struct list waiters;
+    struct summary *hash_next;
+    uint32_t slot, life;
+    uint32_t count, capacity;
+    uint32_t pins;
+    bool loading, has_prints, open, cleaned, failed;
+    uint32_t id;
+    uint64_t *locators;         /* ascending */
+    uint32_t *offsets;          /* CLEANED: of the chunk in the slot, units */
+    struct fingerprint *prints; /* NULL unless has_prints */
+    struct store *store;
+    struct io_op op;
+    uint8_t *buf;
+    uint32_t buf_bytes;
+    uint64_t buf_at;
+    struct trailer trailer;
+    bool want_prints;
+    uint8_t stage;
+    uint64_t bytes;
+};
+
+struct summaries {
+    struct list lru;
+    struct summary **hash;
+    uint32_t hash_size, count;
+    uint64_t bytes, budget;
+    struct summary **by_id;
+    uint32_t ids;
+    uint64_t *prints; /* open addressing: tag 24 | id 16 | place 24 */
+    uint32_t prints_size, prints_used;
+};
+
+enum err summaries_init(struct store *s, uint64_t budget);
+/* The cached summary of a slot; NULL and a load under way (w is woken when it ends) when it is not. *ret_failed: it cannot be
+ * read. w NULL: do not load. */
+struct summary *summary_get(struct store *s, uint32_t slot, bool prints, struct waiter *w, bool *ret_failed);
+struct summary *summary_open(struct store *s, uint32_t slot); /* of the head segment; grows by summary_append */
+bool summary_append(struct store *s, struct summary *sum, uint64_t locator, const struct fingerprint *print);
+void summary_sealed(struct store *s, struct summary *sum);
+void summary_drop(struct store *s, uint32_t slot); /* the slot changed its content */
+/* The chunk with this fingerprint in any cached summary, as a place; PLACE_NONE when none. */
+uint64_t summary_find(struct store *s, const struct fingerprint *print);
+/* Place of an address in a summary; UINT32_MAX when it is not there. */
+uint32_t summary_position(const struct summary *sum, uint64_t address);
+enum err summary_parse_head(struct store *s, struct summary *sum, uint64_t base, const uint8_t *body, size_t size);
+
+/* ---- locate.c: from log address to device ---- */
+
+enum located { LOCATED, LOCATE_WAIT, LOCATE_LOST, LOCATE_MEMORY };
+/* LOCATED: slot and byte offset in it. MEMORY: in a buffer at *ret_memory. WAIT: w is woken. */
+enum located locate(struct store *s, uint64_t address, struct waiter *w, uint32_t *ret_slot, uint32_t *ret_offset,
+                    const uint8_t **ret_memory);
+/* [task] Reads the chunk of a locator into buf (room: 16 KiB, aligned); *ret_chunk points to its header. Not verified. */
+enum err fetch_chunk(struct store *s, uint64_t locator, uint8_t *buf, const uint8_t **ret_chunk);
+/* [task] Reads a stretch of a slot, sector aligned. */
+enum err slot_read(struct store *s, uint32_t slot, uint32_t offset, void *buf, uint32_t bytes);
+enum err slot_write(struct store *s, uint32_t slot, uint32_t offset, const void *buf, uint32_t bytes);
+
+/* ---- volume.c: volumes and keyed state ---- */
+
+struct state_entry {
+    uint8_t key_bytes;
+    uint16_t value_bytes;
+    uint8_t *bytes; /* key, value */
+};
+
+struct volume {
+    struct list link; /* in id order */
+    uint32_t id, epoch;
+    uint64_t blocks;
+    uint64_t appended;  /* newest sequence in the log */
+    uint64_t prepared;  /* newest durable sequence */
+    uint64_t published; /* newest visible sequence */
+    uint32_t appended_epoch;
+    bool deleting; /* a DELETE is in the log */
+    bool deleted;  /* and published: upkeep will remove it */
+    uint64_t cut;  /* the tree from this LBA on counts as unmapped; UINT64_MAX: none */
+    uint64_t cut_sequence;
+    struct pointer root, state_root;
+    struct list leaves; /* of its delta */
+    struct state_entry *state;
+    uint32_t state_count, state_room, state_bytes;
+    bool state_dirty;
+    uint64_t *state_pages; /* locators of the written pages, ends with 0 */
+};
+
+struct volume *volume_find(const struct store *s, uint32_t id);
+struct volume *volume_add(struct store *s, uint32_t id);
+void volume_remove(struct store *s, struct volume *v);
+bool state_set(struct store *s, struct volume *v, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
+               uint32_t value_bytes);
+enum err state_write(struct store *s, struct volume *v); /* [task] pages to META */
+enum err state_load(struct store *s, struct volume *v);  /* [task] */
+uint64_t state_page_locator(const struct store *s, const struct volume *v, uint32_t i); /* for the walk; 0: none */
+
+/* ---- delta.c: newest mappings in RAM ---- */
+
+enum delta_base { DELTA_BASE_DISK, DELTA_BASE_UNMAPPED, DELTA_BASE_ZERO };
+
+struct delta_entry {
+    uint64_t place;
+    uint32_t tag;
+    uint32_t hash_next, leaf_next; /* + 1 */
+    uint32_t leaf;
+    uint16_t at;
+};
+
+struct delta_leaf {
+    struct list by_volume, by_age;
+    struct volume *volume;
+    uint64_t index;
+    uint64_t segment; /* oldest head segment that has one of its records */
+    uint64_t newest;
+    uint32_t hash_next, first; /* + 1 */
+    uint16_t count;
+    uint8_t base;
+    bool used;
+};
+
+struct delta {
+    struct delta_entry *entries;
+    struct delta_leaf *leaves;
+    uint32_t *entry_hash, *leaf_hash;
+    uint32_t entry_room, leaf_room, entry_mask, leaf_mask;
+    uint32_t entry_free, leaf_free; /* heads of free lists, + 1 */
+    uint32_t entries_used, leaves_used;
+    uint32_t entries_reserved, leaves_reserved;
+    struct list by_age;
+};
+
+enum err delta_init(struct store *s, uint64_t budget);
+void delta_cost(const struct store_op *op, uint32_t *ret_entries, uint32_t *ret_leaves);
+bool delta_reserve(struct store *s, uint32_t entries, uint32_t leaves);
+void delta_unreserve(struct store *s, uint32_t entries, uint32_t leaves);
+void delta_set(struct store *s, struct volume *v, uint64_t lba, uint64_t place, uint32_t tag, uint64_t sequence,
+               uint64_t segment);
+void delta_fill(struct store *s, struct volume *v, uint64_t lba, uint64_t count, enum delta_base what, uint64_t sequence,
+                uint64_t segment);
+struct delta_leaf *delta_leaf_find(struct store *s, const struct volume *v, uint64_t index);
+/* What the delta says of a block: true when it decides. */
+bool delta_get(struct store *s, const struct volume *v, uint64_t lba, uint64_t *ret_place, uint32_t *ret_tag);
+/* Lays the leaf's entries over `leaf`. */
+void delta_overlay(struct store *s, const struct delta_leaf *dl, struct leaf *leaf);
+void delta_forget(struct store *s, struct delta_leaf *dl);
+
+/* ---- map.c: the tree of pages, cached ---- */
+
+struct frame {
+    struct list waiters;
+    struct frame *hash_next;
+    struct page_id id;
+    uint64_t locator; /* where it is stored; 0: nowhere yet */
+    uint32_t pins;
+    bool used, loading, dirty, touched, failed;
+    enum err err;
+    struct store *store;
+    struct io_op op;
+    struct waiter locating;
+    uint32_t slot, offset; /* of the chunk in the slot, and in what was read */
+    uint64_t digest[2];    /* that its pointer promises */
+    uint8_t *buf;
+    union {
+        struct leaf leaf;
+        struct inner inner;
+    } u;
+};
+
+struct map {
+    struct frame *frames;
+    struct frame **hash;
+    uint32_t count, mask, dirty, hand;
+    struct list wanted; /* waiters for a free frame */
+    uint8_t *bufs;      /* page reads under way */
+    uint32_t buf_free[64];
+    uint32_t buf_count;
+};
+
+enum err map_init(struct store *s, uint64_t budget);
+enum map_got { MAP_FOUND, MAP_EMPTY, MAP_WAIT, MAP_FAILED };
+/* The page, walking down from the root. FOUND: *ret_frame (unpinned). EMPTY: nothing mapped there. WAIT: w is woken. */
+enum map_got map_get(struct store *s, struct volume *v, uint8_t level, uint64_t index, struct waiter *w,
+                     struct frame **ret_frame, enum err *ret_err);
+/* [task] The same, waiting; pinned. OK with NULL when empty; with `make`, pages that do not exist are made (dirty). */
+enum err map_page(struct store *s, struct volume *v, uint8_t level, uint64_t index, bool make, struct frame **ret_frame);
+void map_unpin(struct store *s, struct frame *f);
+/* The page exists only in memory so far, or is newer there. */
+bool frame_is_dirty(struct store *s, const struct volume *v, uint8_t level, uint64_t index);
+void map_drop_volume(struct store *s, uint32_t volume);
+void map_dirty(struct store *s, struct frame *f);
+/* Pointer to a page, as its parent (or the volume) holds it; the parent must be cached (it is pinned by the caller). */
+struct pointer *map_pointer(struct volume *v, struct frame *parent, uint64_t index);
+enum err map_flush_leaf(struct store *s, struct delta_leaf *dl);      /* [upkeep] */
+enum err map_write_dirty(struct store *s);                            /* [upkeep] all inner pages, bottom up */
+enum err map_cut(struct store *s, struct volume *v);                  /* [upkeep] */
+enum err page_read(struct store *s, struct page_id id, const struct pointer *p, void *ret_raw, uint32_t room, uint32_t *ret_size);
+
+/* ---- meta.c: where pages are written ---- */
+
+struct meta_buf {
+    uint8_t *at;
+    uint32_t slot, used, written;
+    uint64_t segment;
+    bool busy; /* full, being written */
+};
+
+struct meta {
+    struct meta_buf buf[2];
+    uint32_t current;
+};
+
+enum err meta_init(struct store *s);
+/* [upkeep] Makes room for `size` more bytes of pages, so that the next meta_append calls do not wait. */
+enum err meta_room(struct store *s, uint32_t size);
+/* Stores a page, never waits; returns its locator. */
+void meta_append(struct store *s, const void *page, uint32_t size, uint32_t tag, uint64_t *ret_locator);
+enum err meta_write(struct store *s); /* [upkeep] everything appended so far reaches the device (not synced) */
+const uint8_t *meta_memory(const struct store *s, uint64_t address);
+
+/* ---- log.c: the head ---- */
+
+enum { BATCHES = 4, SEALS = 4 };
+
+struct head_segment {
+    uint64_t segment, first_number, first_previous;
+    uint32_t slot;
+};
+
+struct seal {
+    struct store *store;
+    uint8_t *buf; /* segment size: body grows from the start */
+    uint32_t body_bytes, head_bytes;
+    bool used, closed, writing;
+    struct trailer trailer;
+    struct summary *summary;
+    struct io_op op;
+};
+
+struct batch_buf {
+    struct store *store;
+    uint8_t *at;
+    uint32_t used, records;
+    uint64_t number, address, checksum;
+    bool in_flight, finished;
+    struct seal *seal;
+    struct list ops;
+    struct io_op op;
+};
+
+struct log {
+    struct batch_buf batch[BATCHES];
+    struct seal seals[SEALS];
+    uint32_t batch_bytes; /* room of a batch buffer */
+    uint32_t open;        /* batch under construction */
+    uint32_t in_flight;
+    uint64_t next_number, previous, durable; /* durable: newest batch number with all before it durable */
+    uint64_t durable_checksum;
+    uint32_t incarnation;
+    struct seal *seal; /* of the open segment, NULL: none open */
+    uint64_t segment, base;
+    uint32_t slot, used; /* bytes of the segment taken, closed batches */
+    struct head_segment *segments; /* ring: from the replay point to the newest */
+    uint32_t seg_first, seg_count, seg_room;
+    struct list queue; /* ops not appended yet */
+    struct list failed;
+    struct io_msg kick;
+    bool kicked, pumping;
+    uint32_t promised[HEAD_SLOTS_MAX]; /* head list: slots the head may open, in order */
+    uint32_t promised_first, promised_count;
+    struct chain chains[CHAIN_MAX];
+    uint32_t chain_count;
+};
+
+enum err log_init(struct store *s);
+void log_pump(struct store *s);
+void log_kick(struct store *s);
+bool log_append(struct store *s, struct store_op *op); /* false: must wait */
+void log_submit(struct store *s);
+void log_fail(struct store *s, enum err err, const char *why);
+struct head_segment *log_segment(struct store *s, uint32_t i);
+void log_forget_before(struct store *s, uint64_t segment);
+bool log_segment_push(struct store *s, const struct head_segment *hs);
+uint64_t log_replay_segment(struct store *s); /* the segment where replay would begin now */
+
+/* ---- write.c ---- */
+
+void write_pump(struct store *s);
+void write_batch_done(struct store *s, struct batch_buf *b);
+void write_fail(struct store *s, struct store_op *op, enum err err);
+void publish_record(struct store *s, struct volume *v, const struct record *r, const uint8_t *at, uint64_t address); /* replay */
+void op_publish(struct store *s, struct store_op *op, uint64_t segment);
+
+/* ---- mark.c, clean.c ---- */
+
+struct candidate {
+    uint32_t slot;
+    struct summary *summary; /* pinned */
+    uint64_t *bits;
+    uint64_t live_units;
+};
+
+struct clean {
+    struct candidate *candidates;
+    uint32_t count, room;
+    bool walking;
+    uint64_t *sketch; /* SKETCH_WORDS a slot, for a window of slots */
+    uint32_t sketch_first, sketch_slots;
+    uint32_t *counting; /* bits set in a sketch -> different marks, in sixteenths */
+    uint8_t *out, *in;
+    uint64_t appended_at_walk; /* head bytes when the last walk began */
+    bool wanted;
+    uint64_t died; /* units that died since the last walk, estimate */
+    uint32_t gained;
+    uint64_t idle_free; /* free slots when a pass gained nothing */
+};
+
+enum { SKETCH_WORDS = 16, IN_BYTES = 256 << 10, IN_PARTS = 8 };
+
+enum err clean_init(struct store *s);
+void mark_reference(struct store *s, uint64_t place); /* a new reference to an existing chunk */
+bool mark_refuses(struct store *s, uint64_t place);   /* it may not gain references any more */
+enum err mark_walk(struct store *s);                  /* [upkeep] */
+enum err clean_pass(struct store *s, bool forced, uint32_t *ret_gained); /* [upkeep] */
+bool clean_pays(struct store *s);
+
+/* ---- checkpoint.c, recover.c, super.c, upkeep.c ---- */
+
+enum err checkpoint_write(struct store *s, bool clean); /* [upkeep] */
+enum err recover(struct store *s, struct store_problem *problem);
+enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem);
+void problem_say(struct store_problem *problem, const char *format, ...);
+enum err upkeep_duties(struct store *s); /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */
+void upkeep_kick(struct store *s);
+void upkeep_main(void *arg);
+enum err devices_sync(struct store *s);
+void upkeep_wait(struct store *s, struct list *list);
+bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
+uint32_t slots_private(const struct store *s);
+
+struct want {
+    struct list link;
+    struct io_task *task;
+    enum { WANT_CHECKPOINT, WANT_FLUSH, WANT_CLEAN, WANT_DIGEST } what;
+    bool finished;
+    enum err err;
+    uint32_t gained;
+};
+
+struct read_pool;
+enum err reads_init(struct store *s, uint64_t budget); /* read.c */
+
+struct store {
+    struct io *io;
+    struct mem *mem;
+    struct store_config config;
+    struct super super;
+    struct fingerprinter key;
+    struct device devices[POOL_DEVICES_MAX];
+    uint32_t device_count;
+    uint64_t segment_bytes;
+    uint64_t salt;
+    uint32_t blocks_max;
+
+    struct slot_page **slot_pages;
+    uint32_t page_count;   /* directory pages */
+    uint64_t slots_total, slots_free, slots_pending, slots_promised;
+    uint32_t alloc_hand;
+    uint64_t live_units;
+    uint8_t *directory_bits; /* as in the checkpoint */
+    uint8_t *directory_dirty;
+    uint32_t directory_dirty_count;
+
+    struct directory *directory;
+    struct index *index;
+    struct cache *blocks;
+    struct summaries summaries;
+    struct delta delta;
+    struct map map;
+    struct meta meta;
+    struct log log;
+    struct clean clean;
+    struct read_pool *reads;
+    struct list volumes;
+    uint32_t volume_count, last_volume;
+    struct list prepared; /* ops from append to publish or discard, in log order */
+    struct list recovered_ops; /* struct store_op allocated by recovery and now free */
+
+    uint64_t next_segment, next_serial;
+    uint64_t checkpoint_number;
+    uint8_t *checkpoint_buf;
+    uint64_t checkpoint_head_bytes; /* head bytes when the last one was written */
+    bool checkpoint_wanted, changed;
+    bool writing_checkpoint;
+    uint32_t tree_users; /* walks that stand in a volume's tree: it must not go */
+
+    struct io_task upkeep;
+    bool upkeep_parked, upkeep_started, stopping, upkeep_ended;
+    struct list wants;
+    struct list space_waiters;
+    struct list waking; /* waiters to be run from the loop */
+    struct io_msg wake_msg;
+    bool wake_sent;
+    struct io_timer tick;
+    uint64_t last_checkpoint_ns;
+    uint64_t replay_segment; /* of the newest durable checkpoint */
+    uint32_t rebuild_next; /* slot the index rebuild looks at next */
+
+    enum err failed; /* writes are over: device error */
+    bool full;
+    bool read_only;
+    char why[160];
+    struct store_stats stats;
+    struct list discards_wait;
+    uint8_t *page_buf; /* upkeep's: one page, encoded */
+    uint8_t *fetch_buf;
+};
+
+#endif

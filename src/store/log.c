@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The head of the log: batches, group commit, seals.
+ *
+ * Records are appended to the one open batch, in memory. A batch is written in one durable write; while one is under way the
+ * next collects, so under load every write carries as many records as arrived during the write before. Batches are
+ * numbered and carry their predecessor's checksum; several may be under way, but they count as durable in order only.
+ *
+ * A segment is full when the next record and its summary would not fit. Its seal (the summary) is written when the durable
+ * watermark has passed its last batch, never earlier: a valid seal says "all of this was durable".
+ *
+ * The head may open only the slots that the newest checkpoint promised, in that order, so recovery knows where to look.
+ */
+#include "store/internal.h"
+
+enum err log_init(struct store *s)
+{
+    struct log *l = &s->log;
+    uint64_t record = sizeof(struct disk_record) + RECORD_BLOCKS_MAX * sizeof(struct disk_entry) + 64 +
+                      (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
+    l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / 8, record + sizeof(struct disk_batch) + STATE_VALUE_MAX), SECTOR);
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
+        list_init(&l->batch[i].ops);
+        if (!l->batch[i].at) return ERR_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < SEALS; i++) {
+        l->seals[i] = (struct seal){.store = s, .buf = mem_alloc(s->mem, s->segment_bytes)};
+        if (!l->seals[i].buf) return ERR_NO_MEMORY;
+    }
+    l->seg_room = 8192;
+    l->segments = mem_alloc(s->mem, l->seg_room * sizeof *l->segments);
+    list_init(&l->queue);
+    list_init(&l->failed);
+    return l->segments ? OK : ERR_NO_MEMORY;
+}
+
+/* ---- which segments replay would need ---- */
+
+struct head_segment *log_segment(struct store *s, uint32_t i)
+{
+    assert(i < s->log.seg_count);
+    return &s->log.segments[(s->log.seg_first + i) % s->log.seg_room];
+}
+
+bool log_segment_push(struct store *s, const struct head_segment *hs)
+{
+    struct log *l = &s->log;
+    if (l->seg_count == l->seg_room) return false;
+    l->segments[(l->seg_first + l->seg_count++) % l->seg_room] = *hs;
+    return true;
+}
+
+void log_forget_before(struct store *s, uint64_t segment)
+{
+    struct log *l = &s->log;
+    while (l->seg_count > 0 && l->segments[l->seg_first].segment < segment) {
+        l->seg_first = (l->seg_first + 1) % l->seg_room;
+        l->seg_count--;
+    }
+}
+
+/* The oldest segment with something that is only in the delta, or prepared and undecided; else the newest. */
+uint64_t log_replay_segment(struct store *s)
+{
+    uint64_t oldest = UINT64_MAX;
+    for (struct list *l = s->delta.by_age.next; l != &s->delta.by_age; l = l->next) {
+        const struct delta_leaf *dl = CONTAINER(l, struct delta_leaf, by_age);
+        if (dl->segment < oldest) oldest = dl->segment;
+        if (!list_empty(&s->prepared)) continue; /* published late: the list is only nearly in order */
+        break;
+    }
+    if (MUTATED(MUTATE_REPLAY_POINT_LATE)) oldest = UINT64_MAX;
+    if (!list_empty(&s->prepared)) {
+        const struct store_op *op = CONTAINER(s->prepared.next, struct store_op, prepared);
+        oldest = min64(oldest, op->position / s->segment_bytes);
+    }
+    for (uint32_t i = 0; i < SEALS; i++) /* without its seal a segment can only be read by replay */
+        if (s->log.seals[i].used) oldest = min64(oldest, s->log.seals[i].trailer.segment);
+    if (oldest == UINT64_MAX && s->log.seg_count > 0) oldest = log_segment(s, s->log.seg_count - 1)->segment;
+    return oldest;
+}
+
+/* ---- failing ---- */
+
+void log_fail(struct store *s, enum err err, const char *why)
+{
+    if (s->failed == OK) {
+        s->failed = err;
+        size_t n = strlen(why);
+        if (n >= sizeof s->why) n = sizeof s->why - 1;
+        memcpy(s->why, why, n);
+        s->why[n] = 0;
+    }
+    waiters_wake(s, &s->space_waiters);
+    log_kick(s);
+    upkeep_kick(s);
+}
+
+/* ---- segments and seals ---- */
+
+static struct seal *seal_free(struct log *l)
+{
+    for (uint32_t i = 0; i < SEALS; i++)
+        if (!l->seals[i].used) return &l->seals[i];
+    return NULL;
+}
+
+static bool segment_open(struct store *s)
+{
+    struct log *l = &s->log;
+    struct seal *seal = seal_free(l);
+    if (!seal || l->promised_count == 0 || l->seg_count == l->seg_room) return false;
+    uint32_t slot = l->promised[l->promised_first];
+    struct summary *sum = summary_open(s, slot);
+    if (!sum) return false;
+    l->promised_first = (l->promised_first + 1) % HEAD_SLOTS_MAX;
+    l->promised_count--;
+    l->slot = slot;
+    l->segment = s->next_segment++;
+    l->base = l->segment * s->segment_bytes;
+    l->used = 0;
+    l->seal = seal;
+    *seal = (struct seal){.store = s, .buf = seal->buf, .used = true, .summary = sum};
+    seal->trailer = (struct trailer){.kind = SLOT_HEAD, .segment = l->segment, .slot = slot, .incarnation = l->incarnation,
+                                     .first_number = l->next_number, .first_previous = l->previous};
+    struct run run = {l->base / UNIT, (uint32_t)(s->segment_bytes / UNIT)};
+    slot_use(s, slot, SLOT_HEAD, 1, &run);
+    slot_at(s, slot)->sealed = false;
+    log_segment_push(s, &(struct head_segment){l->segment, l->next_number, l->previous, slot});
+    if (l->promised_count < 4) upkeep_kick(s);
+    return true;
+}
+
+static void seal_done(struct io_op *op)
+{
+    struct seal *seal = CONTAINER(op, struct seal, op);
+    struct store *s = seal->store;
+    if (op->err != OK) {
+        log_fail(s, op->err, "writing a summary");
+        return;
+    }
+    struct device *d;
+    uint64_t at;
+    slot_where(s, seal->trailer.slot, &d, &at);
+    d->dirty = true; /* a sync that began before this moment does not cover it */
+    slot_at(s, seal->trailer.slot)->sealed = true;
+    slot_at(s, seal->trailer.slot)->chunks = seal->trailer.chunks;
+    slot_dirty(s, seal->trailer.slot);
+    summary_sealed(s, seal->summary);
+    seal->used = seal->writing = false;
+    log_kick(s);
+    upkeep_kick(s);
+}
+
+/* Body and trailer, right-aligned to the end of the slot, in the buffer that collected the body. */
+static void seal_write(struct store *s, struct seal *seal)
+{
+    struct trailer *t = &seal->trailer;
+    uint32_t tail = seal->body_bytes + (uint32_t)sizeof(struct disk_trailer);
+    uint32_t bytes = (uint32_t)round_up64(tail, SECTOR);
+    memmove(seal->buf + (bytes - tail), seal->buf, seal->body_bytes);
+    memset(seal->buf, 0, bytes - tail);
+    t->body_bytes = seal->body_bytes;
+    t->body_checksum = body_checksum(seal->buf + (bytes - tail), seal->body_bytes, s->salt);
+    trailer_encode(t, s->salt, (struct disk_trailer *)(void *)(seal->buf + bytes - sizeof(struct disk_trailer)));
+    struct device *d;
+    uint64_t at;
+    slot_where(s, t->slot, &d, &at);
+    d->dirty = true;
+    seal->writing = true;
+    seal->op.done = seal_done;
+    s->stats.summary_bytes += bytes;
+    io_write(s->io, d->file, at + s->segment_bytes - bytes, seal->buf, bytes, 0, &seal->op);
+}
+
+static void seal_pass(struct store *s)
+{
+    for (uint32_t i = 0; i < SEALS; i++) {
+        struct seal *seal = &s->log.seals[i];
+        if (!seal->used || !seal->closed || seal->writing) continue;
+        if (seal->trailer.last_number <= s->log.durable || MUTATED(MUTATE_SEAL_EARLY)) seal_write(s, seal);
+    }
+}
+
+/* ---- batches ---- */
+
+static void batch_done(struct io_op *op);
+
+static struct batch_buf *batch_open(struct log *l)
+{
+    struct batch_buf *b = &l->batch[l->open];
+    return b->in_flight ? NULL : b;
+}
+
+/* Closes the open batch and writes it. */
+void log_submit(struct store *s)
+{
+    struct log *l = &s->log;
+    struct batch_buf *b = batch_open(l);
+    if (!b || b->records == 0 || s->failed != OK) return;
+    uint32_t length = (uint32_t)round_up64(b->used, SECTOR);
+    memset(b->at + b->used, 0, length - b->used);
+    struct batch header = {.length = length, .incarnation = l->incarnation, .records = b->records, .used = b->used,
+                           .number = b->number, .address = b->address, .previous = l->previous, .durable = l->durable};
+    struct disk_batch *disk = (struct disk_batch *)(void *)b->at;
+    batch_encode(&header, disk);
+    b->checksum = batch_checksum(b->at, b->used, s->salt);
+    disk->checksum = put64(b->checksum);
+    l->previous = b->checksum;
+    l->next_number = b->number + 1;
+    l->used += length;
+    b->seal->trailer.last_number = b->number;
+    b->seal->trailer.last_checksum = b->checksum;
+    b->seal->trailer.data_bytes = l->used;
+    b->in_flight = true;
+    b->finished = false;
+    l->in_flight++;
+    l->open = (l->open + 1) % BATCHES;
+    s->stats.batches++;
+    s->stats.head_bytes += length;
+    struct device *d;
+    uint64_t at;
+    slot_where(s, l->slot, &d, &at);
+    b->op.done = batch_done;
+    io_write(s->io, d->file, at + (b->address - l->base), b->at, length, IO_WRITE_DURABLE, &b->op);
+    if (MUTATED(MUTATE_ACK_BEFORE_DURABLE)) write_batch_done(s, b);
+}
+
+/* Batches become durable in order: a batch that finished early waits for those before it. */
+static void batch_done(struct io_op *op)
+{
+    struct batch_buf *done = CONTAINER(op, struct batch_buf, op);
+    struct store *s = done->store;
+    struct log *l = &s->log;
+    done->finished = true;
+    if (op->err != OK) log_fail(s, op->err, "writing the log");
+    if (MUTATED(MUTATE_ACK_OUT_OF_ORDER)) write_batch_done(s, done);
+    for (;;) {
+        struct batch_buf *b = NULL;
+        for (uint32_t i = 0; i < BATCHES; i++)
+            if (l->batch[i].in_flight && l->batch[i].finished && l->batch[i].number == l->durable + 1) b = &l->batch[i];
+        if (!b) break;
+        if (s->failed == OK) {
+            l->durable = b->number;
+            l->durable_checksum = b->checksum;
+        } else {
+            l->durable++; /* only to walk on; nothing is written or sealed after a failure */
+        }
+        b->in_flight = b->finished = false;
+        b->used = b->records = 0;
+        l->in_flight--;
+        write_batch_done(s, b);
+    }
+    if (s->failed == OK) seal_pass(s);
+    log_pump(s);
+}
+
+/* Room in the open segment for a record of `bytes` with a head of `head` bytes, its summary included. */
+static bool segment_fits(const struct store *s, const struct batch_buf *b, uint32_t bytes, uint32_t head)
+{
+    const struct log *l = &s->log;
+    uint32_t in_batch = b->records ? b->used : (uint32_t)sizeof(struct disk_batch);
+    uint64_t data = l->used + round_up64(in_batch + bytes, SECTOR);
+    uint64_t summary = l->seal->body_bytes + 8ull + round_up64(head, 8) + sizeof(struct disk_trailer);
+    return data + round_up64(summary, SECTOR) <= s->segment_bytes;
+}
+
+static void segment_close(struct store *s)
+{
+    struct log *l = &s->log;
+    l->seal->closed = true;
+    l->seal = NULL;
+    seal_pass(s);
+}
+
+/* Where the next record of this size goes: closes a full batch and a full segment, opens the next. NULL: wait. */
+static struct batch_buf *room_for(struct store *s, uint32_t bytes, uint32_t head)
+{
+    struct log *l = &s->log;
+    struct batch_buf *b = batch_open(l);
+    if (!b) return NULL;
+    assert(sizeof(struct disk_batch) + bytes <= l->batch_bytes);
+    if (b->records && (b->used + bytes > l->batch_bytes || !segment_fits(s, b, bytes, head))) {
+        log_submit(s);
+        b = batch_open(l);
+        if (!b) return NULL;
+    }
+    if (l->seal && !segment_fits(s, b, bytes, head)) segment_close(s);
+    if (!l->seal && !segment_open(s)) return NULL;
+    assert(segment_fits(s, b, bytes, head));
+    if (b->records == 0) {
+        b->number = l->next_number;
+        b->address = l->base + l->used;
+        b->used = sizeof(struct disk_batch);
+        b->seal = l->seal;
+    }
+    return b;
+}
+
+/* ---- appending ---- */
+
+/* What becomes of each block: a chunk of its own, a reference, or nothing to store. */
+struct plan {
+    struct entry entries[RECORD_BLOCKS_MAX];
+    uint32_t count, payload;
+};
+
+static void plan_block(struct store *s, struct store_op *op, struct plan *plan, uint32_t i)
+{
+    const struct block_digest *d = &op->digests[i];
+    struct entry *e = &plan->entries[plan->count];
+    struct entry *last = plan->count ? e - 1 : NULL;
+    if (d->size == 0) {
+        op->places[i] = PLACE_ZERO;
+        op->tags[i] = 0;
+        if (last && last->kind == ENTRY_ZERO) {
+            last->count++;
+            return;
+        }
+        *e = (struct entry){.kind = ENTRY_ZERO, .count = 1};
+        plan->count++;
+        return;
+    }
+    uint32_t tag = (uint32_t)d->print.b[0] | (uint32_t)d->print.b[1] << 8 | (uint32_t)d->print.b[2] << 16 | (uint32_t)d->print.b[3] << 24;
+    uint64_t place = summary_find(s, &d->print);
+    if (place != PLACE_NONE && mark_refuses(s, place)) place = PLACE_NONE;
+    op->places[i] = place;
+    op->tags[i] = tag;
+    if (place != PLACE_NONE) {
+        *e = (struct entry){.kind = ENTRY_DUP, .count = 1, .place = place, .tag = tag};
+    } else {
+        *e = (struct entry){.kind = ENTRY_NEW, .count = 1, .units = d->units, .print = d->print, .tag = tag};
+        plan->payload += d->units * UNIT;
+    }
+    plan->count++;
+}
+
+static void chunk_put(uint8_t *at, const struct block_digest *d, uint32_t tag, uint64_t address)
+{
+    struct disk_chunk head = {put32(d->crc), put32(tag), put16(d->size)};
+    uint32_t stored = d->size & 0x1fff, bytes = d->units * UNIT;
+    memcpy(at, &head, sizeof head);
+    memcpy(at + sizeof head, d->stored, stored);
+    memset(at + sizeof head + stored, 0, bytes - (uint32_t)sizeof head - stored);
+    chunk_place(at, address);
+}
+
+static void account(struct store *s, const struct store_op *op, const struct plan *plan)
+{
+    if (op->kind != RECORD_DATA) return;
+    if (op->what == ENTRY_UNMAP) s->stats.unmapped_blocks += op->count;
+    if (op->what == ENTRY_ZERO) s->stats.zero_blocks += op->count;
+    if (op->what != ENTRY_NEW) return;
+    s->stats.user_written += (uint64_t)op->count * BLOCK_SIZE;
+    s->stats.stored_bytes += plan->payload;
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct entry *e = &plan->entries[i];
+        if (e->kind == ENTRY_NEW) s->stats.new_blocks++;
+        if (e->kind == ENTRY_DUP) s->stats.dup_blocks++;
+        if (e->kind == ENTRY_ZERO) s->stats.zero_blocks += e->count;
+    }
+}
+
+/* Writes entries, payload, header into the batch and the head into the summary, and tells the tables. */
+static bool record_put(struct store *s, struct store_op *op, const struct plan *plan, const struct record *r)
+{
+    struct log *l = &s->log;
+    uint32_t head = record_head_bytes(r);
+    struct batch_buf *b = room_for(s, head + r->payload, head);
+    if (!b) return false;
+    struct seal *seal = b->seal;
+    uint8_t *at = b->at + b->used;
+    uint64_t address = b->address + b->used;
+    memset(at, 0, head);
+    for (uint32_t i = 0; i < plan->count; i++) {
+        struct disk_entry e = entry_encode(&plan->entries[i]);
+        memcpy(at + sizeof(struct disk_record) + i * sizeof e, &e, sizeof e);
+    }
+    if (r->kind == RECORD_STATE) {
+        memcpy(at + sizeof(struct disk_record), op->key, op->key_bytes);
+        if (op->value_bytes) memcpy(at + sizeof(struct disk_record) + op->key_bytes, op->value, op->value_bytes);
+    }
+    uint8_t *chunk = at + head;
+    uint32_t block = 0;
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct entry *e = &plan->entries[i];
+        if (e->kind == ENTRY_NEW) {
+            uint64_t chunk_address = address + (uint64_t)(chunk - at);
+            chunk_put(chunk, &op->digests[block], e->tag, chunk_address);
+            op->places[block] = place_of(chunk_address, e->units);
+            summary_append(s, seal->summary, locator_of(chunk_address, e->units), &e->print);
+            index_insert(s->index, &e->print, l->segment);
+            slot_at(s, l->slot)->live += e->units;
+            s->live_units += e->units;
+            seal->trailer.chunks++;
+            chunk += e->units * UNIT;
+        }
+        block += e->count;
+    }
+    record_seal(r, address, at);
+    seal->body_bytes += summary_add(seal->buf + seal->body_bytes, (uint32_t)(address - l->base), at, head);
+    seal->trailer.records++;
+    b->used += head + r->payload;
+    b->records++;
+    op->batch = b->number;
+    op->position = address;
+    list_push(&b->ops, &op->link);
+    account(s, op, plan);
+    s->changed = true;
+    return true;
+}
+
+/* Appends the operation's record to the open batch. False: it has to wait (slot, buffer). */
+bool log_append(struct store *s, struct store_op *op)
+{
+    struct plan plan = {.count = 0};
+    struct record r = {.kind = (uint8_t)op->kind, .volume = op->volume, .epoch = op->epoch, .previous_epoch = op->previous_epoch,
+                       .sequence = op->sequence, .lba = op->lba, .count = op->count, .boot = op->boot, .request = op->request,
+                       .node = op->node, .key_bytes = op->key_bytes, .value_bytes = op->value_bytes};
+    const struct volume *v = volume_find(s, op->volume);
+    r.commit = v ? v->published : 0;
+    if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
+        for (uint32_t i = 0; i < op->count; i++) plan_block(s, op, &plan, i);
+    } else if (op->kind == RECORD_DATA) {
+        plan.entries[plan.count++] = (struct entry){.kind = (uint8_t)op->what, .count = op->count};
+    } else {
+        r.count = 0;
+    }
+    r.entries = plan.count;
+    r.payload = plan.payload;
+    if (!record_put(s, op, &plan, &r)) return false;
+    for (uint32_t i = 0; op->kind == RECORD_DATA && op->what == ENTRY_NEW && i < op->count; i++) {
+        if (place_is_chunk(op->places[i])) mark_reference(s, op->places[i]);
+    }
+    return true;
+}
+
+/* ---- the pump ---- */
+
+static void run_kick(struct io_msg *msg)
+{
+    struct store *s = CONTAINER(msg, struct store, log.kick);
+    s->log.kicked = false;
+    log_pump(s);
+}
+
+void log_kick(struct store *s)
+{
+    if (s->log.kicked) return;
+    s->log.kicked = true;
+    s->log.kick.handle = run_kick;
+    io_send(s->io, &s->log.kick);
+}
+
+/* Moves what waits into the log, and writes a batch when none is under way, or when one is full enough to go alongside. */
+void log_pump(struct store *s)
+{
+    struct log *l = &s->log;
+    if (l->pumping) return;
+    l->pumping = true;
+    write_pump(s);
+    struct batch_buf *b = batch_open(l);
+    if (b && b->records && (l->in_flight == 0 || b->used >= l->batch_bytes / 2)) log_submit(s);
+    l->pumping = false;
+}

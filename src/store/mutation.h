@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mutations: rules of the store switched off one at a time, compiled only into the simulator. A test suite that does not
+ * notice a rule missing does not test that rule.
+ */
+#ifndef IZAR_STORE_MUTATION_H
+#define IZAR_STORE_MUTATION_H
+
+#include <stdbool.h>
+
+#define MUTATIONS(X)                                                                                                           \
+    X(MUTATE_NONE, "none")                                                                                                     \
+    X(MUTATE_ACK_BEFORE_DURABLE, "acknowledge when the batch is submitted, not durable")                                       \
+    X(MUTATE_ACK_OUT_OF_ORDER, "acknowledge batches in completion order")                                                      \
+    X(MUTATE_KEEP_INCARNATION, "recovery appends where the chain ended, under the same incarnation")                           \
+    X(MUTATE_NO_ACCEPTED_END, "the accepted end of an old chain is not made durable")                                          \
+    X(MUTATE_DISCARD_NOT_LOGGED, "a discard is not a record")                                                                  \
+    X(MUTATE_SEAL_EARLY, "a summary is written before its batches are durable")                                                \
+    X(MUTATE_CLEAN_AFTER_REPLAY, "the cleaner takes segments after the replay point")                                          \
+    X(MUTATE_FORGET_PREPARED, "prepared operations do not pin chunks")                                                         \
+    X(MUTATE_HIT_NOT_MARKED, "a dedupe hit during a walk does not mark")                                                       \
+    X(MUTATE_HIT_ON_VICTIM, "a dedupe hit on a victim is accepted after the proof")                                            \
+    X(MUTATE_REUSE_EARLY, "a slot is reused before the checkpoint that frees it")                                              \
+    X(MUTATE_REUSE_UNDER_READ, "a slot is reused under a read in flight")                                                      \
+    X(MUTATE_CHECKPOINT_UNSYNCED, "the checkpoint is written before what it points to is durable")                             \
+    X(MUTATE_ONE_CHECKPOINT, "checkpoints do not alternate")                                                                   \
+    X(MUTATE_REPLAY_POINT_LATE, "the replay point ignores what is only in the delta")                                          \
+    X(MUTATE_STALE_NEWEST, "a flush does not raise the newest sequence of the leaf")                                           \
+    X(MUTATE_NEWEST_NOT_INHERITED, "an inner page does not take its children's newest sequence")                               \
+    X(MUTATE_EMPTY_FORGETS, "an empty pointer loses its newest sequence")                                                      \
+    X(MUTATE_NO_ADDRESS_IN_CRC, "checksums do not cover the log address")                                                      \
+    X(MUTATE_SKIP_CHECK, "reads do not verify checksums")
+
+#define MUTATE_ENUM(name, text) name,
+enum mutation { MUTATIONS(MUTATE_ENUM) MUTATE_COUNT };
+#undef MUTATE_ENUM
+
+#ifdef IZAR_MUTATIONS
+extern enum mutation store_mutation;
+#define MUTATED(rule) (store_mutation == (rule))
+#else
+#define MUTATED(rule) false
+#endif
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One node's pool: volumes of 4 KiB blocks, kept durably, deduplicated and compressed, in one log over one or more
+ * devices. Knows no network and no order of its own: the caller numbers operations, the store prepares them (durable, not
+ * visible), and later publishes (visible) or discards them.
+ *
+ * A store lives on one loop; every call must come from it. Calls marked [task] wait and must run inside an io_task.
+ *
+ * Rules for the caller of prepare and publish, per volume:
+ *   - sequences are consecutive, from 1 (the CREATE); operations are prepared in sequence order,
+ *   - published in sequence order, each after its `done` said OK,
+ *   - a discard names the first sequence that never happened; nothing of the volume may be waiting or under way then.
+ */
+#ifndef IZAR_STORE_STORE_H
+#define IZAR_STORE_STORE_H
+
+#include "io/io.h"
+#include "store/digest.h"
+#include "store/mutation.h"
+
+struct store;
+
+struct store_device_config {
+    const char *path;
+    enum device_class class;
+};
+
+struct store_config {
+    struct store_device_config devices[POOL_DEVICES_MAX];
+    uint32_t device_count;
+    uint64_t memory;          /* bytes for everything the store keeps; at least STORE_MEMORY_MIN; 0: 1 GiB */
+    uint32_t reserve_percent; /* slots that foreground writes never fill; 0: 15; 5 to 50 */
+    bool read_only;           /* look, never write: no recovery is written, prepare fails */
+    bool discard;             /* tell devices about freed slots */
+    bool no_clean;            /* tests: the cleaner runs only when asked */
+    uint32_t checkpoint_ms;   /* longest time between checkpoints while something changed; 0: 30,000 */
+};
+
+#define STORE_MEMORY_MIN (6ull << 20) /* with small segments; 64 MiB with 4 MiB segments */
+
+struct store_format_config {
+    struct store_device_config devices[POOL_DEVICES_MAX];
+    uint32_t device_count;
+    uint64_t size;         /* bytes of each device that is a file: it is made or grown to that; 0: as it is */
+    uint8_t segment_shift; /* 0: 22 (4 MiB) */
+    bool force;            /* overwrite what is there, also another pool */
+    char name[32];
+};
+
+/* [task] Makes a pool. ERR_IN_USE (data there, no force), ERR_TOO_SMALL, and what io_file_open says. */
+enum err store_format(struct io *io, const struct store_format_config *config);
+
+/* Where an error came from, for the person who reads it: "disk2.img: another pool's device; ...". */
+struct store_problem {
+    char text[256];
+};
+
+/* [task] Opens, recovers and starts a pool. Prepared operations that were neither published nor discarded before a crash
+ * wait in store_prepared. ret_problem (may be NULL) gets a sentence when it fails. ERR_NOT_OURS, ERR_OTHER_POOL,
+ * ERR_DEVICE_MISSING, ERR_NEW_FORMAT, ERR_TOO_SMALL (truncated), ERR_LOCKED, ERR_SUPER_LOST, ERR_CHECKPOINT_LOST,
+ * ERR_LOG_DAMAGED, ERR_NO_MEMORY, ERR_IO... */
+enum err store_open(struct io *io, const struct store_config *config, struct store **ret_store,
+                    struct store_problem *ret_problem);
+/* [task] Writes everything out, marks the pool clean, frees the store. No operation may be under way. */
+enum err store_close(struct store *store);
+/* Frees the store without writing anything: after a simulated power cut, or after read_only. Tasks of the store are dropped. */
+void store_abandon(struct store *store);
+
+const struct fingerprinter *store_key(const struct store *store);
+/* Blocks with data that one operation may carry: RECORD_BLOCKS_MAX, fewer in pools with small segments. */
+uint32_t store_write_max(const struct store *store);
+
+/* ---- operations that change ---- */
+
+enum store_op_state { STORE_OP_IDLE, STORE_OP_QUEUED, STORE_OP_LOGGED, STORE_OP_PREPARED, STORE_OP_FAILED };
+
+struct store_op {
+    void (*done)(struct store_op *op); /* durable, or failed: `err` says */
+    enum err err;
+    /* in; must not change until done ran */
+    enum record_kind kind; /* DATA, STATE, CREATE, DELETE, RESIZE, NOOP; not DISCARD */
+    enum entry_kind what;  /* DATA: NEW (blocks with data), ZERO or UNMAP (count up to RECORD_UNMAP_MAX) */
+    uint32_t volume;
+    uint32_t epoch;
+    uint64_t sequence;
+    uint64_t lba;   /* DATA: first block; CREATE, RESIZE: size in blocks */
+    uint32_t count; /* DATA: blocks; with NEW at most RECORD_BLOCKS_MAX */
+    const struct block_digest *digests; /* NEW: one a block; kept until done */
+    const void *key, *value;            /* STATE */
+    uint32_t key_bytes, value_bytes;
+    uint64_t request;
+    uint32_t boot;
+    uint16_t node;
+    /* private to the store */
+    struct list link;
+    struct store *store;
+    enum store_op_state state;
+    uint32_t previous_epoch;
+    uint32_t loads;       /* summaries it waits for */
+    uint64_t batch;       /* number of the batch it is in */
+    uint64_t position;    /* log address of its record */
+    uint8_t *state_copy;  /* STATE: key and value until published */
+    struct list prepared; /* in the store's list, from append to publish or discard */
+    uint64_t places[RECORD_BLOCKS_MAX];
+    uint32_t tags[RECORD_BLOCKS_MAX];
+};
+
+/* Prepares: `done` when the record is durable here. ERR_NO_VOLUME, ERR_VOLUME_EXISTS, ERR_RANGE, ERR_ORDER, ERR_LIMIT,
+ * ERR_NO_SPACE, ERR_POOL_FAILED, ERR_STOPPED. The op must live until it was published or discarded. */
+void store_prepare(struct store *store, struct store_op *op);
+/* Makes a prepared operation visible. Never fails. */
+void store_publish(struct store *store, struct store_op *op);
+/* [task] Discards every prepared operation of the volume from `sequence` on; logged and durable when it returns. */
+enum err store_discard(struct store *store, uint32_t volume, uint64_t sequence);
+/* After recovery: the oldest prepared operation of the volume that waits for a decision, NULL if none. It belongs to the
+ * store; publish it or discard it. */
+struct store_op *store_prepared(struct store *store, uint32_t volume);
+
+/* ---- reading ---- */
+
+struct store_read {
+    void (*done)(struct store_read *read);
+    enum err err; /* ERR_MEDIUM: see `bad`; ERR_NO_VOLUME, ERR_RANGE, ERR_IO ... */
+    uint32_t volume;
+    uint64_t lba;
+    uint32_t count;    /* 1 to RECORD_BLOCKS_MAX * 8 */
+    uint8_t *data;     /* count * BLOCK_SIZE */
+    uint64_t bad;      /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
+    /* private */
+    struct list link;
+    struct store *store;
+    uint32_t state, next, pending;
+    void *work;
+};
+
+enum { STORE_READ_MAX = RECORD_BLOCKS_MAX * 8 };
+
+void store_read(struct store *store, struct store_read *read);
+
+/* ---- volumes and state ---- */
+
+struct store_volume_info {
+    uint32_t id;
+    uint32_t epoch;
+    uint64_t blocks;
+    uint64_t published; /* newest published sequence */
+    uint64_t prepared;  /* newest prepared sequence */
+};
+
+/* The volume with the lowest id from `from` on. ERR_NO_VOLUME when there is none. */
+enum err store_volume_next(const struct store *store, uint32_t from, struct store_volume_info *ret_info);
+/* Highest volume id ever used. */
+uint32_t store_last_volume(const struct store *store);
+/* One key of a volume's published keyed state; the bytes live until the next publish. ERR_NO_KEY. */
+enum err store_state_get(const struct store *store, uint32_t volume, const void *key, uint32_t key_bytes,
+                         const void **ret_value, uint32_t *ret_bytes);
+/* [task] Content digest of a volume: Merkle root over its blocks, and over its keyed state. Flushes the delta first. */
+enum err store_volume_digest(struct store *store, uint32_t volume, uint64_t ret_digest[4]);
+/* [task] Calls `each` for every stretch of blocks (whole leaves) that may have changed after sequence `since`. */
+enum err store_changed_since(struct store *store, uint32_t volume, uint64_t since,
+                             void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg);
+
+/* ---- upkeep ---- */
+
+/* [task] Writes a checkpoint; with `flush` the whole delta first. */
+enum err store_checkpoint(struct store *store, bool flush);
+/* [task] One pass of the cleaner, whether it pays or not; returns slots gained. */
+enum err store_clean(struct store *store, uint32_t *ret_gained);
+
+struct store_stats {
+    uint64_t slots, slots_free, slots_pending; /* pending: free after the next checkpoint */
+    uint64_t segment_bytes;
+    uint64_t live_bytes;     /* estimate */
+    uint64_t user_written;   /* bytes of client data prepared */
+    uint64_t new_blocks, dup_blocks, zero_blocks, unmapped_blocks;
+    uint64_t stored_bytes;   /* chunks of new blocks, padded */
+    uint64_t head_bytes;     /* written to HEAD slots, batches with padding */
+    uint64_t summary_bytes;  /* summaries of HEAD slots */
+    uint64_t meta_bytes;     /* map pages written */
+    uint64_t directory_bytes, checkpoint_bytes;
+    uint64_t cleaned_bytes;  /* written by the cleaner */
+    uint64_t slots_cleaned, walks;
+    uint64_t batches, checkpoints, leaf_flushes, leaf_loads, summary_loads;
+    uint64_t cache_hits, cache_misses, device_reads;
+    uint64_t medium_errors;
+    uint64_t memory, memory_used, index_bytes, index_entries, directory_ram, sketch_ram, delta_entries, delta_capacity;
+    uint64_t replayed_records, recovery_ns;
+    bool failed, full;
+};
+void store_stats(const struct store *store, struct store_stats *ret_stats);
+
+/* One line about the store, for traces and assertions. Returns `buf`. */
+const char *store_text(const struct store *store, char *buf, size_t size);
+
+#endif

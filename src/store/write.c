@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A change, from prepare to publish:
+ *
+ *     QUEUED    bounds checked; hints of the dedupe index may be loading summaries
+ *     (pump)    in order: space and delta room admitted, duplicates resolved, record appended to the open batch
+ *     LOGGED    in a batch
+ *     PREPARED  the batch and all before it are durable: done
+ *     publish   the map sees it;   or discard: a record says that it never happened
+ *
+ * Operations enter the log in the order in which they were prepared. One that cannot be admitted fails, and those of the
+ * same volume behind it fail with ERR_ORDER: the caller numbers again from there.
+ */
+#include "store/internal.h"
+
+
+void write_fail(struct store *s, struct store_op *op, enum err err)
+{
+    op->err = err;
+    op->state = STORE_OP_FAILED;
+    list_push(&s->log.failed, &op->link);
+    log_kick(s);
+}
+
+static void deliver_failed(struct store *s)
+{
+    struct list mine;
+    list_init(&mine);
+    for (struct list *l; (l = list_pop(&s->log.failed));) list_push(&mine, l);
+    for (struct list *l; (l = list_pop(&mine));) {
+        struct store_op *op = CONTAINER(l, struct store_op, link);
+        op->done(op);
+    }
+}
+
+/* ---- dedupe hints ---- */
+
+struct hint_wait {
+    struct waiter waiter;
+    struct store_op *op;
+};
+
+static void hint_loaded(struct waiter *w)
+{
+    struct hint_wait *h = CONTAINER(w, struct hint_wait, waiter);
+    struct store_op *op = h->op;
+    struct store *s = op->store;
+    mem_free(s->mem, h);
+    assert(op->loads > 0);
+    if (--op->loads == 0) log_pump(s);
+}
+
+enum { HINT_LOADS_MAX = 4 };
+
+/* Starts loading the summary of a segment that may hold a duplicate: a cleaned segment may lie in several slots. */
+static void follow_hint(struct store *s, struct store_op *op, uint64_t segment)
+{
+    uint64_t unit = segment * (s->segment_bytes / UNIT), end = unit + s->segment_bytes / UNIT;
+    struct directory_run run;
+    for (uint32_t looked = 0; looked < 2 && directory_next(s->directory, unit, &run) && run.start < end; looked++) {
+        unit = run.start + run.units;
+        const struct slot *sl = slot_at(s, run.slot);
+        if (sl->kind != SLOT_HEAD && sl->kind != SLOT_CLEANED) continue;
+        bool failed;
+        struct summary *sum = summary_get(s, run.slot, true, NULL, &failed);
+        if (sum || failed) continue;
+        struct hint_wait *h = mem_alloc(s->mem, sizeof *h);
+        if (!h) return;
+        *h = (struct hint_wait){.waiter.wake = hint_loaded, .op = op};
+        sum = summary_get(s, run.slot, true, &h->waiter, &failed);
+        if (sum || failed || !h->waiter.waiting)
+            mem_free(s->mem, h);
+        else
+            op->loads++;
+    }
+}
+
+static void look_for_hints(struct store *s, struct store_op *op)
+{
+    for (uint32_t i = 0; i < op->count && op->loads < HINT_LOADS_MAX; i++) {
+        const struct block_digest *d = &op->digests[i];
+        if (d->size == 0 || summary_find(s, &d->print) != PLACE_NONE) continue;
+        uint64_t segments[INDEX_HINTS_MAX];
+        uint32_t n = index_find(s->index, &d->print, segments);
+        for (uint32_t k = 0; k < n && op->loads < HINT_LOADS_MAX; k++) follow_hint(s, op, segments[k]);
+    }
+}
+
+/* ---- prepare ---- */
+
+static enum err op_possible(const struct store *s, const struct store_op *op)
+{
+    if (s->read_only) return ERR_PERMISSION;
+    if (s->failed != OK) return ERR_POOL_FAILED;
+    if (s->stopping) return ERR_STOPPED;
+    if (op->volume == 0 || op->sequence == 0 || op->sequence >= POINTER_GRAFT) return ERR_ARGUMENT;
+    switch (op->kind) {
+    case RECORD_DATA:
+        if (op->count == 0 || op->lba >= VOLUME_BLOCKS_MAX) return ERR_RANGE;
+        if (op->what == ENTRY_NEW) return op->count <= s->blocks_max && op->digests ? OK : ERR_LIMIT;
+        if (op->what != ENTRY_ZERO && op->what != ENTRY_UNMAP) return ERR_ARGUMENT;
+        return op->count <= RECORD_UNMAP_MAX ? OK : ERR_LIMIT;
+    case RECORD_STATE:
+        if (op->key_bytes == 0 || op->key_bytes > STATE_KEY_MAX || op->value_bytes > STATE_VALUE_MAX) return ERR_LIMIT;
+        return OK;
+    case RECORD_CREATE:
+    case RECORD_RESIZE: return op->lba > 0 && op->lba <= VOLUME_BLOCKS_MAX ? OK : ERR_RANGE;
+    case RECORD_DELETE:
+    case RECORD_NOOP: return OK;
+    case RECORD_DISCARD:
+    case RECORD_GRAFT: break;
+    }
+    return ERR_ARGUMENT;
+}
+
+void store_prepare(struct store *s, struct store_op *op)
+{
+    op->store = s;
+    op->err = OK;
+    op->loads = 0;
+    op->state_copy = NULL;
+    op->state = STORE_OP_QUEUED;
+    enum err err = op_possible(s, op);
+    if (err != OK) {
+        write_fail(s, op, err);
+        return;
+    }
+    list_push(&s->log.queue, &op->link);
+    if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) look_for_hints(s, op);
+    log_kick(s);
+}
+
+/* What only the volume's state at this point of the log can tell. */
+static enum err op_fits(struct store *s, struct store_op *op, struct volume **ret_volume)
+{
+    struct volume *v = volume_find(s, op->volume);
+    if (op->kind == RECORD_CREATE) {
+        if (v) return ERR_VOLUME_EXISTS;
+        if (op->volume <= s->last_volume) return ERR_VOLUME_EXISTS; /* ids are never used again */
+        if (s->volume_count >= VOLUMES_MAX) return ERR_LIMIT;
+        if (op->sequence != 1) return ERR_ORDER;
+        *ret_volume = volume_add(s, op->volume);
+        return *ret_volume ? OK : ERR_NO_MEMORY;
+    }
+    if (!v || v->deleting) return ERR_NO_VOLUME;
+    if (op->sequence != v->appended + 1 || op->epoch < v->appended_epoch) return ERR_ORDER;
+    *ret_volume = v;
+    if (op->kind == RECORD_STATE && v->state_bytes + op->key_bytes + op->value_bytes + 4 > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2)
+        return ERR_LIMIT;
+    return OK;
+}
+
+/* Bounds against the size that will hold when this operation is published: the newest RESIZE or CREATE before it. */
+static enum err op_in_bounds(const struct store *s, const struct store_op *op, const struct volume *v)
+{
+    if (op->kind != RECORD_DATA) return OK;
+    uint64_t blocks = v->blocks;
+    for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
+        const struct store_op *p = CONTAINER(l, struct store_op, prepared);
+        if (p->volume == op->volume && (p->kind == RECORD_CREATE || p->kind == RECORD_RESIZE)) blocks = p->lba;
+    }
+    return op->lba + op->count <= blocks ? OK : ERR_RANGE;
+}
+
+enum admit { ADMITTED, ADMIT_WAIT, ADMIT_FAILED };
+
+static enum admit admit(struct store *s, struct store_op *op, struct volume **ret_volume, enum err *ret_err)
+{
+    *ret_err = s->failed != OK ? ERR_POOL_FAILED : OK;
+    struct volume *v = NULL;
+    bool fresh = op->kind == RECORD_CREATE;
+    bool full = false;
+    if (*ret_err == OK && !fresh) *ret_err = op_fits(s, op, &v);
+    if (*ret_err == OK && !fresh) *ret_err = op_in_bounds(s, op, v);
+    if (*ret_err != OK) return ADMIT_FAILED;
+    if (!space_for(s, op, &full)) {
+        if (!full) return ADMIT_WAIT;
+        *ret_err = ERR_NO_SPACE;
+        return ADMIT_FAILED;
+    }
+    if (op->kind == RECORD_STATE && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem)) *ret_err = ERR_NO_MEMORY;
+    uint32_t entries, leaves;
+    delta_cost(op, &entries, &leaves);
+    if (*ret_err == OK && (entries > s->delta.entry_room / 2 || leaves > s->delta.leaf_room / 2)) *ret_err = ERR_LIMIT;
+    if (*ret_err != OK) return ADMIT_FAILED;
+    if (!delta_reserve(s, entries, leaves)) {
+        upkeep_kick(s);
+        return ADMIT_WAIT;
+    }
+    if (fresh) *ret_err = op_fits(s, op, &v);
+    if (*ret_err != OK) {
+        delta_unreserve(s, entries, leaves);
+        return ADMIT_FAILED;
+    }
+    *ret_volume = v;
+    return ADMITTED;
+}
+
+/* CREATE makes the volume before its record is in the log; takes it back when the record has to wait. */
+static void admit_undo(struct store *s, struct store_op *op, struct volume *v)
+{
+    uint32_t entries, leaves;
+    delta_cost(op, &entries, &leaves);
+    delta_unreserve(s, entries, leaves);
+    if (op->kind != RECORD_CREATE) return;
+    uint32_t before = op->volume - 1;
+    volume_remove(s, v);
+    if (s->last_volume == op->volume) s->last_volume = before;
+}
+
+static void appended(struct store *s, struct store_op *op, struct volume *v)
+{
+    op->state = STORE_OP_LOGGED;
+    v->appended = op->sequence;
+    v->appended_epoch = op->epoch;
+    if (op->kind == RECORD_DELETE) v->deleting = true;
+    list_push(&s->prepared, &op->prepared);
+    s->stats.memory_used = mem_used(s->mem);
+}
+
+void write_pump(struct store *s)
+{
+    struct log *l = &s->log;
+    deliver_failed(s);
+    while (!list_empty(&l->queue)) {
+        struct store_op *op = CONTAINER(l->queue.next, struct store_op, link);
+        struct volume *v = NULL;
+        enum err err;
+        if (op->loads > 0) return;
+        enum admit admitted = admit(s, op, &v, &err);
+        if (admitted == ADMIT_WAIT) return;
+        list_remove(&op->link);
+        if (admitted == ADMIT_FAILED) {
+            write_fail(s, op, err);
+            continue;
+        }
+        op->previous_epoch = v->appended_epoch;
+        if (!log_append(s, op)) {
+            list_push_front(&l->queue, &op->link);
+            admit_undo(s, op, v);
+            return;
+        }
+        appended(s, op, v);
+    }
+}
+
+void write_batch_done(struct store *s, struct batch_buf *b)
+{
+    struct list ops;
+    list_init(&ops);
+    for (struct list *l; (l = list_pop(&b->ops));) list_push(&ops, l);
+    for (struct list *l; (l = list_pop(&ops));) {
+        struct store_op *op = CONTAINER(l, struct store_op, link);
+        struct volume *v = volume_find(s, op->volume);
+        if (s->failed != OK) {
+            op->err = ERR_POOL_FAILED;
+            op->state = STORE_OP_FAILED;
+            list_remove(&op->prepared);
+        } else {
+            op->state = STORE_OP_PREPARED;
+            if (v) v->prepared = op->sequence;
+        }
+        op->done(op);
+    }
+}
+
+/* ---- publish ---- */
+
+/* What lies beyond the smaller of both sizes is unmapped, also when the volume grows: in replay its tree may be newer. */
+static void resize(struct store *s, struct volume *v, uint64_t blocks, uint64_t sequence, uint64_t segment)
+{
+    uint64_t keep = min64(blocks, v->blocks), leaf_end = round_up64(keep, LEAF_BLOCKS);
+    for (struct list *l = v->leaves.next; l != &v->leaves; l = l->next) {
+        const struct delta_leaf *dl = CONTAINER(l, struct delta_leaf, by_volume);
+        if (dl->index * LEAF_BLOCKS >= leaf_end)
+            delta_fill(s, v, dl->index * LEAF_BLOCKS, LEAF_BLOCKS, DELTA_BASE_UNMAPPED, sequence, segment);
+    }
+    if (leaf_end > keep) delta_fill(s, v, keep, leaf_end - keep, DELTA_BASE_UNMAPPED, sequence, segment);
+    if (leaf_end < v->cut) {
+        v->cut = leaf_end;
+        v->cut_sequence = sequence;
+    }
+    if (blocks < v->blocks) s->clean.wanted = true;
+    v->blocks = blocks;
+    s->changed = true;
+}
+
+static void delete_volume(struct store *s, struct volume *v)
+{
+    v->deleting = v->deleted = true;
+    s->clean.wanted = true;
+    s->changed = true;
+    upkeep_kick(s);
+}
+
+static void published(struct store *s, struct volume *v, uint64_t sequence, uint32_t epoch)
+{
+    v->published = max64(v->published, sequence);
+    v->epoch = epoch > v->epoch ? epoch : v->epoch;
+    struct delta *d = &s->delta;
+    if (d->entries_used > d->entry_room / 2 || d->leaves_used > d->leaf_room / 2) upkeep_kick(s);
+}
+
+/* Makes an operation visible; `segment` is where its record lies. */
+void op_publish(struct store *s, struct store_op *op, uint64_t segment)
+{
+    struct volume *v = volume_find(s, op->volume);
+    assert(v);
+    switch (op->kind) {
+    case RECORD_DATA:
+        if (op->what == ENTRY_NEW) {
+            for (uint32_t i = 0; i < op->count; i++)
+                delta_set(s, v, op->lba + i, op->places[i], op->tags[i], op->sequence, segment);
+        } else {
+            enum delta_base what = op->what == ENTRY_ZERO ? DELTA_BASE_ZERO : DELTA_BASE_UNMAPPED;
+            delta_fill(s, v, op->lba, op->count, what, op->sequence, segment);
+            if (s->full) s->clean.wanted = true;
+        }
+        break;
+    case RECORD_STATE:
+        if (!state_set(s, v, op->key, op->key_bytes, op->value, op->value_bytes)) log_fail(s, ERR_NO_MEMORY, "keyed state");
+        break;
+    case RECORD_CREATE: v->blocks = op->lba; break;
+    case RECORD_RESIZE: resize(s, v, op->lba, op->sequence, segment); break;
+    case RECORD_DELETE: delete_volume(s, v); break;
+    case RECORD_NOOP:
+    case RECORD_DISCARD:
+    case RECORD_GRAFT: break;
+    }
+    published(s, v, op->sequence, op->epoch);
+}
+
+void store_publish(struct store *s, struct store_op *op)
+{
+    assert(op->state == STORE_OP_PREPARED);
+    struct volume *v = volume_find(s, op->volume);
+    assert(v && (op->sequence == v->published + 1 || v->deleting));
+    uint32_t entries, leaves;
+    delta_cost(op, &entries, &leaves);
+    delta_unreserve(s, entries, leaves);
+    op_publish(s, op, op->position / s->segment_bytes);
+    list_remove(&op->prepared);
+    op->state = STORE_OP_IDLE;
+    if (op->done == NULL) list_push(&s->recovered_ops, &op->link); /* made by recovery: its memory is the store's */
+}
+
+struct store_op *store_prepared(struct store *s, uint32_t volume)
+{
+    for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
+        struct store_op *op = CONTAINER(l, struct store_op, prepared);
+        if (op->volume == volume) return op->state == STORE_OP_PREPARED ? op : NULL;
+    }
+    return NULL;
+}
+
+/* ---- discard ---- */
+
+struct discard_wait {
+    struct store_op op;
+    struct io_task *task;
+    bool finished;
+};
+
+static void discard_durable(struct store_op *op)
+{
+    struct discard_wait *w = CONTAINER(op, struct discard_wait, op);
+    w->finished = true;
+    io_task_wake(w->task);
+}
+
+enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
+{
+    struct volume *v = volume_find(s, volume);
+    if (!v) return ERR_NO_VOLUME;
+    if (s->read_only || s->failed != OK) return s->read_only ? ERR_PERMISSION : ERR_POOL_FAILED;
+    if (sequence <= v->published || sequence > v->appended + 1) return ERR_ORDER;
+    assert(v->prepared == v->appended);
+    struct discard_wait w = {.task = io_task_self()};
+    w.op = (struct store_op){.done = discard_durable, .kind = RECORD_DISCARD, .volume = volume, .epoch = v->appended_epoch,
+                             .sequence = sequence, .store = s};
+    if (MUTATED(MUTATE_DISCARD_NOT_LOGGED)) {
+        w.finished = true;
+    } else {
+        while (!log_append(s, &w.op)) {
+            if (s->failed != OK) return ERR_POOL_FAILED;
+            log_submit(s);
+            io_task_sleep(s->io, 1000000);
+        }
+        list_push(&s->prepared, &w.op.prepared);
+        log_pump(s);
+    }
+    while (!w.finished) io_task_park();
+    if (w.op.err != OK) return w.op.err;
+    if (!MUTATED(MUTATE_DISCARD_NOT_LOGGED)) list_remove(&w.op.prepared);
+    for (struct list *l = s->prepared.next, *next; l != &s->prepared; l = next) {
+        next = l->next;
+        struct store_op *op = CONTAINER(l, struct store_op, prepared);
+        if (op->volume != volume || op->sequence < sequence) continue;
+        assert(op->state == STORE_OP_PREPARED);
+        uint32_t entries, leaves;
+        delta_cost(op, &entries, &leaves);
+        delta_unreserve(s, entries, leaves);
+        list_remove(&op->prepared);
+        op->state = STORE_OP_IDLE;
+        if (op->done == NULL) list_push(&s->recovered_ops, &op->link);
+    }
+    v->appended = v->prepared = sequence - 1;
+    v->deleting = false; /* a DELETE among them never happened */
+    if (v->published == 0 && sequence == 1) volume_remove(s, v);
+    return OK;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: the store on the real seam, from format to reopening, on a small file pool.
+ * Method: one task drives a pool of small segments; a model array says what every block must hold. Content is made from
+ * (seed, kind), so that some blocks repeat, some are zero, some do not compress.
+ */
+#include "check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/prng.h"
+#include "store/store.h"
+
+enum { BLOCKS = 3000, FLIGHT = 16, WRITE_MAX = 8 };
+
+struct flight {
+    struct store_op op;
+    struct block_digest digests[WRITE_MAX];
+    uint8_t data[WRITE_MAX][BLOCK_SIZE], room[WRITE_MAX][BLOCK_SIZE];
+    struct test *test;
+    bool busy, prepared;
+};
+
+struct test {
+    struct io *io;
+    struct store *store;
+    struct io_task task, *self;
+    struct prng prng;
+    uint64_t sequence;
+    uint32_t model[BLOCKS];
+    struct flight flights[FLIGHT];
+    uint32_t busy;
+    bool (*body)(struct test *t);
+    bool good;
+    char path[64];
+    struct io_group *group;
+};
+
+static void content(uint32_t seed, uint8_t *block)
+{
+    struct prng p;
+    memset(block, 0, BLOCK_SIZE);
+    if (seed == 0) return;
+    prng_init(&p, seed);
+    prng_fill(&p, block, seed % 3 == 0 ? BLOCK_SIZE : 512 + seed % 2048);
+}
+
+/* Publishes in order of sequence, whatever order they became durable in. */
+static void publish_ready(struct test *t)
+{
+    for (bool more = true; more;) {
+        more = false;
+        for (uint32_t i = 0; i < FLIGHT; i++) {
+            struct flight *f = &t->flights[i];
+            struct store_volume_info info;
+            if (!f->busy || !f->prepared) continue;
+            if (f->op.kind != RECORD_CREATE && (store_volume_next(t->store, 1, &info) != OK || info.published + 1 != f->op.sequence)) continue;
+            store_publish(t->store, &f->op);
+            f->busy = f->prepared = false;
+            t->busy--;
+            more = true;
+        }
+    }
+}
+
+static void prepared(struct store_op *op)
+{
+    struct flight *f = CONTAINER(op, struct flight, op);
+    struct test *t = f->test;
+    if (op->err != OK) {
+        printf("# op %u seq %llu: %s\n", op->kind, (unsigned long long)op->sequence, err_name(op->err));
+        t->good = false;
+        f->busy = false;
+        t->busy--;
+    } else {
+        f->prepared = true;
+        publish_ready(t);
+    }
+    io_task_wake(t->self);
+}
+
+static struct flight *take(struct test *t)
+{
+    for (;;) {
+        for (uint32_t i = 0; i < FLIGHT; i++) {
+            struct flight *f = &t->flights[i];
+            if (f->busy) continue;
+            f->busy = true;
+            f->prepared = false;
+            f->test = t;
+            f->op = (struct store_op){.done = prepared, .volume = 1, .epoch = 1, .sequence = ++t->sequence};
+            t->busy++;
+            return f;
+        }
+        io_task_park();
+    }
+}
+
+static void quiet(struct test *t)
+{
+    while (t->busy) io_task_park();
+}
+
+static void create(struct test *t)
+{
+    struct flight *f = take(t);
+    f->op.kind = RECORD_CREATE;
+    f->op.lba = BLOCKS;
+    store_prepare(t->store, &f->op);
+    quiet(t);
+}
+
+static void write_some(struct test *t, uint32_t ops)
+{
+    for (uint32_t n = 0; n < ops && t->good; n++) {
+        uint32_t count = 1 + (uint32_t)prng_below(&t->prng, WRITE_MAX), lba = (uint32_t)prng_below(&t->prng, BLOCKS - 600);
+        struct flight *f = take(t);
+        f->op.kind = RECORD_DATA;
+        f->op.lba = lba;
+        if (prng_below(&t->prng, 20) == 0) {
+            f->op.what = ENTRY_UNMAP;
+            f->op.count = 1 + (uint32_t)prng_below(&t->prng, 600);
+            for (uint32_t i = 0; i < f->op.count; i++) t->model[lba + i] = 0;
+        } else {
+            f->op.what = ENTRY_NEW;
+            f->op.count = count;
+            f->op.digests = f->digests;
+            for (uint32_t i = 0; i < count; i++) {
+                uint32_t seed = prng_below(&t->prng, 10) == 0 ? 0 : (uint32_t)prng_below(&t->prng, 20000);
+                t->model[lba + i] = seed;
+                content(seed, f->data[i]);
+                digest_block(store_key(t->store), f->data[i], f->room[i], &f->digests[i]);
+            }
+        }
+        store_prepare(t->store, &f->op);
+    }
+    quiet(t);
+}
+
+
+struct reading {
+    struct store_read read;
+    struct test *test;
+    bool done;
+};
+
+static void reading_done(struct store_read *read)
+{
+    struct reading *r = CONTAINER(read, struct reading, read);
+    r->done = true;
+    io_task_wake(r->test->self);
+}
+
+static bool verify(struct test *t)
+{
+    static uint8_t data[64 * BLOCK_SIZE], want[BLOCK_SIZE];
+    for (uint32_t lba = 0; lba < BLOCKS; lba += 50) {
+        struct reading r = {.read = {.done = reading_done, .volume = 1, .lba = lba, .count = 50, .data = data}, .test = t};
+        store_read(t->store, &r.read);
+        while (!r.done) io_task_park();
+        if (r.read.err != OK) {
+            printf("# read at %u: %s bad %llu\n", lba, err_name(r.read.err), (unsigned long long)r.read.bad);
+            return false;
+        }
+        for (uint32_t i = 0; i < 50; i++) {
+            content(t->model[lba + i], want);
+            if (memcmp(want, data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE) == 0) continue;
+            printf("# block %u differs\n", lba + i);
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum err open_pool(struct test *t)
+{
+    struct store_config config = {.device_count = 1, .memory = 16u << 20};
+    struct store_problem problem;
+    config.devices[0].path = t->path;
+    enum err err = store_open(t->io, &config, &t->store, &problem);
+    if (err != OK) printf("# open: %s: %s\n", err_name(err), problem.text);
+    return err;
+}
+
+static bool text(struct test *t, const char *when)
+{
+    char buf[400];
+    printf("# %s: %s\n", when, store_text(t->store, buf, sizeof buf));
+    return true;
+}
+
+static bool life(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 24u << 20, .segment_shift = 16};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK) return false;
+    if (open_pool(t) != OK) return false;
+    create(t);
+    for (uint32_t round = 0; round < 12 && t->good; round++) {
+        write_some(t, 600);
+        text(t, "written");
+        if (!t->good || !verify(t)) return false;
+        if (round % 3 == 2) {
+            enum err err = store_close(t->store);
+            if (err != OK) printf("# close: %s\n", err_name(err));
+            if (err != OK || open_pool(t) != OK) return false;
+            text(t, "reopened");
+            if (!verify(t)) return false;
+        }
+        if (round == 7) {
+            uint32_t gained = 0;
+            if (store_clean(t->store, &gained) != OK) return false;
+            printf("# cleaned %u\n", gained);
+        }
+    }
+    return t->good && store_close(t->store) == OK;
+}
+
+static void run_task(void *arg)
+{
+    struct test *t = arg;
+    t->self = io_task_self();
+    t->good = true;
+    t->good = t->body(t) && t->good;
+    io_group_stop(t->group);
+}
+
+static void run_main(struct io *io, void *arg)
+{
+    struct test *t = arg;
+    t->io = io;
+    if (io_task_start(io, &t->task, run_task, t) != OK) abort();
+}
+
+static bool run(bool (*body)(struct test *), enum io_backend backend)
+{
+    struct test *t = calloc(1, sizeof *t);
+    struct io_config config = {.backend = backend, .loops = 2};
+    snprintf(t->path, sizeof t->path, "/tmp/izar-test-%ld.pool", (long)getpid());
+    t->body = body;
+    prng_init(&t->prng, 7);
+    bool good = io_group_open(&config, &t->group) == OK;
+    if (good) {
+        io_group_run(t->group, run_main, t);
+        good = t->good;
+        io_group_close(t->group);
+    }
+    unlink(t->path);
+    free(t);
+    return good;
+}
+
+TEST(life_on_io_uring)
+{
+    CHECK(run(life, IO_BACKEND_AUTO));
+}
+
+TEST(life_on_posix)
+{
+    CHECK(run(life, IO_BACKEND_POSIX));
+}
+
+TESTS(life_on_io_uring, life_on_posix)
