@@ -127,8 +127,10 @@ static void page_write(struct page_pool *pool, struct page **page, uint32_t at, 
     if (!*page || (*page)->refs > 1) {
         struct page *copy = page_new(pool);
         if (length < DISK_PAGE) {
-            if (*page) memcpy(copy->data, (*page)->data, DISK_PAGE);
-            else memset(copy->data, 0, DISK_PAGE);
+            if (*page)
+                memcpy(copy->data, (*page)->data, DISK_PAGE);
+            else
+                memset(copy->data, 0, DISK_PAGE);
         }
         page_unref(pool, *page);
         *page = copy;
@@ -285,8 +287,10 @@ void disk_get(const struct disk *disk, uint64_t offset, void *ret_buf, uint64_t 
         uint32_t at = offset % DISK_PAGE;
         uint32_t part = (uint32_t)min64(length, DISK_PAGE - at);
         const struct cell *cell = cell_peek(disk, offset / DISK_PAGE);
-        if (cell && cell->now) memcpy(to, cell->now->data + at, part);
-        else memset(to, 0, part);
+        if (cell && cell->now)
+            memcpy(to, cell->now->data + at, part);
+        else
+            memset(to, 0, part);
         to += part;
         offset += part;
         length -= part;
@@ -312,8 +316,10 @@ static void unspoil(struct disk *disk, uint64_t offset, uint64_t length)
     for (uint32_t i = 0; i < disk->spoiled_count; i++) {
         struct spoiled *s = &disk->spoiled[i];
         if (s->from >= offset + length || offset >= s->to) continue;
-        if (offset <= s->from) s->from = min64(s->to, offset + length);
-        else s->to = offset; /* what is left behind the write is mended, too: drives remap generously */
+        if (offset <= s->from)
+            s->from = min64(s->to, offset + length);
+        else
+            s->to = offset; /* what is left behind the write is mended, too: drives remap generously */
     }
 }
 

@@ -6,8 +6,8 @@
  *               everything is read, the pool is closed (or cut off), audited, opened and read again.
  *     at rest   a random history; then, on the closed (or crashed) pool, one bit or a few sectors are damaged, and the
  *               pool must work or say what is lost; again and again on the same image, and at last the pool lives on with it.
- *     every     a short history, once for each of its changes, with the power cut right there; and within each, the first recovery
- *               once for each of its own changes.
+ *     every     a short history, once for each of its changes, with the power cut right there; and within each, the first
+ *               recovery once for each of its own changes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -111,18 +111,16 @@ static void cut_each_recovery(struct lab *lab)
     lab->every = false;
     for (uint64_t n = 1; n < 100 && !lab_failed(lab); n++) {
         sim_cut_at(lab->sim, n);
-        lab->mix.cut_in_recovery = 1; /* leave it armed */
         enum err err = lab_run(lab, TASK_OPEN, 0, 0);
         bool cut = sim_is_off(lab->sim);
-        lab->mix.cut_in_recovery = 0;
         if (!cut && err != OK) lab_fail(lab, "open: %s: %s", err_name(err), lab->problem.text);
         lab_crash(lab);
         if (!cut) break;
         if (start(lab) == STARTED) judge_recovered(lab);
         if (!lab_failed(lab)) judge_verify(lab);
         if (lab_failed(lab)) {
-            char text[200];
-            snprintf(text, sizeof text, "%s", lab->failure);
+            char text[sizeof lab->failure];
+            memcpy(text, lab->failure, sizeof text);
             lab->failure[0] = '\0';
             lab_fail(lab, "after a cut at change %llu of the recovery: %.150s", (unsigned long long)n, text);
             return;
@@ -139,31 +137,37 @@ static enum start crash_and_recover(struct lab *lab)
     lab_crash(lab);
     if (lab_failed(lab)) return BROKEN;
     if (lab->mix.faults & FAULTS_OF_DEVICE && below(lab, 2)) faults_off(lab);
-    if (lab->every) cut_each_recovery(lab);
+    if (lab->every)
+        cut_each_recovery(lab);
     else if (!lab->lied && !lab_is_damaged(lab) && below(lab, 4) == 0 && lab_audit(lab, &err) > 0)
         lab_fail(lab, "the auditor finds %llu problems after a crash", (unsigned long long)lab->main_task.problems);
     enum start started = lab_failed(lab) ? BROKEN : recover(lab);
-    if (lab->mix.cut_within && started == STARTED && below(lab, 2))
-        sim_cut_at(lab->sim, 1 + below(lab, lab->mix.cut_within));
+    if (lab->mix.cut_within && started == STARTED && below(lab, 2)) sim_cut_at(lab->sim, 1 + below(lab, lab->mix.cut_within));
     return started;
 }
 
 /* ---- the end of a history ---- */
 
-/* True when the pool is closed now, or was cut off (and is without power no more). */
+/* Closes the pool, or cuts it off; the power is on again then. */
 static void close_pool(struct lab *lab, bool *ret_clean)
 {
     *ret_clean = false;
-    sim_cut_at(lab->sim, 0);
+    if (!lab->every) sim_cut_at(lab->sim, 0);
     if (below(lab, 3) > 0 && workload_drain(lab)) {
         enum err err = lab_run(lab, TASK_CLOSE, 0, 0);
         if (lab_failed(lab)) return;
         *ret_clean = err == OK;
-        if (err == OK) workload_forget(lab);
-        else if (!judge_error(lab, err)) lab_fail(lab, "close: %s", err_name(err));
-        if (err == OK && sim_files_open(lab->sim) > 0) lab_fail(lab, "%u files are open after the close", sim_files_open(lab->sim));
+        if (err == OK)
+            workload_forget(lab);
+        else if (!judge_error(lab, err))
+            lab_fail(lab, "close: %s", err_name(err));
+        if (err == OK && sim_files_open(lab->sim) > 0)
+            lab_fail(lab, "%u files are open after the close", sim_files_open(lab->sim));
     }
-    if (!*ret_clean && !lab_failed(lab)) lab_crash(lab);
+    lab->changes = sim_changes(lab->sim) - lab->armed_at;
+    if (*ret_clean || lab_failed(lab)) return;
+    lab_crash(lab);
+    if (lab->every) cut_each_recovery(lab);
 }
 
 static void audit_strict(struct lab *lab, bool unreadable)
@@ -231,8 +235,10 @@ static bool live(struct lab *lab, uint32_t steps)
         maybe_vanish(lab);
         workload_step(lab);
         failed_for = lab->failed ? failed_for + 1 : 0;
-        if (sim_is_off(lab->sim) || failed_for > 8) started = crash_and_recover(lab);
-        else if (lab->reopen) started = reopen(lab);
+        if (sim_is_off(lab->sim) || failed_for > 8)
+            started = crash_and_recover(lab);
+        else if (lab->reopen)
+            started = reopen(lab);
         if (started != STARTED) return false;
         if (lab->lied && lab->crashes > 0) break; /* from here on nothing is sure: check what is there */
     }
@@ -280,8 +286,8 @@ static void damage(struct lab *lab, const struct place *place)
     struct disk *disk = sim_disk(lab->sim, lab->names[place->device]);
     uint8_t garbage[4096];
     bool copies = place->offset < lab->data_at[place->device];
-    sim_say(lab->sim, "damage: %s at %llu, %u bytes%s", lab->names[place->device], (unsigned long long)place->offset, place->length,
-            copies ? ", which has a second copy" : "");
+    sim_say(lab->sim, "damage: %s at %llu, %u bytes%s", lab->names[place->device], (unsigned long long)place->offset,
+            place->length, copies ? ", which has a second copy" : "");
     if (place->length == 0) {
         disk_flip(disk, place->offset, (unsigned)below(lab, 8));
     } else {
@@ -346,8 +352,11 @@ static void history_live(struct lab *lab)
     }
     faults_on(lab);
     workload_first_volume(lab);
-    if (lab->every) sim_cut_at(lab->sim, lab->cut);
-    else if (lab->mix.cut_within && below(lab, 2)) sim_cut_at(lab->sim, 1 + below(lab, lab->mix.cut_within));
+    lab->armed_at = sim_changes(lab->sim);
+    if (lab->every)
+        sim_cut_at(lab->sim, lab->cut);
+    else if (lab->mix.cut_within && below(lab, 2))
+        sim_cut_at(lab->sim, 1 + below(lab, lab->mix.cut_within));
     if (!live(lab, lab->mix.steps)) return;
     if (lab->mix.faults & FAULT_FLIP) {
         live_with_damage(lab);
@@ -361,8 +370,8 @@ static uint64_t history_end(struct lab *lab)
 {
     uint64_t hash = sim_hash(lab->sim);
     sim_say(lab->sim, "%llu changes, %llu reads, %llu crashes, %llu unreadable stretches, hash %016llx",
-            (unsigned long long)sim_changes(lab->sim), (unsigned long long)sim_reads(lab->sim), (unsigned long long)lab->crashes,
-            (unsigned long long)lab->unreadable, (unsigned long long)hash);
+            (unsigned long long)sim_changes(lab->sim), (unsigned long long)sim_reads(lab->sim),
+            (unsigned long long)lab->crashes, (unsigned long long)lab->unreadable, (unsigned long long)hash);
     lab_end(lab);
     return hash;
 }
@@ -390,9 +399,8 @@ static uint64_t run_with_cut(struct lab *lab, const struct history_options *opti
     lab->every = cut > 0;
     lab->cut = cut;
     history_live(lab);
-    uint64_t changes = sim_changes(lab->sim);
     history_end(lab);
-    return changes;
+    return lab->changes;
 }
 
 uint64_t history_every(struct lab *lab, const struct history_options *options, uint64_t *ret_cut)

@@ -2,10 +2,10 @@
 /*
  * The seam of io.h on simulated time.
  *
- * An operation meets its fate when it is submitted (struct io_op keeps it in `tries`) and has its effect when it is completed: a read
- * returns what is there then, a write reads its buffer then. So a caller that changes a buffer, or reuses a place, under
- * an operation in flight is caught. Operations under way are in `pending`, in the order of submission, because a power cut settles
- * them in this order after all that was completed.
+ * An operation meets its fate when it is submitted (struct io_op keeps it in `tries`) and has its effect when it is
+ * completed: a read returns what is there then, a write reads its buffer then. So a caller that changes a buffer, or reuses
+ * a place, under an operation in flight is caught. Operations under way are in `pending`, in the order of submission,
+ * because a power cut settles them in this order after all that was completed.
  *
  * Three streams of chance come from the seed: the schedule, the faults, and io_random. So a fault budget can change without
  * changing the bytes of the pool's secret.
@@ -154,8 +154,10 @@ static struct event event_take(struct sim *sim, uint32_t place)
     struct event taken = sim->heap[place];
     struct event last = sim->heap[sim->events--];
     if (place <= sim->events) {
-        if (event_before(&last, &taken)) event_rise(sim, place, last);
-        else event_sink(sim, place, last);
+        if (event_before(&last, &taken))
+            event_rise(sim, place, last);
+        else
+            event_sink(sim, place, last);
     }
     if (taken.kind == EVENT_TIMER) ((struct io_timer *)taken.what)->place = 0;
     return taken;
@@ -242,8 +244,10 @@ static enum err place_lock(struct sim_place *place, unsigned flags)
     bool alone = !(flags & IO_OPEN_READ_ONLY);
     if (!(flags & IO_OPEN_LOCK)) return OK;
     if (place->writers > 0 || (alone && place->readers > 0)) return ERR_LOCKED;
-    if (alone) place->writers++;
-    else place->readers++;
+    if (alone)
+        place->writers++;
+    else
+        place->readers++;
     return OK;
 }
 
@@ -287,8 +291,10 @@ enum err io_file_resize(struct io_file *file, uint64_t size)
 static void file_forget(struct io_file *file)
 {
     if (file->flags & IO_OPEN_LOCK) {
-        if (file->flags & IO_OPEN_READ_ONLY) file->place->readers--;
-        else file->place->writers--;
+        if (file->flags & IO_OPEN_READ_ONLY)
+            file->place->readers--;
+        else
+            file->place->writers--;
     }
     list_remove(&file->link);
     file->sim->files_open--;
@@ -310,7 +316,7 @@ void io_file_close(struct io_file *file)
 
 /* ---- faults ---- */
 
-static const char *const fault_names[SIM_FAULTS] = {"lie",        "lost",       "misdirected", "write error", "full",
+static const char *const fault_names[SIM_FAULTS] = {"lie",        "lost",        "misdirected", "write error", "full",
                                                     "read error", "read latent", "slow",        "stuck"};
 
 const char *sim_fault_name(enum sim_fault fault)
@@ -407,7 +413,7 @@ static void op_submit(struct io *io, struct io_file *file, enum op_kind kind, st
 {
     struct sim *sim = io->sim;
     assert(kind == OP_SYNC || kind == OP_READ || !(file->flags & IO_OPEN_READ_ONLY));
-    assert(!(file->flags & IO_OPEN_DIRECT) || (op->offset | op->length | (uintptr_t)op->buf) % DISK_SECTOR == 0);
+    assert(!(file->flags & IO_OPEN_DIRECT) || (op->offset | op->length | (uintptr_t)op->buf) % ALIGN == 0);
     op->err = OK;
     op->bytes = op->moved = 0;
     op->io = io;
@@ -419,8 +425,10 @@ static void op_submit(struct io *io, struct io_file *file, enum op_kind kind, st
     list_push(&sim->pending, &op->link);
     if (!sim->off && !file->place->vanished) {
         if (kind == OP_SYNC) op->offset = disk_newest(file->place->disk);
-        if (kind == OP_READ) sim->reads++;
-        else sim->changes++;
+        if (kind == OP_READ)
+            sim->reads++;
+        else
+            sim->changes++;
         op_draw_fate(sim, op);
         op_hash(sim, op, true);
         sim_say(sim, "  %s %s at %llu, %llu%s", kind_names[kind], disk_name(file->place->disk), (unsigned long long)op->offset,
@@ -491,8 +499,10 @@ static uint64_t wrong_offset(struct sim *sim, const struct io_op *op)
     uint64_t size = disk_size(op->file->place->disk), offset = op->offset;
     if (size < 2 * op->length) return op->offset;
     while (offset == op->offset) {
-        if (prng_next(&sim->fate) >> 63) offset = prng_below(&sim->fate, (size - op->length) / DISK_PAGE + 1) * DISK_PAGE;
-        else offset = min64(op->offset ^ DISK_PAGE << prng_below(&sim->fate, 10), size - op->length) / DISK_PAGE * DISK_PAGE;
+        if (prng_next(&sim->fate) >> 63)
+            offset = prng_below(&sim->fate, (size - op->length) / DISK_PAGE + 1) * DISK_PAGE;
+        else
+            offset = min64(op->offset ^ DISK_PAGE << prng_below(&sim->fate, 10), size - op->length) / DISK_PAGE * DISK_PAGE;
     }
     return offset;
 }
@@ -534,8 +544,10 @@ static void op_effect(struct sim *sim, struct io_op *op)
     case OP_READ: op->err = read_effect(sim, op); break;
     case OP_WRITE: op->err = write_effect(sim, op); break;
     case OP_SYNC:
-        if (op->tries == SIM_WRITE_ERROR + 1) op->err = ERR_IO;
-        else if (op->tries != SIM_LIE + 1) disk_flush(place->disk, op->offset);
+        if (op->tries == SIM_WRITE_ERROR + 1)
+            op->err = ERR_IO;
+        else if (op->tries != SIM_LIE + 1)
+            disk_flush(place->disk, op->offset);
         break;
     case OP_DISCARD: disk_discard(place->disk, op->offset, op->length, &sim->fate); break;
     }
@@ -550,7 +562,8 @@ static void op_complete(struct sim *sim, struct io_op *op)
     sim->under_way--;
     op->bytes = op->moved;
     op_hash(sim, op, false);
-    if (op->err != OK) sim_say(sim, "  %s at %llu: %s", kind_names[op->kind], (unsigned long long)op->offset, err_name(op->err));
+    if (op->err != OK)
+        sim_say(sim, "  %s at %llu: %s", kind_names[op->kind], (unsigned long long)op->offset, err_name(op->err));
     op->done(op);
 }
 
@@ -590,8 +603,10 @@ bool sim_step(struct sim *sim)
     if (sim->sent_count == 0 && sim->events == 0) return false;
     bool message = sim->sent_count > 0 && (sim->events == 0 || sim->sent[sim->sent_first].at <= sim->heap[1].at);
     sim->now = max64(sim->now, message ? sim->sent[sim->sent_first].at : sim->heap[1].at);
-    if (message) run_message(sim);
-    else run_event(sim);
+    if (message)
+        run_message(sim);
+    else
+        run_event(sim);
     return true;
 }
 

@@ -2,8 +2,8 @@
 /*
  * The judge: what a store may say after a start, and while it runs.
  *
- * Strict, after any number of power cuts and transient errors. Let P be the newest published and P2 the newest prepared sequence
- * of a volume after the start, A the newest acknowledged and S the newest submitted before it:
+ * Strict, after any number of power cuts and transient errors. Let P be the newest published and P2 the newest prepared
+ * sequence of a volume after the start, A the newest acknowledged and S the newest submitted before it:
  *
  *     A <= P2 <= S               acknowledged is kept; nothing comes from nowhere (a discard under way may also have ended)
  *     P <= newest ever published a store never publishes by itself
@@ -23,7 +23,8 @@
  *   working perfectly.
  *
  * Lied to (a flush said done and was not, then the power went). The end of the log may be gone without a trace, so
- * a shorter prefix is legal if it is the same everywhere (the rule across volumes); it is counted in `rollbacks`. All else is as for damage.
+ * a shorter prefix is legal if it is the same everywhere (the rule across volumes); it is counted in `rollbacks`. All else
+ * is as for damage.
  */
 #include <string.h>
 
@@ -107,20 +108,16 @@ static void check_loss(struct lab *lab, const struct lab_volume *lv, uint64_t pr
              (unsigned long long)prepared);
 }
 
-/* A volume that the store does not list: never made, gone, or made but not decided. */
+/* A volume that the store does not list: never made, or gone. */
 static void judge_absent(struct lab *lab, struct lab_volume *lv)
 {
     struct model_volume *v = &lv->model;
-    const struct store_op *op = store_prepared(lab->store, v->id);
     bool deleted = lv->must > 0 && v->ops[lv->must - 1].kind == RECORD_DELETE;
+    if (store_prepared(lab->store, v->id)) lab_fail(lab, "volume %u: something waits, but it is not listed", v->id);
     memset(&v->now, 0, sizeof v->now);
-    if (deleted && !op) {
+    if (deleted) {
         state_at(v, lv->must, &v->now);
         return;
-    }
-    if (op) {
-        if (op->kind != RECORD_CREATE || op->sequence != 1) lab_fail(lab, "volume %u: waits for %u", v->id, op->kind);
-        return; /* judge_decide tells what it is */
     }
     if (v->discarding != 1) check_loss(lab, lv, 0);
     lv->retired = true;
@@ -158,11 +155,12 @@ static void judge_listed(struct lab *lab, struct lab_volume *lv, const struct st
     lv->must = min64(lv->must, v->count);
     if (lv->digest_at > v->count) lv->digest_at = 0;
     state_at(v, info->published, &v->now);
-    if (!v->now.exists) lab_fail(lab, "volume %u exists, although deleted", v->id);
+    if (!v->now.exists && info->published > 0)
+        lab_fail(lab, "volume %u exists, although deleted", v->id);
     else if (info->blocks != v->now.blocks)
         lab_fail(lab, "volume %u: %llu blocks instead of %llu", v->id, (unsigned long long)info->blocks,
                  (unsigned long long)v->now.blocks);
-    else if (info->epoch != v->ops[info->published - 1].epoch)
+    else if (info->published > 0 && info->epoch != v->ops[info->published - 1].epoch)
         lab_fail(lab, "volume %u: epoch %u instead of %u", v->id, info->epoch, v->ops[info->published - 1].epoch);
 }
 
@@ -190,8 +188,10 @@ void judge_recovered(struct lab *lab)
         struct store_volume_info info;
         if (lv->retired) continue;
         bool listed = info_of(lab, lv->model.id, &info);
-        if (!listed) judge_absent(lab, lv);
-        else judge_listed(lab, lv, &info);
+        if (!listed)
+            judge_absent(lab, lv);
+        else
+            judge_listed(lab, lv, &info);
         sim_say(lab->sim, "recovered volume %u: published %llu of %llu, prepared %llu", lv->model.id,
                 (unsigned long long)lv->model.now.sequence, (unsigned long long)lv->must, (unsigned long long)lv->model.count);
     }
@@ -231,17 +231,6 @@ static void publish_recovered(struct lab *lab, struct lab_volume *lv, uint64_t u
     }
 }
 
-/* A volume whose CREATE waits is not listed, so how much of it survived shows only once that is published. */
-static void decide_create(struct lab *lab, struct lab_volume *lv)
-{
-    struct model_volume *v = &lv->model;
-    struct store_volume_info info;
-    publish_recovered(lab, lv, 1);
-    if (lab_failed(lab)) return;
-    if (!info_of(lab, v->id, &info)) lab_fail(lab, "volume %u is published but not listed", v->id);
-    else judge_listed(lab, lv, &info);
-}
-
 static bool discard_recovered(struct lab *lab, uint32_t i, uint64_t from)
 {
     struct model_volume *v = &lab->volumes[i].model;
@@ -265,11 +254,7 @@ static bool decide(struct lab *lab, uint32_t i)
 {
     struct lab_volume *lv = &lab->volumes[i];
     struct model_volume *v = &lv->model;
-    bool undecided_create = v->now.sequence == 0 && v->count > 0;
     uint64_t how = prng_below(&lab->prng, 3);
-    if (undecided_create && lv->must == 0 && prng_below(&lab->prng, 4) == 0) return discard_recovered(lab, i, 1);
-    if (undecided_create) decide_create(lab, lv);
-    if (lab_failed(lab)) return true;
     uint64_t least = max64(lv->must, v->now.sequence);
     uint64_t up_to = how == 0 ? v->count : how == 1 ? least : least + prng_below(&lab->prng, v->count - least + 1);
     publish_recovered(lab, lv, up_to);
@@ -351,7 +336,7 @@ bool judge_verify(struct lab *lab)
         struct store_volume_info info;
         const struct model_volume *v = &lab->volumes[i].model;
         if (lab->volumes[i].retired) continue;
-        bool listed = info_of(lab, v->id, &info);
+        bool listed = info_of(lab, v->id, &info) && info.published > 0;
         if (listed != v->now.exists)
             lab_fail(lab, "volume %u: %s", v->id, listed ? "exists, although deleted" : "does not exist");
         if (listed && info.published != v->now.sequence) lab_fail(lab, "volume %u: wrong published sequence", v->id);
@@ -384,8 +369,8 @@ void judge_changed(struct lab *lab, const struct lab_task *task)
             uint32_t cell = v->windows[w].cell + i;
             uint64_t lba = v->windows[w].lba + i;
             if (old->cells[cell] == new->cells[cell] || task->changed[cell] || lba >= v->now.blocks) continue;
-            lab_fail(lab, "volume %u: block %llu changed between %llu and %llu, but is not reported", v->id, (unsigned long long)lba,
-                     (unsigned long long)task->sequence, (unsigned long long)task->published);
+            lab_fail(lab, "volume %u: block %llu changed between %llu and %llu, but is not reported", v->id,
+                     (unsigned long long)lba, (unsigned long long)task->sequence, (unsigned long long)task->published);
             return;
         }
     }

@@ -3,8 +3,8 @@
  * The life of the pool in the laboratory: format, open, crash, close, and the tasks that wait for it.
  *
  * The story itself is no task: it runs the world with sim_run_until. What waits inside the store runs in a lab_task. When
- * the power goes while the story's own task is inside store_format, store_open or the auditor, which hold memory of their own, that
- * task is run to its end with the power off; all other tasks are dropped after store_abandon.
+ * the power goes while the story's own task is inside store_format, store_open or the auditor, which hold memory of their
+ * own, that task is run to its end with the power off; all other tasks are dropped after store_abandon.
  */
 #include "sim/lab.h"
 
@@ -121,7 +121,7 @@ static void task_main(void *arg)
 
 void lab_task_start(struct lab *lab, struct lab_task *task, enum task_kind kind, uint32_t volume, uint64_t sequence)
 {
-    static const char *const names[] = {"format", "open", "close", "discard", "checkpoint", "flush and checkpoint",
+    static const char *const names[] = {"format", "open",   "close",         "discard", "checkpoint", "flush and checkpoint",
                                         "clean",  "digest", "changed since", "audit"};
     memset(task, 0, sizeof *task);
     task->lab = lab;
@@ -130,7 +130,8 @@ void lab_task_start(struct lab *lab, struct lab_task *task, enum task_kind kind,
     task->volume = volume;
     task->sequence = sequence;
     task->published = lab->volumes[volume].model.now.sequence;
-    sim_say(lab->sim, "%s (volume %u, sequence %llu)", names[kind], lab->volumes[volume].model.id, (unsigned long long)sequence);
+    sim_say(lab->sim, "%s (volume %u, sequence %llu)", names[kind], lab->volumes[volume].model.id,
+            (unsigned long long)sequence);
     if (io_task_start(lab->io, &task->task, task_main, task) != OK) abort();
 }
 
@@ -160,8 +161,10 @@ enum err lab_run(struct lab *lab, enum task_kind kind, uint32_t volume, uint64_t
 enum err lab_store_open(struct lab *lab)
 {
     for (;;) {
-        if (!lab->mix.cut_in_recovery) sim_cut_at(lab->sim, 0);
-        else if (prng_chance(&lab->prng, lab->mix.cut_in_recovery)) sim_cut_at(lab->sim, 1 + prng_below(&lab->prng, 12));
+        if (!lab->mix.cut_in_recovery)
+            sim_cut_at(lab->sim, 0);
+        else if (prng_chance(&lab->prng, lab->mix.cut_in_recovery))
+            sim_cut_at(lab->sim, 1 + prng_below(&lab->prng, 12));
         enum err err = lab_run(lab, TASK_OPEN, 0, 0);
         if (lab_failed(lab) || !sim_is_off(lab->sim)) return err;
         lab_crash(lab);

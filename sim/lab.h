@@ -63,16 +63,16 @@ enum action {
 /* What a history is like. */
 struct mix {
     uint32_t steps, weights[ACTIONS], total;
-    uint32_t depth;                     /* operations under way */
-    uint32_t blocks_max;                /* of a write */
-    uint32_t dup, zero;                 /* per million: a block repeats an earlier one, or is zeros */
-    uint32_t hot;                       /* blocks that most writes go to; 0: anywhere */
-    uint32_t kinds;                     /* mask of contents' compressibilities */
-    uint32_t inline_publish;            /* per million: published when it is acknowledged */
-    uint32_t hold;                      /* per million: a publish step leaves it for later */
-    uint32_t pause;                     /* events between two steps, at most */
-    uint32_t cut_within;                /* a cut is armed within so many changes; 0: none */
-    uint32_t cut_in_recovery;           /* per million */
+    uint32_t depth;           /* operations under way */
+    uint32_t blocks_max;      /* of a write */
+    uint32_t dup, zero;       /* per million: a block repeats an earlier one, or is zeros */
+    uint32_t hot;             /* blocks that most writes go to; 0: anywhere */
+    uint32_t kinds;           /* mask of contents' compressibilities */
+    uint32_t inline_publish;  /* per million: published when it is acknowledged */
+    uint32_t hold;            /* per million: a publish step leaves it for later */
+    uint32_t pause;           /* events between two steps, at most */
+    uint32_t cut_within;      /* a cut is armed within so many changes; 0: none */
+    uint32_t cut_in_recovery; /* per million */
     uint32_t devices, slots, shift;
     uint64_t memory, volume_blocks;
     uint32_t windows, reserve, checkpoint_ms;
@@ -115,8 +115,18 @@ struct lab_read {
     uint8_t *data;
 };
 
-enum task_kind { TASK_FORMAT, TASK_OPEN, TASK_CLOSE, TASK_DISCARD, TASK_CHECKPOINT, TASK_FLUSH, TASK_CLEAN, TASK_DIGEST,
-                 TASK_CHANGED, TASK_AUDIT };
+enum task_kind {
+    TASK_FORMAT,
+    TASK_OPEN,
+    TASK_CLOSE,
+    TASK_DISCARD,
+    TASK_CHECKPOINT,
+    TASK_FLUSH,
+    TASK_CLEAN,
+    TASK_DIGEST,
+    TASK_CHANGED,
+    TASK_AUDIT
+};
 
 struct lab_task {
     struct io_task task;
@@ -124,8 +134,8 @@ struct lab_task {
     enum task_kind kind;
     bool used, finished;
     enum err err;
-    uint32_t volume;   /* index */
-    uint64_t sequence; /* DISCARD, CHANGED: since */
+    uint32_t volume;    /* index */
+    uint64_t sequence;  /* DISCARD, CHANGED: since */
     uint64_t published; /* DIGEST, CHANGED: when it began */
     uint64_t digest[4];
     uint32_t gained;
@@ -136,12 +146,12 @@ struct lab_task {
 /* What belongs to one volume beside the oracle. */
 struct lab_volume {
     struct model_volume model;
-    uint64_t must;       /* newest sequence ever published: never to be taken back */
-    bool retired;        /* its id is used up */
-    bool stuck;          /* an operation failed with the device: nothing more until the next start */
-    struct list queue;   /* struct lab_op: submitted, not yet published */
-    uint32_t under_way;  /* of them without `done` */
-    uint64_t digest_at;  /* published sequence of `digest`; 0: none */
+    uint64_t must;      /* newest sequence ever published: never to be taken back */
+    bool retired;       /* its id is used up */
+    bool stuck;         /* an operation failed with the device: nothing more until the next start */
+    struct list queue;  /* struct lab_op: submitted, not yet published */
+    uint32_t under_way; /* of them without `done` */
+    uint64_t digest_at; /* published sequence of `digest`; 0: none */
     uint64_t digest[4];
 };
 
@@ -165,13 +175,14 @@ struct lab {
     uint64_t clock, request; /* clock: counts submissions and acknowledgements */
     uint32_t write_max;      /* blocks in one write that the store takes */
     uint32_t epoch;
-    bool full;    /* an operation failed for space */
-    bool failed;  /* the pool failed: a device error */
-    bool damaged; /* something at rest was destroyed: errors are allowed, wrong data is not */
-    bool lied;    /* a flush lied and then the power went: the end of the log may be gone */
-    bool reopen;  /* the workload wants the pool closed and opened */
-    bool every;   /* cut each recovery at each of its changes */
-    uint64_t cut; /* with it: where the power goes first */
+    bool full;                  /* an operation failed for space */
+    bool failed;                /* the pool failed: a device error */
+    bool damaged;               /* something at rest was destroyed: errors are allowed, wrong data is not */
+    bool lied;                  /* a flush lied and then the power went: the end of the log may be gone */
+    bool reopen;                /* the workload wants the pool closed and opened */
+    bool every;                 /* cut each recovery at each of its changes */
+    uint64_t cut;               /* with it: where the power goes first */
+    uint64_t armed_at, changes; /* changes when the workload began, and how many it made */
     uint64_t crashes, unreadable, rollbacks;
     struct model_state scratch, since;
     char failure[256];

@@ -12,10 +12,10 @@
 
 /* Common ones first; a mix keeps, drops or multiplies each. */
 static const uint32_t weights[ACTIONS] = {
-    [DO_WRITE] = 400,     [DO_ZERO] = 30,   [DO_UNMAP] = 60,  [DO_UNMAP_ALL] = 8, [DO_STATE] = 40,  [DO_NOOP] = 10,  [DO_CREATE] = 12,
-    [DO_DELETE] = 5,      [DO_RESIZE] = 8,  [DO_READ] = 80,   [DO_PUBLISH] = 200, [DO_DISCARD] = 8, [DO_CHECKPOINT] = 10,
-    [DO_FLUSH] = 12,      [DO_CLEAN] = 20,  [DO_DIGEST] = 4,  [DO_CHANGED] = 8,   [DO_WAIT] = 20,   [DO_REOPEN] = 4, [DO_CUT] = 6,
-    [DO_SLEEP] = 10,
+    [DO_WRITE] = 400,     [DO_ZERO] = 30,  [DO_UNMAP] = 60, [DO_UNMAP_ALL] = 8, [DO_STATE] = 40,    [DO_NOOP] = 10,
+    [DO_CREATE] = 12,     [DO_DELETE] = 5, [DO_RESIZE] = 8, [DO_READ] = 80,     [DO_PUBLISH] = 200, [DO_DISCARD] = 8,
+    [DO_CHECKPOINT] = 10, [DO_FLUSH] = 12, [DO_CLEAN] = 20, [DO_DIGEST] = 4,    [DO_CHANGED] = 8,   [DO_WAIT] = 20,
+    [DO_REOPEN] = 4,      [DO_CUT] = 6,    [DO_SLEEP] = 10,
 };
 
 static uint32_t between(struct prng *prng, uint32_t from, uint32_t to)
@@ -66,8 +66,8 @@ void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
     mix->devices = one_of(prng, 1, 1, 2, 3);
     mix->slots = between(prng, 24, 96);
     mix->shift = one_of(prng, 16, 16, 16, 17);
-    mix->memory = STORE_MEMORY_MIN + (prng_below(prng, 3) == 0 ? prng_below(prng, 10u << 20) : 0);
-    mix->volume_blocks = one_of(prng, 64, 300, 1000, 2048);
+    mix->memory = max64(STORE_MEMORY_MIN, 12u << 20) + (prng_below(prng, 3) == 0 ? prng_below(prng, 10u << 20) : 0);
+    mix->volume_blocks = one_of(prng, 64, 64, 300, prng_below(prng, 4) ? 200 : 2048);
     mix->windows = between(prng, 1, WINDOWS_MAX);
     mix->reserve = one_of(prng, 0, 0, 5, 30);
     mix->checkpoint_ms = one_of(prng, 0, 0, 100, 5);

@@ -43,8 +43,10 @@ uint32_t content_claimed(const uint8_t block[BLOCK_SIZE])
 
 bool content_is(uint32_t content, const uint8_t block[BLOCK_SIZE])
 {
+    static const uint8_t zeros[BLOCK_SIZE];
     uint8_t expected[BLOCK_SIZE];
-    if (content != 0 && content_claimed(block) != content) return false;
+    if (content == 0) return memcmp(zeros, block, BLOCK_SIZE) == 0;
+    if (content_claimed(block) != content) return false;
     content_fill(content, expected);
     return memcmp(expected, block, BLOCK_SIZE) == 0;
 }

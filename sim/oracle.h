@@ -3,9 +3,9 @@
  * The oracle: what a pool must hold, kept the simplest possible way.
  *
  * A volume is the list of its operations, as submitted; operation i has sequence i + 1. Any state it may have after a crash is
- * that list applied up to some sequence, so the oracle can tell what every block must be at any of them. Blocks hold *contents*,
- * 32-bit ids from which their bytes are made; 0 is zeros. To keep it small, data is only written inside a few windows of a
- * volume, wherever they lie; unmaps may be anywhere.
+ * that list applied up to some sequence, so the oracle can tell what every block must be at any of them. Blocks hold
+ * *contents*, 32-bit ids from which their bytes are made; 0 is zeros. To keep it small, data is only written inside a few
+ * windows of a volume, wherever they lie; unmaps may be anywhere.
  */
 #ifndef IZAR_SIM_ORACLE_H
 #define IZAR_SIM_ORACLE_H
@@ -67,10 +67,10 @@ struct model_volume {
     struct window windows[WINDOWS_MAX];
     uint32_t window_count, cell_count;
     struct model_op *ops;
-    uint64_t count, room; /* submitted operations */
-    uint64_t acked;       /* all up to here are durable */
-    uint64_t discarding;  /* a discard from this sequence on is under way; 0: none */
-    uint64_t rejected;    /* this one and those after it failed without a trace; 0: none */
+    uint64_t count, room;   /* submitted operations */
+    uint64_t acked;         /* all up to here are durable */
+    uint64_t discarding;    /* a discard from this sequence on is under way; 0: none */
+    uint64_t rejected;      /* this one and those after it failed without a trace; 0: none */
     struct model_state now; /* as published; published is now.sequence */
 };
 

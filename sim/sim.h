@@ -6,11 +6,11 @@
  * sim_step runs the next one. Latencies and the order of what is simultaneous come from the seed, so a seed replays a
  * history exactly; sim_hash proves it. Messages of one loop to itself stay in order, everything else may be overtaken.
  *
- * Power cut. sim_power_cut (or sim_cut_at, at the n-th change submitted) settles all disks as disk.h says and turns the world off:
- * sim_run_until returns SIM_OFF. The owner then abandons what it had (store_abandon, io_task_done) and calls sim_power_on, which
- * forgets all events of the time before. Code that holds memory of its own on a task's stack, such as an open under way,
- * cannot be dropped like that: as long as the world is off, events still run and every operation fails with ERR_POWER without
- * any effect, so such a task can be run to its end.
+ * Power cut. sim_power_cut (or sim_cut_at, at the n-th change submitted) settles all disks as disk.h says and turns the
+ * world off: sim_run_until returns SIM_OFF. The owner then abandons what it had (store_abandon, io_task_done) and calls
+ * sim_power_on, which forgets all events of the time before. Code that holds memory of its own on a task's stack, such as
+ * an open under way, cannot be dropped like that: as long as the world is off, events still run and every operation fails
+ * with ERR_POWER without any effect, so such a task can be run to its end.
  *
  * Faults strike by odds and at most as often as their budget says. Each that struck is counted and, where it damaged
  * something, its place is kept (sim_damage).

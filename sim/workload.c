@@ -2,9 +2,9 @@
 /*
  * The workload: draws one action after the other, keeps the store's rules for callers, and tells the oracle.
  *
- * An operation's bytes are overwritten as soon as its `done` ran, its struct lives until it is published or discarded: a store that
- * looks at either too late is caught. An operation that fails for space or a limit takes with it those of its volume behind
- * it; the volume is numbered again from there once all of them are back (model `rejected`).
+ * An operation's bytes are overwritten as soon as its `done` ran, its struct lives until it is published or discarded: a
+ * store that looks at either too late is caught. An operation that fails for space or a limit takes with it those of its
+ * volume behind it; the volume is numbered again from there once all of them are back (model `rejected`).
  */
 #include <assert.h>
 #include <stdio.h>
@@ -71,7 +71,8 @@ static void op_rejected(struct lab *lab, struct lab_op *lo)
     bool follows = v->rejected && lo->op.sequence > v->rejected;
     bool space = err == ERR_NO_SPACE || (err == ERR_LIMIT && lo->op.kind == RECORD_DATA && lo->op.count > 4);
     if (judge_error(lab, err) || err == ERR_POOL_FAILED) {
-        if (!judge_error(lab, err)) lab_fail(lab, "volume %u: %llu: %s", v->id, (unsigned long long)lo->op.sequence, err_name(err));
+        if (!judge_error(lab, err))
+            lab_fail(lab, "volume %u: %llu: %s", v->id, (unsigned long long)lo->op.sequence, err_name(err));
         lab->failed = lv->stuck = true;
         return;
     }
@@ -104,7 +105,8 @@ static void op_done(struct store_op *op)
     sim_say(lab->sim, "volume %u: %llu acknowledged", v->id, (unsigned long long)op->sequence);
     v->ops[op->sequence - 1].acked = ++lab->clock;
     if (v->acked < op->sequence) v->acked = op->sequence;
-    if (lab->mix.inline_publish && chance(lab, lab->mix.inline_publish) && op->sequence == v->now.sequence + 1 && !v->discarding)
+    if (lab->mix.inline_publish && chance(lab, lab->mix.inline_publish) && op->sequence == v->now.sequence + 1 &&
+        !v->discarding)
         publish_one(lab, lv);
 }
 
@@ -385,7 +387,7 @@ static void do_task(struct lab *lab, enum task_kind kind)
 
 static void task_ended(struct lab *lab, struct lab_task *task)
 {
-    static const char *const names[] = {"format", "open", "close", "discard", "checkpoint", "flush and checkpoint",
+    static const char *const names[] = {"format", "open",   "close",         "discard", "checkpoint", "flush and checkpoint",
                                         "clean",  "digest", "changed since", "audit"};
     bool gone = task->err == ERR_NO_VOLUME && !lab->volumes[task->volume].model.now.exists;
     task->used = false;
@@ -433,8 +435,8 @@ static void read_wrong(struct lab *lab, const struct lab_read *read, uint64_t lb
     const struct model_volume *v = &lab->volumes[read->volume].model;
     const uint8_t *block = read->data + (lba - read->read.lba) * BLOCK_SIZE;
     uint32_t claimed = content_claimed(block);
-    lab_fail(lab, "volume %u block %llu: reads as %x%s instead of %x (states %llu to %llu)", v->id, (unsigned long long)lba, claimed,
-             content_is(claimed, block) ? "" : ", damaged,", expected, (unsigned long long)read->from,
+    lab_fail(lab, "volume %u block %llu: reads as %x%s instead of %x (states %llu to %llu)", v->id, (unsigned long long)lba,
+             claimed, content_is(claimed, block) ? "" : ", damaged,", expected, (unsigned long long)read->from,
              (unsigned long long)v->now.sequence);
 }
 
@@ -490,7 +492,8 @@ static void read_done(struct store_read *r)
         enum record_kind kind = lab->volumes[read->volume].model.ops[k].kind;
         if (kind == RECORD_CREATE || kind == RECORD_RESIZE) must_fail = false;
     }
-    if (must_fail) lab_fail(lab, "volume %u: read %llu + %u succeeds beyond the end", r->volume, (unsigned long long)r->lba, r->count);
+    if (must_fail)
+        lab_fail(lab, "volume %u: read %llu + %u succeeds beyond the end", r->volume, (unsigned long long)r->lba, r->count);
     for (uint32_t i = 0; i < good && !lab_failed(lab); i++) block_is_legal(lab, read, i);
 }
 
@@ -502,7 +505,7 @@ struct lab_read *workload_read(struct lab *lab, uint32_t volume, uint64_t lba, u
         if (!lab->reads[i].used) read = &lab->reads[i];
     if (!read) return NULL;
     memset(&read->read, 0, sizeof read->read);
-    memset(read->data, 0xa5, (size_t)count * BLOCK_SIZE);
+    for (uint32_t i = 0; i < count; i++) memset(read->data + (size_t)i * BLOCK_SIZE, 0xa5, 64);
     read->lab = lab;
     read->used = true;
     read->exact = exact;
@@ -621,16 +624,19 @@ void workload_relieve(struct lab *lab)
     bool ask = below(lab, 2);
     for (int round = 0; round < 8 && !lab_failed(lab); round++) {
         lab->full = false;
-        if (ask) do_task(lab, TASK_CLEAN);
-        else sim_run_for(lab->sim, 20000, 20000000000u);
+        if (ask)
+            do_task(lab, TASK_CLEAN);
+        else
+            sim_run_for(lab->sim, 20000, 20000000000u);
         if (!workload_drain(lab)) return;
         uint64_t before = lab->request;
         for (int tries = 0; tries < 40 && lab->request == before; tries++) do_write(lab);
         if (!workload_drain(lab)) return;
         if (!lab->full) return;
     }
-    if (live_bytes(lab) < pool / 8) lab_fail(lab, "space does not come back: %llu of %llu bytes are live",
-                                             (unsigned long long)live_bytes(lab), (unsigned long long)pool);
+    if (live_bytes(lab) < pool / 8)
+        lab_fail(lab, "space does not come back: %llu of %llu bytes are live", (unsigned long long)live_bytes(lab),
+                 (unsigned long long)pool);
     lab->full = false;
 }
 
@@ -681,7 +687,7 @@ void workload_step(struct lab *lab)
     case DO_DIGEST: do_task(lab, TASK_DIGEST); break;
     case DO_CHANGED: do_task(lab, TASK_CHANGED); break;
     case DO_WAIT: workload_drain(lab); break;
-    case DO_SLEEP: sim_run_for(lab->sim, 2000, 1000000u << below(lab, 16)); break;
+    case DO_SLEEP: sim_run_for(lab->sim, 2000, (uint64_t)1000000 << below(lab, 16)); break;
     case DO_CUT: sim_power_cut(lab->sim); break;
     case DO_REOPEN: lab->reopen = true; return;
     case ACTIONS: break;

@@ -101,6 +101,15 @@ static struct delta_entry *entry_find(struct delta *d, uint32_t leaf, uint16_t a
     return NULL;
 }
 
+/* The list by age is in order of the oldest segment: the first leaf says where replay begins. An operation that was published
+ * late brings an older segment; nearly all come at the end. */
+static void age_insert(struct delta *d, struct delta_leaf *dl)
+{
+    struct list *after = d->by_age.prev;
+    while (after != &d->by_age && CONTAINER(after, struct delta_leaf, by_age)->segment > dl->segment) after = after->prev;
+    list_push_front(after, &dl->by_age);
+}
+
 static struct delta_leaf *leaf_make(struct store *s, struct volume *v, uint64_t index, uint64_t segment)
 {
     struct delta *d = &s->delta;
@@ -117,7 +126,7 @@ static struct delta_leaf *leaf_make(struct store *s, struct volume *v, uint64_t 
     *bucket = i;
     d->leaves_used++;
     list_push(&v->leaves, &dl->by_volume);
-    list_push(&d->by_age, &dl->by_age);
+    age_insert(d, dl);
     return dl;
 }
 
@@ -162,7 +171,11 @@ static struct delta_leaf *leaf_for(struct store *s, struct volume *v, uint64_t i
 {
     struct delta_leaf *dl = delta_leaf_find(s, v, index);
     if (!dl) dl = leaf_make(s, v, index, segment);
-    if (segment < dl->segment) dl->segment = segment; /* a prepared operation published late */
+    if (segment < dl->segment) {
+        dl->segment = segment;
+        list_remove(&dl->by_age);
+        age_insert(&s->delta, dl);
+    }
     dl->newest = max64(dl->newest, sequence);
     return dl;
 }

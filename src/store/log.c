@@ -64,12 +64,7 @@ void log_forget_before(struct store *s, uint64_t segment)
 uint64_t log_replay_segment(struct store *s)
 {
     uint64_t oldest = UINT64_MAX;
-    for (struct list *l = s->delta.by_age.next; l != &s->delta.by_age; l = l->next) {
-        const struct delta_leaf *dl = CONTAINER(l, struct delta_leaf, by_age);
-        if (dl->segment < oldest) oldest = dl->segment;
-        if (!list_empty(&s->prepared)) continue; /* published late: the list is only nearly in order */
-        break;
-    }
+    if (!list_empty(&s->delta.by_age)) oldest = CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age)->segment;
     if (MUTATED(MUTATE_REPLAY_POINT_LATE)) oldest = UINT64_MAX;
     if (!list_empty(&s->prepared)) {
         const struct store_op *op = CONTAINER(s->prepared.next, struct store_op, prepared);

@@ -617,7 +617,11 @@ static enum err continue_log(struct store *s, const struct replay *rp)
 
 static enum err settle_volumes(struct store *s, const struct checkpoint *c)
 {
-    for (uint32_t i = 0; i < c->volume_count; i++) decide(s, c->volumes[i].id, c->volumes[i].committed);
+    for (uint32_t i = 0; i < c->volume_count; i++) {
+        decide(s, c->volumes[i].id, c->volumes[i].committed);
+        struct volume *v = volume_find(s, c->volumes[i].id);
+        if (v && v->published == 0 && v->appended == 0) volume_remove(s, v); /* its CREATE never became durable */
+    }
     return OK;
 }
 

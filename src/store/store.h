@@ -36,7 +36,7 @@ struct store_config {
     uint32_t checkpoint_ms;   /* longest time between checkpoints while something changed; 0: 30,000 */
 };
 
-#define STORE_MEMORY_MIN (6ull << 20) /* with small segments; 64 MiB with 4 MiB segments */
+#define STORE_MEMORY_MIN (10ull << 20) /* with small segments; 64 MiB with 4 MiB segments */
 
 struct store_format_config {
     struct store_device_config devices[POOL_DEVICES_MAX];
@@ -147,7 +147,7 @@ struct store_volume_info {
     uint64_t prepared;  /* newest prepared sequence */
 };
 
-/* The volume with the lowest id from `from` on. ERR_NO_VOLUME when there is none. */
+/* The volume with the lowest id from `from` on, also one whose CREATE is only prepared (published is 0 then). ERR_NO_VOLUME. */
 enum err store_volume_next(const struct store *store, uint32_t from, struct store_volume_info *ret_info);
 /* Highest volume id ever used. */
 uint32_t store_last_volume(const struct store *store);

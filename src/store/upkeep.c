@@ -332,6 +332,9 @@ enum err store_changed_since(struct store *s, uint32_t volume, uint64_t since,
     TRY(ask(s, &w));
     struct volume *v = volume_find(s, volume);
     if (!v) return ERR_NO_VOLUME;
+    if (v->root.newest <= since) return OK;
+    for (uint64_t lba = 0; !v->root.locator && lba < v->blocks; lba += UINT32_MAX) /* all of it was unmapped */
+        each(arg, lba, (uint32_t)min64(v->blocks - lba, UINT32_MAX));
     s->tree_users++;
     enum err err = changed_below(s, v, INNER_LEVELS, 0, since, each, arg);
     s->tree_users--;

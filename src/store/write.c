@@ -29,6 +29,8 @@ static void deliver_failed(struct store *s)
     for (struct list *l; (l = list_pop(&s->log.failed));) list_push(&mine, l);
     for (struct list *l; (l = list_pop(&mine));) {
         struct store_op *op = CONTAINER(l, struct store_op, link);
+        mem_free(s->mem, op->state_copy);
+        op->state_copy = NULL;
         op->done(op);
     }
 }
@@ -113,6 +115,25 @@ static enum err op_possible(const struct store *s, const struct store_op *op)
     return ERR_ARGUMENT;
 }
 
+/* Key and value are needed until publish; the caller's only live until done. */
+static bool state_keep(struct store *s, struct store_op *op)
+{
+    op->state_copy = mem_alloc(s->mem, op->key_bytes + op->value_bytes + 1ull);
+    if (!op->state_copy) return false;
+    memcpy(op->state_copy, op->key, op->key_bytes);
+    if (op->value_bytes) memcpy(op->state_copy + op->key_bytes, op->value, op->value_bytes);
+    op->key = op->state_copy;
+    op->value = op->state_copy + op->key_bytes;
+    return true;
+}
+
+/* The operation leaves the store: published, discarded or failed. */
+static void op_leave(struct store *s, struct store_op *op)
+{
+    mem_free(s->mem, op->state_copy);
+    op->state_copy = NULL;
+}
+
 void store_prepare(struct store *s, struct store_op *op)
 {
     op->store = s;
@@ -123,6 +144,10 @@ void store_prepare(struct store *s, struct store_op *op)
     enum err err = op_possible(s, op);
     if (err != OK) {
         write_fail(s, op, err);
+        return;
+    }
+    if (op->kind == RECORD_STATE && !state_keep(s, op)) {
+        write_fail(s, op, ERR_NO_MEMORY);
         return;
     }
     list_push(&s->log.queue, &op->link);
@@ -256,6 +281,7 @@ void write_batch_done(struct store *s, struct batch_buf *b)
             op->err = ERR_POOL_FAILED;
             op->state = STORE_OP_FAILED;
             list_remove(&op->prepared);
+            op_leave(s, op);
         } else {
             op->state = STORE_OP_PREPARED;
             if (v) v->prepared = op->sequence;
@@ -340,6 +366,7 @@ void store_publish(struct store *s, struct store_op *op)
     delta_unreserve(s, entries, leaves);
     op_publish(s, op, op->position / s->segment_bytes);
     list_remove(&op->prepared);
+    op_leave(s, op);
     op->state = STORE_OP_IDLE;
     if (op->done == NULL) list_push(&s->recovered_ops, &op->link); /* made by recovery: its memory is the store's */
 }
@@ -401,6 +428,7 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
         delta_cost(op, &entries, &leaves);
         delta_unreserve(s, entries, leaves);
         list_remove(&op->prepared);
+        op_leave(s, op);
         op->state = STORE_OP_IDLE;
         if (op->done == NULL) list_push(&s->recovered_ops, &op->link);
     }

@@ -300,7 +300,7 @@ TEST(records_without_entries)
 {
     const struct record create = {.kind = RECORD_CREATE, .volume = 7, .epoch = 1, .sequence = 1, .lba = 262144, .node = 1};
     const struct record deletion = {
-        .kind = RECORD_DELETE, .volume = 7, .epoch = 2, .previous_epoch = 2, .sequence = 90, .node = 1};
+        .kind = RECORD_DELETE, .volume = 7, .epoch = 2, .previous_epoch = 2, .sequence = (uint64_t)1 << 33, .node = 1};
     const struct record resize = {.kind = RECORD_RESIZE,
                                   .volume = 7,
                                   .epoch = 2,
@@ -315,14 +315,7 @@ TEST(records_without_entries)
     CHECK(record_is_kept("record_resize", &resize, NULL, 0));
     CHECK(record_is_kept("record_discard", &discard, NULL, 0));
     CHECK(record_is_kept("record_noop", &noop, NULL, 0));
-
-    uint8_t at[64];
-    struct record back;
-    record_seal(&deletion, RECORD_AT, at);
-    const struct golden *g = kept("record_delete");
-    CHECK(is_kept(g, at, sizeof at));
-    CHECK_OK(record_decode(g->bytes, g->size, RECORD_AT, &back));
-    CHECK(same_record(&back, &deletion));
+    CHECK(record_is_kept("record_delete", &deletion, NULL, 0));
 }
 
 TEST(state_record)
