@@ -22,10 +22,12 @@ static uint64_t below(struct lab *lab, uint64_t n)
 
 /* ---- faults ---- */
 
+/* The pool is closed: from its next start on all devices work, but for sectors that are lost for good. */
 static void faults_off(struct lab *lab)
 {
     for (enum sim_fault f = 0; f < SIM_FAULTS; f++) sim_fault(lab->sim, f, 0, 0);
     for (uint32_t i = 0; i < lab->config.device_count; i++) sim_disk_return(lab->sim, lab->names[i]);
+    lab->mix.faults &= ~(uint32_t)(FAULT_EIO | FAULT_FULL | FAULT_VANISH | FAULT_READERR);
 }
 
 static void fault_on(struct lab *lab, uint32_t asked, enum sim_fault fault, uint32_t per_million, uint32_t times)
@@ -136,11 +138,12 @@ static enum start crash_and_recover(struct lab *lab)
     enum err err;
     lab_crash(lab);
     if (lab_failed(lab)) return BROKEN;
-    if (lab->mix.faults & FAULTS_OF_DEVICE && below(lab, 2)) faults_off(lab);
+    if (lab->lied || (lab->mix.faults & FAULTS_OF_DEVICE && below(lab, 2))) faults_off(lab);
     if (lab->every)
         cut_each_recovery(lab);
     else if (!lab->lied && !lab_is_damaged(lab) && below(lab, 4) == 0 && lab_audit(lab, &err) > 0)
-        lab_fail(lab, "the auditor finds %llu problems after a crash", (unsigned long long)lab->main_task.problems);
+        lab_fail(lab, "the auditor finds %llu problems after a crash: %s", (unsigned long long)lab->main_task.problems,
+                 lab->finding);
     enum start started = lab_failed(lab) ? BROKEN : recover(lab);
     if (lab->mix.cut_within && started == STARTED && below(lab, 2)) sim_cut_at(lab->sim, 1 + below(lab, lab->mix.cut_within));
     return started;
@@ -177,7 +180,7 @@ static void audit_strict(struct lab *lab, bool unreadable)
     bool lenient = lab_is_damaged(lab) || lab->lied;
     if (lab_failed(lab)) return;
     if (!lenient && (err != OK || problems > 0))
-        lab_fail(lab, "the auditor finds %llu problems, %s", (unsigned long long)problems, err_name(err));
+        lab_fail(lab, "the auditor finds %llu problems (%s): %s", (unsigned long long)problems, err_name(err), lab->finding);
 #ifdef IZAR_AUDIT
     if (unreadable && err == OK && problems == 0) lab_fail(lab, "blocks cannot be read, but the auditor finds nothing");
 #else
@@ -219,11 +222,9 @@ static enum start reopen(struct lab *lab)
 
 static void maybe_vanish(struct lab *lab)
 {
-    if (!(lab->mix.faults & FAULT_VANISH) || lab->failed || below(lab, 60) > 0) return;
-    const char *name = lab->names[below(lab, lab->config.device_count)];
-    faults_off(lab);
-    sim_disk_vanish(lab->sim, name);
-    lab->mix.faults &= ~(uint32_t)FAULT_VANISH | FAULTS_OF_DEVICE; /* once a history */
+    if (!(lab->mix.faults & FAULT_VANISH) || lab->vanished || below(lab, 60) > 0) return;
+    lab->vanished = true;
+    sim_disk_vanish(lab->sim, lab->names[below(lab, lab->config.device_count)]);
 }
 
 /* Steps until the history is over. False: it is over for good, by a failure or a legal refusal. */

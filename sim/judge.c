@@ -19,6 +19,8 @@
  *     - to fail changes, since the pool may have stopped,
  *     - to lose acknowledged operations silently only where nobody could know: those at the end of the log of a pool
  *       that crashed, after which no other acknowledged operation was submitted (a batch after it would tell of it).
+ *   A discard is such an operation, too: a lost one brings back what it discarded. To keep the rest strict, nothing is
+ *   discarded in histories with such faults.
  *   Not allowed, where all damage lies in an area that has a second copy (superblock, checkpoint, directory): anything but
  *   working perfectly.
  *
@@ -35,7 +37,7 @@ bool judge_refusal(const struct lab *lab, enum err err)
 {
     bool damaged = lab_is_damaged(lab) || lab->lied;
     switch (err_class(err)) {
-    case ERR_CLASS_CORRUPT: return damaged;
+    case ERR_CLASS_CORRUPT: return damaged || lab->mix.faults & FAULT_READERR; /* a sector not read counts as one damaged */
     case ERR_CLASS_DEVICE: return lab->mix.faults & FAULTS_OF_DEVICE;
     case ERR_CLASS_FULL: return lab->mix.faults & FAULT_FULL && err == ERR_DEVICE_FULL;
     case ERR_CLASS_FOREIGN: return damaged && err == ERR_NOT_OURS;
@@ -254,7 +256,7 @@ static bool decide(struct lab *lab, uint32_t i)
 {
     struct lab_volume *lv = &lab->volumes[i];
     struct model_volume *v = &lv->model;
-    uint64_t how = prng_below(&lab->prng, 3);
+    uint64_t how = lab->mix.faults & FAULTS_OF_DATA ? 0 : prng_below(&lab->prng, 3);
     uint64_t least = max64(lv->must, v->now.sequence);
     uint64_t up_to = how == 0 ? v->count : how == 1 ? least : least + prng_below(&lab->prng, v->count - least + 1);
     publish_recovered(lab, lv, up_to);

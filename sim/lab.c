@@ -76,16 +76,30 @@ static enum err task_format(struct lab *lab)
     return store_format(lab->io, &config);
 }
 
+#ifdef IZAR_AUDIT
+static void audit_says(void *arg, bool problem, const char *text)
+{
+    struct lab *lab = arg;
+    sim_say(lab->sim, "auditor: %s: %s", problem ? "PROBLEM" : "warning", text);
+    if (problem && lab->finding[0] == '\0') snprintf(lab->finding, sizeof lab->finding, "%s", text);
+}
+#endif
+
 static enum err task_audit(struct lab_task *task)
 {
+    struct lab *lab = task->lab;
+    lab->finding[0] = '\0';
+    task->problems = 0;
 #ifdef IZAR_AUDIT
-    struct audit_report report;
+    static struct audit_report report; /* too large for a task's stack */
     memset(&report, 0, sizeof report);
-    enum err err = audit_pool(task->lab->io, &task->lab->config, &report);
+    report.say = audit_says;
+    report.arg = lab;
+    enum err err = audit_pool(lab->io, &lab->config, &report);
     task->problems = report.problems;
+    if (err != OK) snprintf(lab->finding, sizeof lab->finding, "%s", report.sentence);
     return err;
 #else
-    task->problems = 0;
     return OK;
 #endif
 }
@@ -284,7 +298,7 @@ void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bo
     lab->clock = lab->request = 0;
     lab->write_max = RECORD_BLOCKS_MAX;
     lab->epoch = 1;
-    lab->full = lab->failed = lab->damaged = lab->lied = lab->reopen = lab->every = false;
+    lab->full = lab->failed = lab->damaged = lab->lied = lab->vanished = lab->reopen = lab->every = false;
     lab->crashes = lab->unreadable = lab->rollbacks = 0;
     lab->failure[0] = '\0';
     make_devices(lab);

@@ -32,6 +32,7 @@ enum lab_faults {
     FAULT_VANISH = 128,
     FAULT_READERR = 256,
     FAULT_LATENT = 512,
+    FAULTS_OF_DATA = FAULT_FLIP | FAULT_LOST | FAULT_MISDIRECTED | FAULT_LIE | FAULT_LATENT,
     FAULTS_OF_DEVICE = FAULT_EIO | FAULT_FULL | FAULT_VANISH | FAULT_READERR | FAULT_LATENT,
 };
 
@@ -180,11 +181,13 @@ struct lab {
     bool damaged;               /* something at rest was destroyed: errors are allowed, wrong data is not */
     bool lied;                  /* a flush lied and then the power went: the end of the log may be gone */
     bool reopen;                /* the workload wants the pool closed and opened */
+    bool vanished;              /* a disk was gone once */
     bool every;                 /* cut each recovery at each of its changes */
     uint64_t cut;               /* with it: where the power goes first */
     uint64_t armed_at, changes; /* changes when the workload began, and how many it made */
     uint64_t crashes, unreadable, rollbacks;
     struct model_state scratch, since;
+    char finding[256]; /* the auditor's first problem */
     char failure[256];
 };
 

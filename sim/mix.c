@@ -41,6 +41,7 @@ static void draw_weights(struct mix *mix, struct prng *prng)
         uint64_t draw = prng_below(prng, 8);
         mix->weights[i] = draw == 0 ? 0 : draw == 1 ? 4 * weights[i] : weights[i];
     }
+    if (mix->faults & FAULTS_OF_DATA) mix->weights[DO_DISCARD] = 0; /* see judge.c */
     if (mix->weights[DO_WRITE] == 0) mix->weights[DO_WRITE] = 100;
     if (mix->weights[DO_PUBLISH] == 0) mix->weights[DO_PUBLISH] = 20;
     total(mix);

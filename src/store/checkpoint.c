@@ -196,7 +196,7 @@ static void capture(struct store *s, struct checkpoint *c, struct arrays *a, boo
 static void replay_point(struct store *s, struct checkpoint *c)
 {
     uint64_t segment = log_replay_segment(s);
-    if (segment == UINT64_MAX) { /* no head segment yet in this incarnation */
+    if (segment == UINT64_MAX) { /* nothing to replay: from the next segment on */
         c->replay_address = s->next_segment * s->segment_bytes;
         c->replay_number = s->log.durable + 1;
         c->replay_previous = s->log.durable_checksum;
@@ -219,6 +219,8 @@ static enum err write_all(struct store *s, struct checkpoint *c, struct arrays *
     TRY(settle(s));
     TRY(meta_write(s));
     promise(s);
+    a->volumes = mem_alloc(s->mem, (s->volume_count + 1ull) * sizeof *a->volumes);
+    if (!a->volumes) return ERR_NO_MEMORY;
     capture(s, c, a, clean);
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
     TRY(directory_write_dirty(s, c->number));
@@ -231,8 +233,7 @@ enum err checkpoint_write(struct store *s, bool clean)
     assert(!s->writing_checkpoint);
     struct checkpoint c = {.number = s->checkpoint_number + 1};
     struct arrays *a = mem_alloc(s->mem, sizeof *a);
-    if (a) a->volumes = mem_alloc(s->mem, (s->volume_count + 64ull) * sizeof *a->volumes);
-    enum err err = a && a->volumes ? OK : ERR_NO_MEMORY;
+    enum err err = a ? OK : ERR_NO_MEMORY;
     s->writing_checkpoint = true;
     s->checkpoint_wanted = false;
     s->changed = false;
@@ -245,6 +246,7 @@ enum err checkpoint_write(struct store *s, bool clean)
         return err;
     }
     s->checkpoint_number = c.number;
+    s->log.promised_good = s->log.promised_count;
     s->replay_segment = c.replay_address / s->segment_bytes;
     s->checkpoint_head_bytes = s->stats.head_bytes;
     s->last_checkpoint_ns = io_now_ns(s->io);

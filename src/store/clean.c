@@ -55,7 +55,8 @@ enum err clean_init(struct store *s)
     c->room = (uint32_t)min64(max64(budget / 65536, 8), max64(s->slots_total / 4, 4));
     c->candidates = mem_alloc(s->mem, c->room * sizeof *c->candidates);
     c->out = mem_alloc(s->mem, s->segment_bytes);
-    c->in = mem_alloc(s->mem, (uint64_t)IN_BYTES * IN_PARTS);
+    c->in_bytes = (uint32_t)min64(IN_BYTES_MAX, s->segment_bytes);
+    c->in = mem_alloc(s->mem, (uint64_t)c->in_bytes * IN_PARTS);
     c->sketch_slots = (uint32_t)min64(s->page_count * (uint64_t)DIRECTORY_SLOTS, s->config.memory / 24 / (SKETCH_WORDS * 8));
     c->sketch = mem_alloc(s->mem, (uint64_t)c->sketch_slots * SKETCH_WORDS * 8);
     /* Linear counting: X of m bits are set after about m/m + m/(m-1) + ... + m/(m-X+1) different marks; in sixteenths. */
@@ -375,7 +376,7 @@ static uint32_t part_plan(struct store *s, struct pass *p, const struct output *
         if (first) {
             part->slot = cand->slot;
             part->from = offset / SECTOR * SECTOR;
-        } else if (cand->slot != part->slot || offset < end || offset - end > 32768 || offset + bytes - part->from > IN_BYTES - SECTOR) {
+        } else if (cand->slot != part->slot || offset < end || offset - end > 32768 || offset + bytes - part->from > s->clean.in_bytes - SECTOR) {
             break;
         }
         first = false;
@@ -405,7 +406,7 @@ static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
             uint64_t at;
             uint32_t bytes = parts[k].op.bytes;
             slot_where(s, parts[k].slot, &d, &at);
-            io_read(s->io, d->file, at + parts[k].from, s->clean.in + (size_t)k * IN_BYTES, bytes, &parts[k].op);
+            io_read(s->io, d->file, at + parts[k].from, s->clean.in + (size_t)k * s->clean.in_bytes, bytes, &parts[k].op);
         }
         while (left > 0) io_task_park();
         for (uint32_t k = 0; k < n; k++) {
@@ -413,7 +414,7 @@ static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
                 slot_at(s, parts[k].slot)->bad = true;
                 return parts[k].op.err;
             }
-            TRY(part_finish(s, p, &parts[k], s->clean.in + (size_t)k * IN_BYTES, o));
+            TRY(part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes, o));
         }
         TRY(upkeep_duties(s));
     }

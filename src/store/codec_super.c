@@ -46,7 +46,7 @@ static bool layout_possible(const struct super *super)
     if (super->checkpoint_bytes == 0 || super->checkpoint_bytes % SECTOR != 0) return false;
     if (super->directory_at % SECTOR != 0 || super->data_at % segment != 0) return false;
     if (super->checkpoint_bytes > DEVICE_BYTES_MAX / 8 || super->data_at > DEVICE_BYTES_MAX) return false;
-    uint64_t areas = super->device_count == 1 ? 4 : super->device_index < 2 ? 2 : 0;
+    uint64_t areas = 4; /* every device reserves all, whichever copies it holds */
     if (super->directory_at < CHECKPOINT_AT + areas * super->checkpoint_bytes) return false;
     uint64_t pages = (slots + DIRECTORY_SLOTS - 1) / DIRECTORY_SLOTS;
     return super->directory_at <= super->data_at && super->data_at - super->directory_at >= pages * 4 * DIRECTORY_BYTES;

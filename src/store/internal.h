@@ -73,6 +73,7 @@ void slot_retire(struct store *s, uint32_t slot); /* its runs are gone from the 
 void slot_freed_by(struct store *s, uint64_t checkpoint);
 void slot_dirty(struct store *s, uint32_t slot);
 void slot_lost_units(struct store *s, uint64_t address, uint32_t units); /* the chunk may have died: estimate */
+void slot_reader_add(struct store *s, uint32_t slot);
 void slot_reader_done(struct store *s, uint32_t slot);
 
 /* ---- waiting ---- */
@@ -364,6 +365,7 @@ struct log {
     bool kicked, pumping;
     uint32_t promised[HEAD_SLOTS_MAX]; /* head list: slots the head may open, in order */
     uint32_t promised_first, promised_count;
+    uint32_t promised_good; /* the first so many are in a durable checkpoint: only those may be opened */
     struct chain chains[CHAIN_MAX];
     uint32_t chain_count;
 };
@@ -404,6 +406,7 @@ struct clean {
     uint32_t sketch_first, sketch_slots;
     uint32_t *counting; /* bits set in a sketch -> different marks, in sixteenths */
     uint8_t *out, *in;
+    uint32_t in_bytes; /* of one of IN_PARTS pieces of `in` */
     uint64_t appended_at_walk; /* head bytes when the last walk began */
     bool wanted;
     uint64_t died; /* units that died since the last walk, estimate */
@@ -411,7 +414,7 @@ struct clean {
     uint64_t idle_free; /* free slots when a pass gained nothing */
 };
 
-enum { SKETCH_WORDS = 16, IN_BYTES = 256 << 10, IN_PARTS = 8 };
+enum { SKETCH_WORDS = 16, IN_BYTES_MAX = 256 << 10, IN_PARTS = 8 };
 
 enum err clean_init(struct store *s);
 void mark_reference(struct store *s, uint64_t place); /* a new reference to an existing chunk */
@@ -461,6 +464,7 @@ struct store {
     struct slot_page **slot_pages;
     uint32_t page_count;   /* directory pages */
     uint64_t slots_total, slots_free, slots_pending, slots_promised;
+    uint64_t reading; /* reads under way, all slots */
     uint32_t alloc_hand;
     uint64_t live_units;
     uint8_t *directory_bits; /* as in the checkpoint */

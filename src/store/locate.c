@@ -34,7 +34,7 @@ enum err slot_read(struct store *s, uint32_t slot, uint32_t offset, void *buf, u
     struct device *d;
     uint64_t at;
     slot_where(s, slot, &d, &at);
-    slot_at(s, slot)->readers++;
+    slot_reader_add(s, slot);
     enum err err = io_task_read(s->io, d->file, at + offset, buf, bytes);
     slot_reader_done(s, slot);
     return err;

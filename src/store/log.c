@@ -60,7 +60,8 @@ void log_forget_before(struct store *s, uint64_t segment)
     }
 }
 
-/* The oldest segment with something that is only in the delta, or prepared and undecided; else the newest. */
+/* The oldest segment with something that is only in the delta, or prepared and undecided, or without a seal; UINT64_MAX: none,
+ * replay would begin with what comes next. */
 uint64_t log_replay_segment(struct store *s)
 {
     uint64_t oldest = UINT64_MAX;
@@ -72,7 +73,6 @@ uint64_t log_replay_segment(struct store *s)
     }
     for (uint32_t i = 0; i < SEALS; i++) /* without its seal a segment can only be read by replay */
         if (s->log.seals[i].used) oldest = min64(oldest, s->log.seals[i].trailer.segment);
-    if (oldest == UINT64_MAX && s->log.seg_count > 0) oldest = log_segment(s, s->log.seg_count - 1)->segment;
     return oldest;
 }
 
@@ -105,12 +105,13 @@ static bool segment_open(struct store *s)
 {
     struct log *l = &s->log;
     struct seal *seal = seal_free(l);
-    if (!seal || l->promised_count == 0 || l->seg_count == l->seg_room) return false;
+    if (!seal || l->promised_good == 0 || l->seg_count == l->seg_room) return false;
     uint32_t slot = l->promised[l->promised_first];
     struct summary *sum = summary_open(s, slot);
     if (!sum) return false;
     l->promised_first = (l->promised_first + 1) % HEAD_SLOTS_MAX;
     l->promised_count--;
+    l->promised_good--;
     l->slot = slot;
     l->segment = s->next_segment++;
     l->base = l->segment * s->segment_bytes;
@@ -123,7 +124,7 @@ static bool segment_open(struct store *s)
     slot_use(s, slot, SLOT_HEAD, 1, &run);
     slot_at(s, slot)->sealed = false;
     log_segment_push(s, &(struct head_segment){l->segment, l->next_number, l->previous, slot});
-    if (l->promised_count < 4) upkeep_kick(s);
+    if (l->promised_good < 4) upkeep_kick(s);
     return true;
 }
 

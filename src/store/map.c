@@ -192,7 +192,7 @@ static void load_step(struct frame *f)
     struct device *d;
     uint64_t at;
     slot_where(s, f->slot, &d, &at);
-    slot_at(s, f->slot)->readers++;
+    slot_reader_add(s, f->slot);
     f->offset = offset - from;
     f->op.done = load_read_done;
     s->stats.leaf_loads++;
@@ -306,7 +306,13 @@ enum err page_read(struct store *s, struct page_id id, const struct pointer *p, 
     const struct disk_page *page = ret_raw;
     if (*ret_size < sizeof *page || get32(page->volume) != id.volume || page->level != id.level || get64(page->index) != id.index)
         return ERR_DECODE;
-    return OK;
+    const struct disk_state *state = ret_raw;
+    struct hash128 h = {p->digest[0], p->digest[1]};
+    if (id.level == PAGE_STATE) {
+        if (*ret_size < offsetof(struct disk_state, data)) return ERR_DECODE;
+        h = hash128(state->data, *ret_size - offsetof(struct disk_state, data), 0);
+    }
+    return h.low == p->digest[0] && h.high == p->digest[1] ? OK : ERR_CHECKSUM;
 }
 
 /* ---- writing ---- */
@@ -341,12 +347,11 @@ enum err map_flush_leaf(struct store *s, struct delta_leaf *dl)
     struct volume *v = dl->volume;
     uint64_t index = dl->index;
     struct frame *f = NULL, *parent = NULL;
-    enum err err = OK;
     if (v->deleted) {
         delta_forget(s, dl);
         return OK;
     }
-    err = map_cut(s, v); /* first: what is written now must not fall to an older cut */
+    enum err err = map_cut(s, v); /* first: what is written now must not fall to an older cut */
     if (err == OK) err = map_page(s, v, 0, index, false, &f);
     if (err == ERR_PAGE_DAMAGED && dl->base != DELTA_BASE_DISK) err = OK; /* overwritten whole */
     if (err == OK) err = map_page(s, v, 1, index / INNER_FANOUT, true, &parent);
@@ -359,7 +364,7 @@ enum err map_flush_leaf(struct store *s, struct delta_leaf *dl)
     if (v->cut != UINT64_MAX) { /* shrunk while this waited: once more */
         map_unpin(s, f);
         map_unpin(s, parent);
-        return OK;
+        return map_flush_leaf(s, dl);
     }
     struct leaf merged = {0};
     if (f) merged = f->u.leaf;

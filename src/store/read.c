@@ -201,7 +201,7 @@ static void fetch_start(struct work *w)
         struct device *d;
         uint64_t at;
         slot_where(s, x->slot, &d, &at);
-        slot_at(s, x->slot)->readers++;
+        slot_reader_add(s, x->slot);
         x->op.done = extent_read;
         s->stats.device_reads++;
         io_read(s->io, d->file, at + x->from, x->buf, x->bytes, &x->op);

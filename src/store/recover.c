@@ -182,6 +182,7 @@ struct head_slot {
     uint64_t segment; /* 0: promised, not known */
     uint32_t slot;
     bool known; /* the directory had it */
+    bool reached; /* and the chain went through it */
 };
 
 static enum err slot_read_patient(struct store *s, uint32_t slot, uint32_t offset, uint8_t *buf, uint32_t bytes)
@@ -216,6 +217,7 @@ static enum err segment_found(struct replay *rp, struct head_slot *hs, uint64_t 
     slot_at(s, hs->slot)->sealed = sealed;
     slot_at(s, hs->slot)->chunks = chunks;
     hs->segment = segment;
+    hs->reached = true;
     if (segment > rp->newest_segment) rp->newest_segment = segment;
     struct head_segment seg = {segment, rp->number, rp->previous, hs->slot};
     return log_segment_push(s, &seg) ? OK : ERR_LIMIT;
@@ -240,7 +242,11 @@ static enum err replay_sealed(struct replay *rp, struct head_slot *hs, const str
     uint32_t offset, bytes;
     const uint8_t *rec;
     enum err err;
-    while ((err = summary_next(body, t->body_bytes, &at, &offset, &rec, &bytes)) == OK) TRY(replay_record(rp, rec, bytes, base + offset));
+    while ((err = summary_next(body, t->body_bytes, &at, &offset, &rec, &bytes)) == OK) {
+        enum err taken = replay_record(rp, rec, bytes, base + offset);
+        if (taken == ERR_CHECKSUM || taken == ERR_DECODE || taken == ERR_TRUNCATED) return ERR_LOG_DAMAGED;
+        TRY(taken);
+    }
     if (err != ERR_TRUNCATED) return ERR_LOG_DAMAGED;
     rp->number = t->last_number + 1;
     rp->previous = t->last_checksum;
@@ -625,6 +631,18 @@ static enum err settle_volumes(struct store *s, const struct checkpoint *c)
     return OK;
 }
 
+/* Head segments that the directory knew but the chain did not reach hold nothing that was accepted: their slots become free. */
+static void drop_unreached(struct store *s, const struct head_slot *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!list[i].known || list[i].reached) continue;
+        struct slot *sl = slot_at(s, list[i].slot);
+        directory_remove(s->directory, sl->start[0]);
+        sl->runs = 0;
+        slot_retire(s, list[i].slot);
+    }
+}
+
 static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, struct store_problem *problem)
 {
     void *rooms[2];
@@ -649,6 +667,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     if (c->chain_count) memcpy(s->log.chains, c->chains, c->chain_count * sizeof *c->chains);
     s->log.chain_count = c->chain_count;
     TRY(replay_all(rp, list, count));
+    drop_unreached(s, list, count);
     TRY(settle_volumes(s, c));
     mem_free(s->mem, list);
     s->replay_segment = c->replay_address / s->segment_bytes;

@@ -159,11 +159,18 @@ void slot_freed_by(struct store *s, uint64_t checkpoint)
     }
 }
 
+void slot_reader_add(struct store *s, uint32_t slot)
+{
+    slot_at(s, slot)->readers++;
+    s->reading++;
+}
+
 void slot_reader_done(struct store *s, uint32_t slot)
 {
     struct slot *sl = slot_at(s, slot);
-    assert(sl->readers > 0);
+    assert(sl->readers > 0 && s->reading > 0);
     sl->readers--;
+    s->reading--;
     if (sl->readers == 0) free_if_due(s, slot, sl);
 }
 

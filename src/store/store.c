@@ -20,7 +20,8 @@ struct shares {
 /* Of what the fixed buffers leave: the delta makes metadata writes rare, the index finds duplicates, the rest is caches. */
 static struct shares share_out(const struct store *s)
 {
-    uint64_t fixed = s->segment_bytes * 10 + (uint64_t)BATCHES * s->segment_bytes / 8 + (3u << 20);
+    uint64_t fixed = s->segment_bytes * 10 + (uint64_t)BATCHES * s->segment_bytes / 8 + (4u << 20) +
+                     IN_PARTS * min64(IN_BYTES_MAX, s->segment_bytes) + 4 * s->super.checkpoint_bytes;
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
     return (struct shares){.delta = left * 22 / 100, .index = left * 22 / 100, .pages = left * 12 / 100, .blocks = left * 12 / 100,
                            .summaries = left * 8 / 100, .reads = left * 6 / 100};
@@ -136,7 +137,7 @@ void store_abandon(struct store *s)
 static bool log_is_quiet(const struct store *s)
 {
     const struct log *l = &s->log;
-    bool quiet = l->in_flight == 0 && !l->kicked && !s->wake_sent;
+    bool quiet = l->in_flight == 0 && !l->kicked && !s->wake_sent && s->reading == 0 && list_empty(&s->waking);
     for (uint32_t i = 0; i < SEALS; i++) quiet = quiet && !l->seals[i].writing;
     return quiet;
 }

@@ -63,7 +63,8 @@ enum err store_open(struct io *io, const struct store_config *config, struct sto
                     struct store_problem *ret_problem);
 /* [task] Writes everything out, marks the pool clean, frees the store. No operation may be under way. */
 enum err store_close(struct store *store);
-/* Frees the store without writing anything: after a simulated power cut, or after read_only. Tasks of the store are dropped. */
+/* Frees the store without writing anything, and drops its tasks: after a simulated power cut, when nothing of it will ever
+ * complete any more. A store that was opened read_only is closed like any other. */
 void store_abandon(struct store *store);
 
 const struct fingerprinter *store_key(const struct store *store);

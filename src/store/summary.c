@@ -440,7 +440,7 @@ static void load_start(struct store *s, struct summary *sum, bool prints)
     sum->buf_at = sum->slot;
     sum->stage = sl->kind == SLOT_META ? LOAD_META : LOAD_TRAILER;
     sum->count = 0;
-    slot_at(s, sum->slot)->readers++;
+    slot_reader_add(s, sum->slot);
     s->stats.summary_loads++;
     /* A fingerprint load needs them in front of the table: one read from the whole tail; prints lie last. */
     if (!load_read(sum, sum->stage == LOAD_META ? 0 : (uint32_t)s->segment_bytes - guess)) load_done(sum, ERR_NO_MEMORY);

@@ -21,9 +21,11 @@ void problem_say(struct store_problem *problem, const char *format, ...)
 
 /* ---- layout ---- */
 
-static uint64_t checkpoint_bytes(uint32_t pages)
+/* Room for as many volumes as the format knows; small pools, which could not spare it, take 256. */
+static uint64_t checkpoint_bytes(uint32_t pages, uint64_t size)
 {
-    return round_up64(checkpoint_room(CHAIN_MAX, HEAD_SLOTS_MAX, 0, 256, pages) + (uint64_t)pages * 16, 65536);
+    uint32_t volumes = size < (uint64_t)1 << 28 ? 256 : VOLUMES_MAX;
+    return round_up64(checkpoint_room(CHAIN_MAX, HEAD_SLOTS_MAX, 0, volumes, pages) + (uint64_t)pages * 16, 65536);
 }
 
 /* Directory and data of one device of `size` bytes: as many slots as fit. */
@@ -109,7 +111,7 @@ static enum err format_devices(struct io *io, const struct store_format_config *
     uint32_t pages = 0;
     uint64_t directory_at[POOL_DEVICES_MAX], data_at[POOL_DEVICES_MAX], total = 0;
     for (uint32_t i = 0; i < config->device_count; i++) pages += (uint32_t)((m->sizes[i] >> super.segment_shift) / DIRECTORY_SLOTS + 1);
-    super.checkpoint_bytes = checkpoint_bytes(pages);
+    super.checkpoint_bytes = checkpoint_bytes(pages, m->sizes[0]);
     pages = 0;
     for (uint32_t i = 0; i < config->device_count; i++) {
         struct super_device *d = &super.devices[i];

@@ -237,6 +237,9 @@ enum err state_load(struct store *s, struct volume *v)
     enum err err = raw && root && v->state_pages ? OK : ERR_NO_MEMORY;
     if (err == OK) err = page_read(s, (struct page_id){v->id, PAGE_STATE_ROOT, 0}, &v->state_root, raw, 8192, &size);
     if (err == OK) err = inner_decode(raw, size, (struct page_id){v->id, PAGE_STATE_ROOT, 0}, root);
+    uint64_t digest[2] = {0, 0};
+    if (err == OK) inner_digest(root, digest);
+    if (err == OK && (digest[0] != v->state_root.digest[0] || digest[1] != v->state_root.digest[1])) err = ERR_CHECKSUM;
     for (uint32_t i = 0; err == OK && i < INNER_FANOUT && root->children[i].locator; i++) {
         err = page_read(s, (struct page_id){v->id, PAGE_STATE, i}, &root->children[i], raw, 8192, &size);
         if (err != OK) break;

@@ -163,6 +163,7 @@ static enum err op_fits(struct store *s, struct store_op *op, struct volume **re
         if (v) return ERR_VOLUME_EXISTS;
         if (op->volume <= s->last_volume) return ERR_VOLUME_EXISTS; /* ids are never used again */
         if (s->volume_count >= VOLUMES_MAX) return ERR_LIMIT;
+        if (checkpoint_room(CHAIN_MAX, HEAD_SLOTS_MAX, 0, s->volume_count + 1, s->page_count) > s->super.checkpoint_bytes) return ERR_LIMIT;
         if (op->sequence != 1) return ERR_ORDER;
         *ret_volume = volume_add(s, op->volume);
         return *ret_volume ? OK : ERR_NO_MEMORY;

@@ -370,7 +370,7 @@ static void run_command(void *arg)
     if (run->exit == EXIT_FINE) run->exit = run->command->run(s);
     if (s->store != NULL) {
         int closed = close_pool(s);
-        if (run->exit == EXIT_FINE) run->exit = closed;
+        if (run->exit == EXIT_FINE || closed != EXIT_FINE) run->exit = closed; /* closing knows why a pool failed */
     }
     mem_close(s->mem);
     io_group_stop(s->group);

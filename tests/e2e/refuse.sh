@@ -164,15 +164,15 @@ no_room_really()
 pool_full()
 {
     rm -f full.img
-    head -c 48M /dev/urandom >large
-    pool format full.img --size 64M --segment 18 || failed=1
+    head -c 120M /dev/urandom >large
+    pool format full.img --size 128M --segment 20 || failed=1
     expect 0 '' pool write --pool full.img --volume 1 content
     expect 7 'pool is full' pool write --pool full.img --volume 2 large
     expect 0 '' pool verify --pool full.img --volume 1 content
     expect 0 '' pool delete --pool full.img --id 2
     expect 0 '' pool clean --pool full.img
     expect 0 '' pool write --pool full.img --volume 3 content
-    head -c 24M /dev/urandom >half
+    head -c 48M /dev/urandom >half
     expect 0 '' pool write --pool full.img --volume 4 half
     expect 0 '' pool verify --pool full.img --volume 4 half
     expect 0 '' pool verify --pool full.img --volume 1 content
