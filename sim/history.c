@@ -141,7 +141,7 @@ static enum start crash_and_recover(struct lab *lab)
     if (lab->lied || (lab->mix.faults & FAULTS_OF_DEVICE && below(lab, 2))) faults_off(lab);
     if (lab->every)
         cut_each_recovery(lab);
-    else if (!lab->lied && !lab_is_damaged(lab) && below(lab, 4) == 0 && lab_audit(lab, &err) > 0)
+    else if (!(lab->mix.faults & ~(uint32_t)FAULT_POWER) && below(lab, 4) == 0 && lab_audit(lab, &err) > 0)
         lab_fail(lab, "the auditor finds %llu problems after a crash: %s", (unsigned long long)lab->main_task.problems,
                  lab->finding);
     enum start started = lab_failed(lab) ? BROKEN : recover(lab);
@@ -162,7 +162,7 @@ static void close_pool(struct lab *lab, bool *ret_clean)
         *ret_clean = err == OK;
         if (err == OK)
             workload_forget(lab);
-        else if (!judge_error(lab, err))
+        else if (err != ERR_POWER && !judge_error(lab, err))
             lab_fail(lab, "close: %s", err_name(err));
         if (err == OK && sim_files_open(lab->sim) > 0)
             lab_fail(lab, "%u files are open after the close", sim_files_open(lab->sim));
@@ -177,7 +177,8 @@ static void audit_strict(struct lab *lab, bool unreadable)
 {
     enum err err;
     uint64_t problems = lab_audit(lab, &err);
-    bool lenient = lab_is_damaged(lab) || lab->lied;
+    struct sim_damage any; /* it may well tell of a lost copy */
+    bool lenient = lab_is_damaged(lab) || lab->lied || sim_damage(lab->sim, 0, &any);
     if (lab_failed(lab)) return;
     if (!lenient && (err != OK || problems > 0))
         lab_fail(lab, "the auditor finds %llu problems (%s): %s", (unsigned long long)problems, err_name(err), lab->finding);
@@ -192,11 +193,12 @@ static void audit_strict(struct lab *lab, bool unreadable)
 static void check_all(struct lab *lab)
 {
     bool clean;
-    uint64_t before = lab->unreadable;
     lab->mix.cut_in_recovery = 0;
     sim_cut_at(lab->sim, 0);
     faults_off(lab);
-    if (recover(lab) != STARTED || !judge_verify(lab) || lab_failed(lab)) return;
+    if (recover(lab) != STARTED) return;
+    uint64_t before = lab->unreadable; /* what recovery could not read may be deleted now */
+    if (!judge_verify(lab) || lab_failed(lab)) return;
     bool unreadable = lab->unreadable > before;
     close_pool(lab, &clean);
     if (!lab_failed(lab)) audit_strict(lab, unreadable);

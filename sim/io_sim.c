@@ -386,7 +386,7 @@ static uint64_t op_latency(struct sim *sim, const struct io_op *op)
 {
     uint64_t ns = (sim->latency_ns << prng_below(&sim->schedule, sim->spread)) + prng_below(&sim->schedule, sim->latency_ns);
     if (op->tries == SIM_SLOW + 1) ns *= 1000;
-    if (op->tries == SIM_STUCK + 1) ns += 5000000000u + prng_below(&sim->fate, 55000000000u);
+    if (op->tries == SIM_STUCK + 1) ns += 5000000000u + prng_below(&sim->fate, 20000000000u);
     return ns;
 }
 

@@ -420,6 +420,7 @@ static void numbered_again(struct lab *lab, struct lab_volume *lv)
 
 void workload_collect(struct lab *lab)
 {
+    if (sim_is_off(lab->sim)) return;
     for (int i = 0; i < LAB_TASKS; i++)
         if (lab->tasks[i].used && lab->tasks[i].finished) task_ended(lab, &lab->tasks[i]);
     for (uint32_t i = 0; i < lab->volume_count; i++) {

@@ -11,7 +11,7 @@
 
 static uint64_t side_at(const struct store *s, uint64_t number, uint32_t copy)
 {
-    uint64_t side = MUTATED(MUTATE_ONE_CHECKPOINT) ? 0 : (number & 1) ^ 1;
+    uint64_t side = (number & 1) ^ 1;
     return CHECKPOINT_AT + (copy * 2 + side) * s->super.checkpoint_bytes;
 }
 
@@ -225,7 +225,7 @@ static enum err write_all(struct store *s, struct checkpoint *c, struct arrays *
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
     TRY(directory_write_dirty(s, c->number));
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
-    return record_write(s, c);
+    return s->failed == OK ? record_write(s, c) : ERR_POOL_FAILED;
 }
 
 enum err checkpoint_write(struct store *s, bool clean)

@@ -353,6 +353,7 @@ struct log {
     uint32_t in_flight;
     uint64_t next_number, previous, durable; /* durable: newest batch number with all before it durable */
     uint64_t durable_checksum;
+    uint64_t completed; /* newest batch that is over, well or not, with all before it */
     uint32_t incarnation;
     struct seal *seal; /* of the open segment, NULL: none open */
     uint64_t segment, base;

@@ -132,6 +132,7 @@ static void seal_done(struct io_op *op)
 {
     struct seal *seal = CONTAINER(op, struct seal, op);
     struct store *s = seal->store;
+    seal->writing = false;
     if (op->err != OK) {
         log_fail(s, op->err, "writing a summary");
         return;
@@ -144,7 +145,7 @@ static void seal_done(struct io_op *op)
     slot_at(s, seal->trailer.slot)->chunks = seal->trailer.chunks;
     slot_dirty(s, seal->trailer.slot);
     summary_sealed(s, seal->summary);
-    seal->used = seal->writing = false;
+    seal->used = false;
     log_kick(s);
     upkeep_kick(s);
 }
@@ -235,13 +236,12 @@ static void batch_done(struct io_op *op)
     for (;;) {
         struct batch_buf *b = NULL;
         for (uint32_t i = 0; i < BATCHES; i++)
-            if (l->batch[i].in_flight && l->batch[i].finished && l->batch[i].number == l->durable + 1) b = &l->batch[i];
+            if (l->batch[i].in_flight && l->batch[i].finished && l->batch[i].number == l->completed + 1) b = &l->batch[i];
         if (!b) break;
+        l->completed = b->number;
         if (s->failed == OK) {
             l->durable = b->number;
             l->durable_checksum = b->checksum;
-        } else {
-            l->durable++; /* only to walk on; nothing is written or sealed after a failure */
         }
         b->in_flight = b->finished = false;
         b->used = b->records = 0;
@@ -449,6 +449,15 @@ void log_kick(struct store *s)
     io_send(s->io, &s->log.kick);
 }
 
+/* After a failure nothing is written any more: what waits in the open batch has failed. */
+static void fail_open(struct store *s)
+{
+    struct batch_buf *b = batch_open(&s->log);
+    if (!b || b->records == 0) return;
+    b->used = b->records = 0;
+    write_batch_done(s, b);
+}
+
 /* Moves what waits into the log, and writes a batch when none is under way, or when one is full enough to go alongside. */
 void log_pump(struct store *s)
 {
@@ -456,6 +465,7 @@ void log_pump(struct store *s)
     if (l->pumping) return;
     l->pumping = true;
     write_pump(s);
+    if (s->failed != OK) fail_open(s);
     struct batch_buf *b = batch_open(l);
     if (b && b->records && (l->in_flight == 0 || b->used >= l->batch_bytes / 2)) log_submit(s);
     l->pumping = false;

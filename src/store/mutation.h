@@ -23,7 +23,6 @@
     X(MUTATE_REUSE_EARLY, "a slot is reused before the checkpoint that frees it")                                              \
     X(MUTATE_REUSE_UNDER_READ, "a slot is reused under a read in flight")                                                      \
     X(MUTATE_CHECKPOINT_UNSYNCED, "the checkpoint is written before what it points to is durable")                             \
-    X(MUTATE_ONE_CHECKPOINT, "checkpoints do not alternate")                                                                   \
     X(MUTATE_REPLAY_POINT_LATE, "the replay point ignores what is only in the delta")                                          \
     X(MUTATE_STALE_NEWEST, "a flush does not raise the newest sequence of the leaf")                                           \
     X(MUTATE_NEWEST_NOT_INHERITED, "an inner page does not take its children's newest sequence")                               \

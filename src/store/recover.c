@@ -305,8 +305,9 @@ static bool proof_behind(const struct replay *rp, uint64_t base, uint32_t from)
 {
     const struct store *s = rp->s;
     for (uint32_t at = from; at + SECTOR <= s->segment_bytes; at += SECTOR) {
-        struct batch b;
-        if (batch_decode(rp->buf + at, s->segment_bytes - at, base + at, s->salt, &b) != OK) continue;
+        struct batch b; /* at its own address: a misdirected one proves as much */
+        uint64_t address = get64(((const struct disk_batch *)(const void *)(rp->buf + at))->address);
+        if (batch_decode(rp->buf + at, s->segment_bytes - at, address, s->salt, &b) != OK) continue;
         if (b.incarnation == rp->incarnation && b.number >= rp->number && b.durable >= rp->number) return true;
     }
     struct trailer t;
@@ -435,6 +436,22 @@ static enum err list_heads(struct store *s, const struct checkpoint *c, struct h
     return OK;
 }
 
+/* Which segment the slot in rp->buf claims to hold, from any batch or seal in it; 0: none newer than what was replayed. */
+static uint64_t segment_claimed(const struct replay *rp)
+{
+    const struct store *s = rp->s;
+    for (uint32_t at = 0; at + SECTOR <= s->segment_bytes; at += SECTOR) {
+        const struct disk_batch *raw = (const struct disk_batch *)(const void *)(rp->buf + at);
+        uint64_t address = get64(raw->address);
+        if (get32(raw->magic) != BATCH_MAGIC || address % s->segment_bytes != at) continue;
+        if ((address - at) / s->segment_bytes > rp->newest_segment) return (address - at) / s->segment_bytes;
+    }
+    struct trailer t;
+    enum err err = trailer_decode(rp->buf + s->segment_bytes - sizeof(struct disk_trailer), sizeof(struct disk_trailer),
+                                  s->segment_bytes, s->salt, &t);
+    return err == OK && t.kind == SLOT_HEAD && t.segment > rp->newest_segment ? t.segment : 0;
+}
+
 /* A later segment of this incarnation with something durable beyond the end means that the log is damaged here. */
 static enum err look_behind(struct replay *rp, const struct head_slot *list, uint32_t from, uint32_t count)
 {
@@ -447,16 +464,8 @@ static enum err look_behind(struct replay *rp, const struct head_slot *list, uin
             continue;
         }
         TRY(slot_read_patient(s, list[i].slot, 0, rp->buf, (uint32_t)s->segment_bytes));
-        const struct disk_batch *raw = (const struct disk_batch *)(const void *)rp->buf;
-        uint64_t base = get64(raw->address);
-        if (base % s->segment_bytes || base / s->segment_bytes <= rp->newest_segment) {
-            struct trailer t;
-            if (trailer_decode(rp->buf + s->segment_bytes - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes, s->salt, &t) != OK ||
-                t.kind != SLOT_HEAD || t.segment <= rp->newest_segment)
-                continue;
-            base = t.segment * s->segment_bytes;
-        }
-        if (proof_behind(rp, base, 0)) return ERR_LOG_DAMAGED;
+        uint64_t segment = segment_claimed(rp);
+        if (segment && proof_behind(rp, segment * s->segment_bytes, 0)) return ERR_LOG_DAMAGED;
     }
     return OK;
 }
@@ -530,14 +539,21 @@ static enum err load_directory_page(struct store *s, uint32_t page, bool side, s
     struct device *d;
     uint64_t ignored, checkpoint;
     slot_where(s, page * DIRECTORY_SLOTS, &d, &ignored);
-    uint64_t at = d->directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES;
-    enum err err = OK;
-    for (uint32_t copy = 0; copy < 2; copy++) {
-        err = io_task_read(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, s->fetch_buf, DIRECTORY_BYTES);
-        if (err == OK) err = directory_decode(s->fetch_buf, DIRECTORY_BYTES, page, s->salt, &checkpoint, ret_count, entries);
-        if (err == OK || err == ERR_POWER) return err;
+    uint64_t at = d->directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES, newest = 0;
+    bool found = false;
+    for (uint32_t copy = 0; copy < 2; copy++) { /* both: one may be an old page whose newer version was lost */
+        struct slot_entry these[DIRECTORY_SLOTS];
+        uint32_t count;
+        enum err err = io_task_read(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, s->fetch_buf, DIRECTORY_BYTES);
+        if (err == ERR_POWER) return err;
+        if (err == OK) err = directory_decode(s->fetch_buf, DIRECTORY_BYTES, page, s->salt, &checkpoint, &count, these);
+        if (err != OK || (found && checkpoint <= newest)) continue;
+        memcpy(entries, these, sizeof these);
+        *ret_count = count;
+        newest = checkpoint;
+        found = true;
     }
-    return ERR_DIRECTORY_LOST;
+    return found ? OK : ERR_DIRECTORY_LOST;
 }
 
 static enum err take_slots(struct store *s, uint32_t page, const struct slot_entry *entries, uint32_t count)
@@ -610,7 +626,7 @@ static enum err continue_log(struct store *s, const struct replay *rp)
     struct log *l = &s->log;
     l->next_number = rp->number;
     l->previous = rp->previous;
-    l->durable = rp->number - 1;
+    l->durable = l->completed = rp->number - 1;
     l->durable_checksum = rp->previous;
     l->incarnation = rp->incarnation + 1;
     s->next_segment = max64(s->next_segment, rp->newest_segment + 1) + s->slots_total;
@@ -659,7 +675,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     memset(s->directory_dirty, 0, (s->page_count + 7) / 8);
     *rp = (struct replay){.s = s, .c = c, .number = c->replay_number, .previous = c->replay_previous, .problem = problem, .buf = rp->buf, .body = rp->body};
     rp->incarnation = c->chain_count ? c->chains[0].incarnation : c->incarnation;
-    rp->newest_segment = c->replay_address / s->segment_bytes;
+    rp->newest_segment = c->replay_address / s->segment_bytes - 1;
     struct head_slot *list = NULL;
     uint32_t count = 0;
     for (struct list *l = s->volumes.next; l != &s->volumes; l = l->next) TRY(state_load(s, CONTAINER(l, struct volume, link)));

@@ -73,6 +73,7 @@ struct work_op *work_take(struct work *w)
     w->under_way++;
     op->err = OK;
     op->mark = 0;
+    op->digested = false;
     return op;
 }
 
@@ -182,7 +183,7 @@ void work_submit(struct work *w, struct work_op *op)
     assert(op->what != ENTRY_NEW || op->count <= w->config.blocks);
     op->sequence = v->next++;
     op->zero = false;
-    op->ready = op->what != ENTRY_NEW;
+    op->ready = op->what != ENTRY_NEW || op->digested;
     op->op = (struct store_op){.done = prepared,
                                .kind = RECORD_DATA,
                                .what = op->what,

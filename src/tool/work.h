@@ -24,10 +24,13 @@ struct work_op {
     uint64_t lba;
     uint32_t count; /* blocks; NEW: at most store_write_max */
     uint8_t *data;  /* NEW: the blocks; room for store_write_max, aligned */
+    bool digested;  /* the caller filled `digests` for `count` blocks: DIGEST is left out */
     uint64_t mark;  /* the caller's */
     /* out */
     uint64_t sequence; /* set by work_submit */
     enum err err;
+    /* of the blocks; what they point to must live until `done` */
+    struct block_digest digests[RECORD_BLOCKS_MAX];
     /* for whoever fetches the data: an operation to fetch it with */
     struct io_op fetch;
     /* private */
@@ -37,7 +40,6 @@ struct work_op {
     struct store_op op;
     bool ready, zero;
     uint8_t *room;
-    struct block_digest digests[RECORD_BLOCKS_MAX];
 };
 
 struct work_config {

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Figures that need a process of their own: recovery after a kill under load, and resident memory.
+ */
+#define _GNU_SOURCE
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/bench.h"
+
+enum { DEPTH = 64 };
+
+/* ---- recovery ---- */
+
+struct recovery {
+    char path[512];
+    struct pool_config pool;
+    uint64_t fill_blocks, volume_blocks;
+    int ready_fd; /* the child says when it has written all and goes on writing */
+    double seconds;
+    struct store_stats stats;
+};
+
+struct filling {
+    struct prng prng;
+    struct recovery *recovery;
+    uint64_t next;
+};
+
+static bool next_block(struct flow *f, struct work_op *op)
+{
+    struct filling *g = f->arg;
+    const struct recovery *r = g->recovery;
+    bool filling = g->next < r->fill_blocks;
+    if (g->next >= r->fill_blocks && g->next < r->fill_blocks + 50000) { /* under load: random single blocks */
+        g->next++;
+        if (g->next == r->fill_blocks + 50000 && write(r->ready_fd, "r", 1) != 1) return false;
+    }
+    op->count = filling ? store_write_max(f->store) : 1;
+    op->lba = filling ? g->next : prng_below(&g->prng, r->fill_blocks);
+    data_fill(&g->prng, op->data, op->count, BLOCK_SIZE / 4);
+    if (filling) g->next += op->count;
+    return true;
+}
+
+static void fill_until_killed(struct stage *s)
+{
+    struct recovery *r = s->arg;
+    struct filling g = {.recovery = r};
+    prng_init(&g.prng, 9);
+    struct store *store = pool_make(s, &r->pool, r->volume_blocks);
+    struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_block, .arg = &g, .io = s->io};
+    flow_run(&f);
+}
+
+struct first_read {
+    struct store_read read;
+    struct io_task *task;
+    bool finished;
+};
+
+static void first_done(struct store_read *read)
+{
+    struct first_read *f = CONTAINER(read, struct first_read, read);
+    f->finished = true;
+    io_task_wake(f->task);
+}
+
+static void recover_and_read(struct stage *s)
+{
+    struct recovery *r = s->arg;
+    struct usage began = usage_now();
+    struct store *store = pool_open(s, &r->pool);
+    struct first_read first = {.task = io_task_self()};
+    first.read = (struct store_read){
+        .done = first_done, .volume = 1, .lba = r->fill_blocks / 2, .count = 1, .data = mem_alloc(s->mem, BLOCK_SIZE)};
+    store_read(store, &first.read);
+    while (!first.finished) io_task_park();
+    must(first.read.err, "the first read");
+    r->seconds = usage_since(&began).wall_s;
+    store_stats(store, &r->stats);
+    must(store_close(store), "closing");
+}
+
+/* What dedupe and cleaning keep in memory for each slot in use grows with the data; index and sketch have a fixed size. */
+static void report_memory(const struct store_stats *t)
+{
+    double tib = (double)(1ull << 40), used = (double)(t->slots - t->slots_free);
+    double slots = tib / (double)t->segment_bytes;
+    double directory = used > 0 ? (double)t->directory_ram / used * slots : 0;
+    double total = (double)t->index_bytes + directory + fmin((double)t->sketch_ram, slots * 128);
+    report(&(struct result){.name = "memory of index, directory and marks per TiB of unique data, 1 GiB configured",
+                            .value = total / (1 << 30),
+                            .unit = "GiB",
+                            .kind = AT_MOST,
+                            .target = 0.6});
+}
+
+static void kill_when_ready(struct recovery *r, struct bench *b)
+{
+    int ends[2];
+    char ready;
+    if (pipe(ends) != 0) must(ERR_IO, "a pipe");
+    pid_t child = fork();
+    if (child < 0) must(ERR_NO_MEMORY, "a process");
+    if (child == 0) {
+        close(ends[0]);
+        r->ready_fd = ends[1];
+        stage_run(b, fill_until_killed, r);
+        _exit(1);
+    }
+    close(ends[1]);
+    if (read(ends[0], &ready, 1) != 1) must(ERR_IO, "filling a pool");
+    usleep(500000);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    close(ends[0]);
+}
+
+void bench_recovery(struct bench *b)
+{
+    double gib = 20 * b->scale;
+    struct recovery r = {.pool = {.bytes = (uint64_t)10 << 40}, .fill_blocks = (uint64_t)(gib * 262144)};
+    snprintf(r.path, sizeof r.path, "%s/recovery", b->dir);
+    r.pool.path = r.path;
+    r.volume_blocks = (uint64_t)10 << 28;
+    kill_when_ready(&r, b);
+    stage_run(b, recover_and_read, &r);
+    struct result result = {.value = r.seconds, .unit = "s", .kind = AT_MOST, .target = 5};
+    snprintf(result.name, sizeof result.name,
+             "recovery to first read, pool of 10 TiB, %.1f GiB written, killed under load (%llu records)", gib,
+             (unsigned long long)r.stats.replayed_records);
+    report(&result);
+    report_memory(&r.stats);
+    unlink(r.path);
+}
+
+/* ---- resident memory ---- */
+
+/* Runs izar-pool; returns the largest resident size in bytes. */
+static double run_tool(const struct bench *b, char *const *arguments)
+{
+    struct rusage usage;
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        if (freopen("/dev/null", "w", stdout) == NULL) _exit(127);
+        execv(b->tool, arguments);
+        _exit(127);
+    }
+    if (child < 0 || wait4(child, &status, 0, &usage) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        must(ERR_IO, "running izar-pool");
+    return (double)usage.ru_maxrss * 1024;
+}
+
+void bench_resident(struct bench *b)
+{
+    char path[512], seconds[16];
+    if (b->tool == NULL) return;
+    snprintf(path, sizeof path, "%s/resident", b->dir);
+    snprintf(seconds, sizeof seconds, "%d", (int)(20 * b->scale) + 3);
+    char *format[] = {(char *)"izar-pool", (char *)"format", path, (char *)"--size", (char *)"8G", (char *)"--force", NULL};
+    char *load[] = {(char *)"izar-pool",
+                    (char *)"load",
+                    (char *)"--pool",
+                    path,
+                    (char *)"--memory",
+                    (char *)"256M",
+                    (char *)"--volume",
+                    (char *)"1",
+                    (char *)"--size",
+                    (char *)"6G",
+                    (char *)"--depth",
+                    (char *)"256",
+                    (char *)"--seconds",
+                    seconds,
+                    NULL};
+    run_tool(b, format);
+    double resident = run_tool(b, load);
+    report(&(struct result){.name = "resident memory of izar-pool with 256 MiB configured, under load",
+                            .value = resident / MIB,
+                            .unit = "MiB",
+                            .kind = AT_MOST,
+                            .target = 320});
+    unlink(path);
+}

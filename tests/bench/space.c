@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Space: what is left of real data, which duplicates are found, what the maps cost on disk, what cleaning costs. Nothing here
+ * depends on the speed of the disk, so pools lie in memory where there is room for them.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "bench/bench.h"
+
+enum { DEPTH = 32 };
+
+static const char *path_of(const struct stage *s, char *buf, size_t size)
+{
+    snprintf(buf, size, "%s/space", s->bench->fast_dir);
+    return buf;
+}
+
+struct source {
+    uint8_t *data;
+    uint64_t blocks, next;
+};
+
+static bool next_in_line(struct flow *f, struct work_op *op)
+{
+    struct source *c = f->arg;
+    if (c->next == c->blocks) return false;
+    op->count = (uint32_t)min64(store_write_max(f->store), c->blocks - c->next);
+    op->lba = c->next;
+    op->data = c->data + c->next * BLOCK_SIZE;
+    c->next += op->count;
+    return true;
+}
+
+/* ---- reduction ---- */
+
+void stage_reduction(struct stage *s)
+{
+    char path[512];
+    uint64_t room = (uint64_t)(400e6 * s->bench->scale) / BLOCK_SIZE + 8192;
+    struct source c = {.data = mem_alloc(s->mem, room * BLOCK_SIZE)};
+    c.blocks = data_corpus(c.data, room);
+    struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = room * BLOCK_SIZE * 2 + 512 * (uint64_t)MIB};
+    struct store *store = pool_make(s, &pool, c.blocks);
+    struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_in_line, .arg = &c, .io = s->io};
+    flow_run(&f);
+    struct store_stats stats;
+    store_stats(store, &stats);
+    double bytes = (double)c.blocks * BLOCK_SIZE;
+    struct result result = {
+        .value = bytes / (double)(stats.head_bytes + stats.summary_bytes), .unit = "times", .kind = AT_LEAST, .target = 1.65};
+    snprintf(result.name, sizeof result.name, "data reduction, %.0f MiB of system binaries without duplicates, all of the log",
+             bytes / MIB);
+    report(&result);
+    report(&(struct result){.name = "the same, chunks alone", .value = bytes / (double)stats.stored_bytes, .unit = "times"});
+    must(store_close(store), "closing");
+}
+
+/* ---- dedupe ---- */
+
+struct set {
+    uint64_t *hashes, mask, count;
+};
+
+static bool set_add(struct set *set, uint64_t hash)
+{
+    uint64_t i = (hash |= 1) & set->mask;
+    for (; set->hashes[i] != 0; i = (i + 1) & set->mask) {
+        if (set->hashes[i] == hash) return false;
+    }
+    set->hashes[i] = hash;
+    set->count++;
+    return true;
+}
+
+/* Another image of the same system: some blocks differ, and a stretch has moved. */
+static void make_image(struct prng *prng, const struct source *base, uint8_t *image)
+{
+    uint64_t moved = prng_below(prng, base->blocks / 4), length = base->blocks / 8;
+    memcpy(image, base->data, base->blocks * BLOCK_SIZE);
+    memmove(image + (moved + length) * BLOCK_SIZE, base->data + moved * BLOCK_SIZE, length * BLOCK_SIZE);
+    for (uint64_t i = 0; i < base->blocks / 100; i++) {
+        uint8_t *block = image + prng_below(prng, base->blocks) * BLOCK_SIZE;
+        prng_fill(prng, block + prng_below(prng, BLOCK_SIZE - 16), 16);
+    }
+}
+
+enum { IMAGES = 10 };
+
+void stage_dedupe(struct stage *s)
+{
+    char path[512];
+    uint64_t room = (uint64_t)(150e6 * s->bench->scale) / BLOCK_SIZE + 4096, exact = 0;
+    struct source base = {.data = mem_alloc(s->mem, room * BLOCK_SIZE)}, image = {.data = mem_alloc(s->mem, room * BLOCK_SIZE)};
+    struct set set = {.mask = 1};
+    struct prng prng;
+    prng_init(&prng, 5);
+    base.blocks = image.blocks = data_corpus(base.data, room);
+    while (set.mask < room * IMAGES * 2) set.mask = set.mask * 2 + 1;
+    set.hashes = mem_alloc(s->mem, (set.mask + 1) * sizeof *set.hashes);
+    struct pool_config pool = {.path = path_of(s, path, sizeof path),
+                               .bytes = room * BLOCK_SIZE * 3 + 512 * (uint64_t)MIB,
+                               .memory = 256 * (uint64_t)MIB};
+    struct store *store = pool_make(s, &pool, base.blocks);
+    for (uint32_t id = 2; id <= IMAGES; id++)
+        must(work_change(s->io, store, RECORD_CREATE, id, base.blocks), "creating a volume");
+    struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_in_line, .arg = &image, .io = s->io};
+    for (uint32_t i = 0; i < IMAGES; i++) {
+        make_image(&prng, &base, image.data);
+        for (uint64_t b = 0; b < image.blocks; b++) exact += !set_add(&set, hash64(image.data + b * BLOCK_SIZE, BLOCK_SIZE, 9));
+        image.next = 0;
+        f.volume = i + 1;
+        flow_run(&f);
+    }
+    struct store_stats stats;
+    store_stats(store, &stats);
+    struct result result = {.value = (double)stats.dup_blocks,
+                            .unit = "blocks",
+                            .against = (double)exact,
+                            .ratio = (double)stats.dup_blocks / (double)exact,
+                            .kind = AT_LEAST,
+                            .target = 0.97};
+    snprintf(result.name, sizeof result.name, "duplicates found on ten images of one system of %.0f MiB, 256 MiB of memory",
+             (double)base.blocks * BLOCK_SIZE / MIB);
+    report(&result);
+    must(store_close(store), "closing");
+}
+
+/* ---- metadata ---- */
+
+enum { STOCK = 16384 };
+
+struct singles {
+    struct prng prng;
+    uint8_t *blocks, *rooms;
+    struct block_digest *digests; /* of a stock of different blocks */
+    uint64_t volume_blocks, next, left;
+    bool fill;
+};
+
+/* Digests are ready and most blocks are duplicates: the maps do not care, and the run is over sooner. */
+static bool next_single(struct flow *f, struct work_op *op)
+{
+    struct singles *t = f->arg;
+    if (t->left == 0) return false;
+    op->count = t->fill ? (uint32_t)min64(store_write_max(f->store), t->left) : 1;
+    op->lba = t->fill ? t->next : prng_below(&t->prng, t->volume_blocks);
+    op->digested = true;
+    for (uint32_t i = 0; i < op->count; i++) op->digests[i] = t->digests[prng_below(&t->prng, STOCK)];
+    t->next += op->count;
+    t->left -= op->count;
+    return true;
+}
+
+static uint64_t meta_of(const struct store_stats *a, const struct store_stats *b)
+{
+    return b->meta_bytes - a->meta_bytes + b->directory_bytes - a->directory_bytes + b->checkpoint_bytes - a->checkpoint_bytes;
+}
+
+void stage_metadata(struct stage *s)
+{
+    char path[512];
+    struct singles t = {.volume_blocks = (uint64_t)(100 * s->bench->scale * 1024) * 256, .fill = true};
+    t.blocks = mem_alloc(s->mem, (uint64_t)STOCK * BLOCK_SIZE);
+    t.rooms = mem_alloc(s->mem, (uint64_t)STOCK * BLOCK_SIZE);
+    t.digests = mem_alloc(s->mem, STOCK * sizeof *t.digests);
+    prng_init(&t.prng, 6);
+    data_fill(&t.prng, t.blocks, STOCK, BLOCK_SIZE / 2);
+    struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = (uint64_t)200 << 30};
+    struct store *store = pool_make(s, &pool, t.volume_blocks);
+    for (uint64_t i = 0; i < STOCK; i++)
+        digest_block(store_key(store), t.blocks + i * BLOCK_SIZE, t.rooms + i * BLOCK_SIZE, &t.digests[i]);
+    struct flow f = {.store = store, .work = flow_open(s, store, 512, 1), .next = next_single, .arg = &t, .io = s->io};
+    struct flow fill = f;
+    fill.work = flow_open(s, store, 64, 0);
+    t.left = t.volume_blocks;
+    flow_run(&fill);
+    must(store_checkpoint(store, true), "flushing");
+    struct store_stats before, after;
+    store_stats(store, &before);
+    t.fill = false;
+    uint64_t warm = before.delta_capacity;
+    t.left = warm;
+    work_resume(f.work);
+    flow_run(&f);
+    store_stats(store, &before);
+    t.left = warm;
+    flow_run(&f);
+    store_stats(store, &after);
+    struct result result = {
+        .value = (double)meta_of(&before, &after) / (double)f.ops, .unit = "B", .kind = AT_MOST, .target = 400};
+    snprintf(result.name, sizeof result.name, "metadata per random 4 KiB write, volume of %.0f GiB, 1 GiB of memory, steady",
+             (double)t.volume_blocks * BLOCK_SIZE / (1 << 30));
+    report(&result);
+    report(&(struct result){.name = "the same with the summaries of the log",
+                            .value =
+                                (double)(meta_of(&before, &after) + after.summary_bytes - before.summary_bytes) / (double)f.ops,
+                            .unit = "B"});
+    must(store_close(store), "closing");
+}
+
+/* ---- cleaning ---- */
+
+/* Zipf over n items by the method of Gray et al. (SIGMOD 1994), spread over the volume. */
+struct zipf {
+    double theta, alpha, zeta, eta;
+    uint64_t n;
+};
+
+static void zipf_init(struct zipf *z, uint64_t n, double theta)
+{
+    *z = (struct zipf){.theta = theta, .alpha = 1 / (1 - theta), .n = n};
+    for (uint64_t i = 1; i <= n; i++) z->zeta += 1 / pow((double)i, theta);
+    z->eta = (1 - pow(2.0 / (double)n, 1 - theta)) / (1 - (1 + pow(0.5, theta)) / z->zeta);
+}
+
+static uint64_t zipf_next(const struct zipf *z, struct prng *prng)
+{
+    double u = (double)(prng_next(prng) >> 11) / 9007199254740992.0, uz = u * z->zeta;
+    uint64_t rank = uz < 1                        ? 0
+                    : uz < 1 + pow(0.5, z->theta) ? 1
+                                                  : (uint64_t)((double)z->n * pow(z->eta * u - z->eta + 1, z->alpha));
+    if (rank >= z->n) rank = z->n - 1;
+    return (rank * 2654435761u + 12345) % z->n;
+}
+
+struct overwrite {
+    struct prng prng;
+    struct zipf zipf;
+    uint64_t volume_blocks, next, left;
+    bool fill, skewed;
+};
+
+static bool next_overwrite(struct flow *f, struct work_op *op)
+{
+    struct overwrite *o = f->arg;
+    if (o->left == 0) return false;
+    op->lba = o->fill ? o->next : o->skewed ? zipf_next(&o->zipf, &o->prng) : prng_below(&o->prng, o->volume_blocks);
+    op->count = o->fill ? (uint32_t)min64(store_write_max(f->store), o->left) : 1;
+    data_fill(&o->prng, op->data, op->count, BLOCK_SIZE);
+    o->next += op->count;
+    o->left -= op->count;
+    return true;
+}
+
+static uint64_t written_of(const struct store_stats *t)
+{
+    return t->head_bytes + t->summary_bytes + t->cleaned_bytes + t->meta_bytes;
+}
+
+/* Windows of half a volume, until three in a row differ by less than a fiftieth. */
+static double steady_amplification(struct flow *f, struct overwrite *o, uint32_t *ret_windows)
+{
+    double last[3] = {0};
+    uint32_t windows_max = 16;
+    for (*ret_windows = 1; *ret_windows <= windows_max; ++*ret_windows) {
+        struct store_stats before, after;
+        store_stats(f->store, &before);
+        o->left = o->volume_blocks / 2;
+        flow_run(f);
+        store_stats(f->store, &after);
+        last[0] = last[1];
+        last[1] = last[2];
+        last[2] = (double)(written_of(&after) - written_of(&before)) / (double)(after.stored_bytes - before.stored_bytes);
+        double low = fmin(last[0], fmin(last[1], last[2])), high = fmax(last[0], fmax(last[1], last[2]));
+        if (low > 0 && high - low < low / 50) break;
+    }
+    return (last[0] + last[1] + last[2]) / 3;
+}
+
+static void cleaning(struct stage *s, bool skewed)
+{
+    char path[512];
+    uint64_t bytes = (uint64_t)(4096 * s->bench->scale) * MIB;
+    uint32_t windows;
+    struct pool_config pool = {.path = path_of(s, path, sizeof path),
+                               .bytes = bytes,
+                               .segment_shift = bytes < (2ull << 30) ? 20 : 22,
+                               .memory = 512 * (uint64_t)MIB};
+    struct overwrite o = {.skewed = skewed, .fill = true, .volume_blocks = bytes / 10 * 8 / (PLACE_UNITS_RAW * UNIT)};
+    prng_init(&o.prng, 8);
+    if (skewed) zipf_init(&o.zipf, o.volume_blocks, 0.99);
+    struct store *store = pool_make(s, &pool, o.volume_blocks);
+    struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_overwrite, .arg = &o, .io = s->io};
+    o.left = o.volume_blocks;
+    flow_run(&f);
+    o.fill = false;
+    double amplification = steady_amplification(&f, &o, &windows);
+    struct result result = {.value = amplification, .unit = "times", .kind = AT_MOST, .target = skewed ? 2.8 : 3.2};
+    snprintf(result.name, sizeof result.name, "write amplification at 80 %% live, %s overwrite, pool of %.1f GiB, %u windows",
+             skewed ? "zipf 0.99" : "uniform", (double)bytes / (1 << 30), windows);
+    report(&result);
+    must(store_close(store), "closing");
+}
+
+void stage_cleaning(struct stage *s)
+{
+    cleaning(s, false);
+    cleaning(s, true);
+}
