@@ -44,6 +44,7 @@ static void faults_on(struct lab *lab)
     fault_on(lab, FAULT_FULL, SIM_FULL, 3000, 1 + (uint32_t)below(lab, 3));
     fault_on(lab, FAULT_READERR, SIM_READ_ERROR, 3000, 1 + (uint32_t)below(lab, 5));
     fault_on(lab, FAULT_LATENT, SIM_READ_LATENT, 3000, 1);
+    if (lab->mix.slow_reads) sim_fault(lab->sim, SIM_SLOW_READ, 300000, 1000);
     if (below(lab, 4) == 0) sim_fault(lab->sim, SIM_SLOW, 10000, 1000);
     if (below(lab, 8) == 0) sim_fault(lab->sim, SIM_STUCK, 10000, 1 + (uint32_t)below(lab, 3));
 }
@@ -341,7 +342,7 @@ static void live_with_damage(struct lab *lab)
 
 static void history_begin(struct lab *lab, const struct history_options *options)
 {
-    lab_begin(lab, options->seed, options->faults, options->mutation, options->trace);
+    lab_begin(lab, options->seed, options->faults, options->mutation, options->control, options->trace);
 }
 
 static void history_live(struct lab *lab)

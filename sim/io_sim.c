@@ -317,7 +317,7 @@ void io_file_close(struct io_file *file)
 /* ---- faults ---- */
 
 static const char *const fault_names[SIM_FAULTS] = {"lie",        "lost",        "misdirected", "write error", "full",
-                                                    "read error", "read latent", "slow",        "stuck"};
+                                                    "read error", "read latent", "slow read",   "slow",        "stuck"};
 
 const char *sim_fault_name(enum sim_fault fault)
 {
@@ -357,7 +357,8 @@ static bool fault_fits(enum sim_fault fault, const struct io_op *op)
     case SIM_FULL: return op->kind == OP_WRITE;
     case SIM_WRITE_ERROR: return op->kind == OP_WRITE || op->kind == OP_SYNC;
     case SIM_READ_ERROR:
-    case SIM_READ_LATENT: return op->kind == OP_READ;
+    case SIM_READ_LATENT:
+    case SIM_SLOW_READ: return op->kind == OP_READ;
     case SIM_SLOW:
     case SIM_STUCK:
     case SIM_FAULTS: break;
@@ -385,7 +386,7 @@ static const char *const kind_names[] = {"read", "write", "sync", "discard"};
 static uint64_t op_latency(struct sim *sim, const struct io_op *op)
 {
     uint64_t ns = (sim->latency_ns << prng_below(&sim->schedule, sim->spread)) + prng_below(&sim->schedule, sim->latency_ns);
-    if (op->tries == SIM_SLOW + 1) ns *= 1000;
+    if (op->tries == SIM_SLOW + 1 || op->tries == SIM_SLOW_READ + 1) ns *= 1000;
     if (op->tries == SIM_STUCK + 1) ns += 5000000000u + prng_below(&sim->fate, 20000000000u);
     return ns;
 }

@@ -280,13 +280,13 @@ static void make_devices(struct lab *lab)
     }
 }
 
-void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool trace)
+void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool control, bool trace)
 {
     sim_reset(lab->sim, seed, trace);
     prng_init(&lab->prng, seed ^ 0x1ab);
     mix_draw(&lab->mix, &lab->prng, faults);
     if (mutation > 0) mix_aim(&lab->mix, &lab->prng, mutation);
-    store_mutation = (enum mutation)mutation;
+    store_mutation = control ? MUTATE_NONE : (enum mutation)mutation;
     list_init(&lab->free_ops);
     for (int i = 0; i < LAB_OPS; i++) {
         list_init(&lab->ops[i].link);

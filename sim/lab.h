@@ -77,7 +77,7 @@ struct mix {
     uint32_t devices, slots, shift;
     uint64_t memory, volume_blocks;
     uint32_t windows, reserve, checkpoint_ms;
-    bool no_clean, discard, fill;
+    bool no_clean, discard, fill, slow_reads;
     uint32_t faults;
 };
 
@@ -196,7 +196,8 @@ struct lab {
 struct lab *lab_open(void);
 void lab_close(struct lab *lab);
 /* A fresh world for a seed; makes the disks and the pool. */
-void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool trace);
+/* `control`: the mix is aimed at the mutation, but the rule stays in force. */
+void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool control, bool trace);
 void lab_format(struct lab *lab);
 /* Drops everything. */
 void lab_end(struct lab *lab);
@@ -252,6 +253,7 @@ struct history_options {
     uint64_t seed;
     uint32_t faults;
     int mutation;
+    bool control; /* aimed at the mutation, without it */
     bool trace;
     uint64_t cut; /* --every: power cut at this change; 0: as drawn */
 };

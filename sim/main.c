@@ -10,6 +10,7 @@
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
  *     --mutation NAME        with a rule switched off          --time S    stop after so many seconds
  *     --cut N                with --every: only this cut       --quiet     say only what failed
+ *     --control              with --mutation: the history aimed at it, but with the rule in force
  *
  * Many seeds run in a child process, so that a seed that crashes the store (an assertion, a signal, no end) is a finding
  * like any other. Each finding is one line, `FAIL seed N: why`, and one that says how to replay it.
@@ -190,7 +191,31 @@ static uint32_t mutation_faults(int mutation, uint64_t round)
                                       FAULT_FLIP | FAULT_POWER};
     bool about_damage = mutation == MUTATE_NO_ADDRESS_IN_CRC || mutation == MUTATE_SKIP_CHECK;
     if (about_damage) return damage[round % 4];
-    return round % 8 == 7 ? FAULT_POWER | FAULT_LOST : FAULT_POWER;
+    return FAULT_POWER;
+}
+
+/* The same history with the rule in force must be fine, else it was not the mutation that was caught. */
+static bool control_is_fine(struct lab *lab, const struct options *o, uint64_t seed)
+{
+    struct options control = *o;
+    struct shared before = *shared;
+    control.history.control = true;
+    shared->failures = 0;
+    run_seeds(lab, &control, seed, seed + 1, 1);
+    bool fine = shared->failures == 0;
+    if (!fine) printf("unsound: seed %llu fails without the mutation, too: %s\n", (unsigned long long)seed, shared->why);
+    *shared = before;
+    shared->failures = fine;
+    return fine;
+}
+
+static void mutation_caught(const struct options *o)
+{
+    char replay[200];
+    replay_text(o, shared->seed, 0, replay, sizeof replay);
+    printf("caught after %4llu: %s: %s\n     replay: %s\n", (unsigned long long)shared->histories,
+           mutation_names[o->history.mutation], shared->why, replay);
+    fflush(stdout);
 }
 
 static bool mutation_is_caught(struct lab *lab, const struct options *o, int mutation)
@@ -202,19 +227,14 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.seconds = 0;
     mine.history.mutation = mutation;
     memset(shared, 0, sizeof *shared);
-    for (uint64_t round = 0; round * SLICE < o->count; round++) {
-        uint64_t from = o->from + round * SLICE;
-        mine.history.faults = mutation_faults(mutation, round);
-        run_seeds(lab, &mine, from, from + SLICE, 1);
-        if (shared->failures > 0) {
-            char replay[200];
-            replay_text(&mine, shared->seed, 0, replay, sizeof replay);
-            printf("caught after %4llu: %s: %s\n     replay: %s\n", (unsigned long long)shared->histories,
-                   mutation_names[mutation], shared->why, replay);
-            fflush(stdout);
-            return true;
-        }
-        if ((uint64_t)(time(NULL) - since) >= o->seconds) break;
+    for (uint64_t from = o->from; from < o->from + o->count && (uint64_t)(time(NULL) - since) < o->seconds;) {
+        uint64_t to = (from / SLICE + 1) * SLICE;
+        mine.history.faults = mutation_faults(mutation, from / SLICE);
+        run_seeds(lab, &mine, from, to, 1);
+        from = shared->failures ? shared->seed + 1 : to;
+        if (shared->failures == 0 || !control_is_fine(lab, &mine, shared->seed)) continue;
+        mutation_caught(&mine);
+        return true;
     }
     printf("MISSED after %4llu: %s: %s\n", (unsigned long long)shared->histories, mutation_names[mutation],
            mutation_texts[mutation]);
@@ -287,6 +307,10 @@ static struct options options_of(int argc, char **argv)
         const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(name, "--trace") == 0) {
             o.history.trace = true;
+            continue;
+        }
+        if (strcmp(name, "--control") == 0) {
+            o.history.control = true;
             continue;
         }
         if (strcmp(name, "--quiet") == 0) {

@@ -47,6 +47,18 @@ static void draw_weights(struct mix *mix, struct prng *prng)
     total(mix);
 }
 
+/* A small pool, and much that does not compress: it runs full, and slots are used again soon. */
+static void fill_up(struct mix *mix, struct prng *prng)
+{
+    mix->slots = between(prng, 24, 32);
+    mix->devices = 1;
+    mix->shift = 16;
+    mix->kinds = 1u << 4;
+    mix->dup = mix->zero = 0;
+    mix->blocks_max = 32;
+    mix->steps += 150;
+}
+
 void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
 {
     memset(mix, 0, sizeof *mix);
@@ -75,13 +87,9 @@ void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
     mix->no_clean = prng_below(prng, 3) == 0;
     mix->discard = prng_below(prng, 3) == 0;
     mix->fill = prng_below(prng, 24) == 0;
+    mix->slow_reads = prng_below(prng, 10) == 0;
     if (faults & FAULT_LIE) mix->cut_within = between(prng, 5, 60);
-    if (!mix->fill) return;
-    mix->slots = between(prng, 24, 32);
-    mix->kinds = 1u << 4;
-    mix->dup = mix->zero = 0;
-    mix->blocks_max = 32;
-    mix->steps += 150;
+    if (mix->fill) fill_up(mix, prng);
 }
 
 /* ---- aimed at a mutation ---- */
@@ -90,28 +98,29 @@ struct aim {
     enum mutation mutation;
     enum action more[4]; /* DO_WRITE ends the list: there is always enough of it */
     uint32_t dup, pause, slots, cut_within, cut_in_recovery, depth;
+    bool fill;
 };
 
 static const struct aim aims[] = {
-    {MUTATE_ACK_BEFORE_DURABLE, {DO_CUT}, 0, 4, 0, 30, 0, 8},
-    {MUTATE_ACK_OUT_OF_ORDER, {DO_CUT}, 0, 4, 0, 30, 0, 24},
-    {MUTATE_KEEP_INCARNATION, {DO_CUT}, 0, 4, 0, 20, 300000, 8},
-    {MUTATE_NO_ACCEPTED_END, {DO_CUT}, 0, 4, 0, 12, 600000, 8},
-    {MUTATE_DISCARD_NOT_LOGGED, {DO_CUT, DO_DISCARD}, 0, 4, 0, 30, 100000, 8},
-    {MUTATE_SEAL_EARLY, {DO_CUT}, 0, 4, 0, 60, 0, 24},
-    {MUTATE_CLEAN_AFTER_REPLAY, {DO_CLEAN, DO_CUT}, 300000, 16, 24, 100, 0, 8},
-    {MUTATE_FORGET_PREPARED, {DO_CLEAN, DO_FLUSH}, 500000, 16, 24, 100, 0, 8},
-    {MUTATE_HIT_NOT_MARKED, {DO_CLEAN, DO_UNMAP}, 800000, 8, 24, 0, 0, 24},
-    {MUTATE_HIT_ON_VICTIM, {DO_CLEAN, DO_UNMAP}, 800000, 8, 24, 0, 0, 24},
-    {MUTATE_REUSE_EARLY, {DO_CLEAN, DO_CUT}, 300000, 16, 24, 100, 0, 8},
-    {MUTATE_REUSE_UNDER_READ, {DO_CLEAN, DO_READ}, 100000, 8, 24, 0, 0, 24},
-    {MUTATE_CHECKPOINT_UNSYNCED, {DO_CHECKPOINT, DO_FLUSH, DO_CUT}, 0, 8, 24, 20, 0, 8},
-    {MUTATE_REPLAY_POINT_LATE, {DO_CHECKPOINT, DO_CUT}, 0, 8, 24, 40, 0, 8},
-    {MUTATE_STALE_NEWEST, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8},
-    {MUTATE_NEWEST_NOT_INHERITED, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8},
-    {MUTATE_EMPTY_FORGETS, {DO_CHANGED, DO_FLUSH, DO_UNMAP_ALL}, 0, 16, 0, 0, 0, 8},
-    {MUTATE_NO_ADDRESS_IN_CRC, {DO_CLEAN, DO_FLUSH, DO_CUT}, 0, 8, 24, 0, 0, 8},
-    {MUTATE_SKIP_CHECK, {DO_READ}, 0, 8, 24, 0, 0, 8},
+    {MUTATE_ACK_BEFORE_DURABLE, {DO_CUT}, 0, 4, 0, 30, 0, 8, false},
+    {MUTATE_ACK_OUT_OF_ORDER, {DO_CUT}, 0, 4, 0, 30, 0, 24, false},
+    {MUTATE_KEEP_INCARNATION, {DO_CUT}, 0, 4, 0, 20, 300000, 8, false},
+    {MUTATE_NO_ACCEPTED_END, {DO_CUT}, 0, 4, 0, 12, 600000, 8, false},
+    {MUTATE_DISCARD_NOT_LOGGED, {DO_CUT, DO_DISCARD}, 0, 4, 0, 30, 100000, 8, false},
+    {MUTATE_SEAL_EARLY, {DO_CUT}, 0, 4, 0, 60, 0, 24, false},
+    {MUTATE_CLEAN_AFTER_REPLAY, {DO_CLEAN, DO_CUT}, 300000, 16, 24, 100, 0, 8, false},
+    {MUTATE_FORGET_PREPARED, {DO_CLEAN, DO_FLUSH}, 500000, 16, 24, 100, 0, 8, false},
+    {MUTATE_HIT_NOT_MARKED, {DO_CLEAN, DO_UNMAP}, 800000, 8, 24, 0, 0, 24, false},
+    {MUTATE_HIT_ON_VICTIM, {DO_CLEAN, DO_UNMAP}, 800000, 8, 24, 0, 0, 24, false},
+    {MUTATE_REUSE_EARLY, {DO_CLEAN, DO_CUT, DO_UNMAP}, 0, 16, 24, 60, 0, 8, true},
+    {MUTATE_REUSE_UNDER_READ, {DO_CLEAN, DO_READ, DO_UNMAP}, 0, 8, 24, 0, 0, 24, true},
+    {MUTATE_CHECKPOINT_UNSYNCED, {DO_CHECKPOINT, DO_FLUSH, DO_CUT}, 0, 8, 24, 20, 0, 8, false},
+    {MUTATE_REPLAY_POINT_LATE, {DO_CHECKPOINT, DO_CUT}, 0, 8, 24, 40, 0, 8, false},
+    {MUTATE_STALE_NEWEST, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8, false},
+    {MUTATE_NEWEST_NOT_INHERITED, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8, false},
+    {MUTATE_EMPTY_FORGETS, {DO_CHANGED, DO_FLUSH, DO_UNMAP_ALL}, 0, 16, 0, 0, 0, 8, false},
+    {MUTATE_NO_ADDRESS_IN_CRC, {DO_CLEAN, DO_FLUSH, DO_CUT}, 0, 8, 24, 0, 0, 8, false},
+    {MUTATE_SKIP_CHECK, {DO_READ}, 0, 8, 24, 0, 0, 8, false},
 };
 
 void mix_aim(struct mix *mix, struct prng *prng, int mutation)
@@ -126,6 +135,8 @@ void mix_aim(struct mix *mix, struct prng *prng, int mutation)
         if (aim->cut_within) mix->cut_within = aim->cut_within;
         if (aim->cut_in_recovery) mix->cut_in_recovery = aim->cut_in_recovery;
         if (aim->depth) mix->depth = aim->depth;
+        if (aim->fill) fill_up(mix, prng);
+        if (aim->mutation == MUTATE_REUSE_UNDER_READ) mix->slow_reads = true;
         mix->steps = max64(mix->steps, 120) > 240 ? 240 : (uint32_t)max64(mix->steps, 120);
     }
     total(mix);

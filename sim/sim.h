@@ -78,7 +78,8 @@ enum sim_fault {
     SIM_FULL,        /* ERR_DEVICE_FULL, the same */
     SIM_READ_ERROR,  /* ERR_IO, this once */
     SIM_READ_LATENT, /* ERR_IO, until the sectors are written again */
-    SIM_SLOW,        /* takes a thousand times as long */
+    SIM_SLOW_READ,   /* takes a thousand times as long */
+    SIM_SLOW,        /* the same, any operation */
     SIM_STUCK,       /* takes 5 to 60 seconds */
     SIM_FAULTS,
 };

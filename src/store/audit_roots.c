@@ -271,6 +271,12 @@ enum err audit_run_add(struct audit *a, uint32_t slot, uint64_t start, uint32_t 
     return OK;
 }
 
+/* The head may open promised slots while the checkpoint is being written: segments a little beyond its next one are normal. */
+static uint64_t segments_given(const struct audit *a)
+{
+    return a->checkpoint.next_segment + HEAD_SLOTS_MAX;
+}
+
 static enum err slot_take(struct audit *a, uint32_t slot, const struct slot_entry *e)
 {
     struct audit_slot *sl = &a->slots[slot];
@@ -288,7 +294,7 @@ static enum err slot_take(struct audit *a, uint32_t slot, const struct slot_entr
     sl->chunks = e->chunks;
     if (e->kind == SLOT_HEAD || e->kind == SLOT_META) {
         sl->segment = e->run[0].start / units;
-        if (e->runs != 1 || e->run[0].start % units || e->run[0].units != units || sl->segment >= a->checkpoint.next_segment)
+        if (e->runs != 1 || e->run[0].start % units || e->run[0].units != units || sl->segment >= segments_given(a))
             audit_problem(a, "slot %u: %s, but not one whole segment that was given out", slot, audit_kind_text(e->kind));
     }
     for (uint32_t i = 0; i < e->runs; i++) TRY(audit_run_add(a, slot, e->run[i].start, e->run[i].units));

@@ -122,8 +122,12 @@ static void fill_roots(struct store *s, struct checkpoint *c)
     for (struct list *l = s->volumes.next; l != &s->volumes; l = l->next) {
         const struct volume *v = CONTAINER(l, struct volume, link);
         if (v->deleted) continue; /* one that is not published yet is listed too: its CREATE may be replayed */
-        c->volumes[c->volume_count++] = (struct volume_root){.id = v->id, .epoch = v->epoch, .blocks = v->blocks,
-                                                             .committed = v->published, .root = v->root, .state = v->state_root};
+        c->volumes[c->volume_count++] = (struct volume_root){.id = v->id,
+                                                             .epoch = v->epoch,
+                                                             .blocks = v->blocks,
+                                                             .committed = v->published,
+                                                             .root = v->root,
+                                                             .state = v->state_root};
     }
 }
 

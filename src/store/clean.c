@@ -240,7 +240,8 @@ static bool gather(struct store *s, struct pass *p, uint32_t victims)
         const struct candidate *cand = &c->candidates[i];
         const struct slot *sl = slot_at(s, cand->slot);
         for (uint32_t k = 0; k < cand->summary->count; k++)
-            if (cand->bits[k / 64] >> (k % 64) & 1) p->survivors[p->survivor_count++] = (struct survivor){cand->summary->locators[k], i, k};
+            if (cand->bits[k / 64] >> (k % 64) & 1)
+                p->survivors[p->survivor_count++] = (struct survivor){cand->summary->locators[k], i, k};
         for (uint32_t k = 0; k < sl->runs; k++) {
             bool found = directory_find(s->directory, sl->start[k], &p->runs[p->run_count].run);
             assert(found && p->runs[p->run_count].run.slot == cand->slot);
@@ -300,8 +301,10 @@ static bool pack(struct store *s, struct pass *p, bool meta)
         assert(unit >= vr->start);
         bool joined = o != NULL && output_fits(s, o, (uint32_t)units);
         if (joined && run != last_run) {
-            bool near = true; /* all runs since the last one follow each other, and none of the other kind has survivors between */
-            for (uint32_t k = last_run + 1; k <= run; k++) near = near && p->runs[k].follows && is_meta(s, p->runs[k].run.slot) == meta;
+            bool near =
+                true; /* all runs since the last one follow each other, and none of the other kind has survivors between */
+            for (uint32_t k = last_run + 1; k <= run; k++)
+                near = near && p->runs[k].follows && is_meta(s, p->runs[k].run.slot) == meta;
             if (!near || !run_extend(o, vr->start + vr->units)) {
                 joined = o->runs < RUNS_MAX;
                 if (joined) o->run[o->runs++] = (struct run){vr->start, vr->units};
@@ -362,7 +365,8 @@ static enum err part_finish(struct store *s, struct pass *p, const struct part *
 }
 
 /* Survivors that lie near each other in one slot are read in one piece. Returns the first survivor not taken. */
-static uint32_t part_plan(struct store *s, struct pass *p, const struct output *o, uint32_t i, struct part *part, uint32_t *at_out)
+static uint32_t part_plan(struct store *s, struct pass *p, const struct output *o, uint32_t i, struct part *part,
+                          uint32_t *at_out)
 {
     bool first = true;
     uint32_t end = 0;
@@ -376,7 +380,8 @@ static uint32_t part_plan(struct store *s, struct pass *p, const struct output *
         if (first) {
             part->slot = cand->slot;
             part->from = offset / SECTOR * SECTOR;
-        } else if (cand->slot != part->slot || offset < end || offset - end > 32768 || offset + bytes - part->from > s->clean.in_bytes - SECTOR) {
+        } else if (cand->slot != part->slot || offset < end || offset - end > 32768 ||
+                   offset + bytes - part->from > s->clean.in_bytes - SECTOR) {
             break;
         }
         first = false;
@@ -437,8 +442,13 @@ static void table_put(struct store *s, struct pass *p, struct output *o)
         k++;
     }
     assert(k == o->chunks);
-    struct trailer t = {.kind = o->meta ? SLOT_CLEANED_META : SLOT_CLEANED, .body_bytes = table_bytes, .print_bytes = prints_bytes,
-                        .chunks = o->chunks, .segment = s->next_serial++, .data_bytes = o->used, .slot = o->slot};
+    struct trailer t = {.kind = o->meta ? SLOT_CLEANED_META : SLOT_CLEANED,
+                        .body_bytes = table_bytes,
+                        .print_bytes = prints_bytes,
+                        .chunks = o->chunks,
+                        .segment = s->next_serial++,
+                        .data_bytes = o->used,
+                        .slot = o->slot};
     t.body_checksum = body_checksum(table, table_bytes, s->salt);
     t.print_checksum = body_checksum(prints, prints_bytes, s->salt);
     trailer_encode(&t, s->salt, (struct disk_trailer *)(void *)end);

@@ -22,8 +22,9 @@
  *     CLEANED  chunks of several segments that survived cleaning, in order of their log addresses, then, right-aligned, the
  *              address table, the fingerprints (none for map pages), and the trailer.
  *
- *     batch    = struct disk_batch, then records, padded to 4 KiB.       record = struct disk_record, entries, padded to a
- *     unit, then the payload: one chunk for each NEW entry.              chunk = struct disk_chunk, stored bytes, padded to a unit.
+ *     batch    = struct disk_batch, then records, padded to 4 KiB.
+ *     record   = struct disk_record, entries, padded to a unit, then the payload: one chunk for each NEW entry.
+ *     chunk    = struct disk_chunk, stored bytes, padded to a unit.
  *
  * Checksums. CRC32C on chunks and records, always mixed with the log address, so that a misdirected or lost write does not
  * pass; XXH3-64 seeded with the pool's random salt on everything else, so that no guest can forge a structure by writing

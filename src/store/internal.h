@@ -39,12 +39,12 @@ struct slot {
     uint32_t live;   /* estimate, units */
     uint32_t chunks; /* 0: unknown */
     uint32_t readers;
-    uint32_t life;       /* counts reuse, so that late loads notice */
-    uint32_t candidate;  /* place + 1 among the cleaner's candidates */
-    bool victim;         /* the proof is done: nothing in it gains a reference any more */
-    bool sealed;         /* HEAD: its summary is on the device */
-    bool bad;            /* a read of it failed: the cleaner leaves it alone */
-    uint64_t free_after; /* checkpoint number */
+    uint32_t life;            /* counts reuse, so that late loads notice */
+    uint32_t candidate;       /* place + 1 among the cleaner's candidates */
+    bool victim;              /* the proof is done: nothing in it gains a reference any more */
+    bool sealed;              /* HEAD: its summary is on the device */
+    bool bad;                 /* a read of it failed: the cleaner leaves it alone */
+    uint64_t free_after;      /* checkpoint number */
     uint64_t start[RUNS_MAX]; /* of its runs, in units */
 };
 
@@ -61,7 +61,7 @@ struct device {
     bool dirty; /* written since the last sync */
 };
 
-struct slot *slot_at(struct store *s, uint32_t slot); /* asserts that it was used before */
+struct slot *slot_at(struct store *s, uint32_t slot);         /* asserts that it was used before */
 struct slot *slot_peek(const struct store *s, uint32_t slot); /* NULL: never used */
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot);
 struct slot *slot_touch(struct store *s, uint32_t slot); /* makes its page; NULL: no memory */
@@ -188,8 +188,8 @@ struct volume *volume_add(struct store *s, uint32_t id);
 void volume_remove(struct store *s, struct volume *v);
 bool state_set(struct store *s, struct volume *v, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
                uint32_t value_bytes);
-enum err state_write(struct store *s, struct volume *v); /* [task] pages to META */
-enum err state_load(struct store *s, struct volume *v);  /* [task] */
+enum err state_write(struct store *s, struct volume *v);                                /* [task] pages to META */
+enum err state_load(struct store *s, struct volume *v);                                 /* [task] */
 uint64_t state_page_locator(const struct store *s, const struct volume *v, uint32_t i); /* for the walk; 0: none */
 
 /* ---- delta.c: newest mappings in RAM ---- */
@@ -288,10 +288,11 @@ void map_drop_volume(struct store *s, uint32_t volume);
 void map_dirty(struct store *s, struct frame *f);
 /* Pointer to a page, as its parent (or the volume) holds it; the parent must be cached (it is pinned by the caller). */
 struct pointer *map_pointer(struct volume *v, struct frame *parent, uint64_t index);
-enum err map_flush_leaf(struct store *s, struct delta_leaf *dl);      /* [upkeep] */
-enum err map_write_dirty(struct store *s);                            /* [upkeep] all inner pages, bottom up */
-enum err map_cut(struct store *s, struct volume *v);                  /* [upkeep] */
-enum err page_read(struct store *s, struct page_id id, const struct pointer *p, void *ret_raw, uint32_t room, uint32_t *ret_size);
+enum err map_flush_leaf(struct store *s, struct delta_leaf *dl); /* [upkeep] */
+enum err map_write_dirty(struct store *s);                       /* [upkeep] all inner pages, bottom up */
+enum err map_cut(struct store *s, struct volume *v);             /* [upkeep] */
+enum err page_read(struct store *s, struct page_id id, const struct pointer *p, void *ret_raw, uint32_t room,
+                   uint32_t *ret_size);
 
 /* ---- meta.c: where pages are written ---- */
 
@@ -357,7 +358,7 @@ struct log {
     uint32_t incarnation;
     struct seal *seal; /* of the open segment, NULL: none open */
     uint64_t segment, base;
-    uint32_t slot, used; /* bytes of the segment taken, closed batches */
+    uint32_t slot, used;           /* bytes of the segment taken, closed batches */
     struct head_segment *segments; /* ring: from the replay point to the newest */
     uint32_t seg_first, seg_count, seg_room;
     struct list queue; /* ops not appended yet */
@@ -387,7 +388,8 @@ uint64_t log_replay_segment(struct store *s); /* the segment where replay would 
 void write_pump(struct store *s);
 void write_batch_done(struct store *s, struct batch_buf *b);
 void write_fail(struct store *s, struct store_op *op, enum err err);
-void publish_record(struct store *s, struct volume *v, const struct record *r, const uint8_t *at, uint64_t address); /* replay */
+void publish_record(struct store *s, struct volume *v, const struct record *r, const uint8_t *at,
+                    uint64_t address); /* replay */
 void op_publish(struct store *s, struct store_op *op, uint64_t segment);
 
 /* ---- mark.c, clean.c ---- */
@@ -407,7 +409,7 @@ struct clean {
     uint32_t sketch_first, sketch_slots;
     uint32_t *counting; /* bits set in a sketch -> different marks, in sixteenths */
     uint8_t *out, *in;
-    uint32_t in_bytes; /* of one of IN_PARTS pieces of `in` */
+    uint32_t in_bytes;         /* of one of IN_PARTS pieces of `in` */
     uint64_t appended_at_walk; /* head bytes when the last walk began */
     bool wanted;
     uint64_t died; /* units that died since the last walk, estimate */
@@ -418,9 +420,9 @@ struct clean {
 enum { SKETCH_WORDS = 16, IN_BYTES_MAX = 256 << 10, IN_PARTS = 8 };
 
 enum err clean_init(struct store *s);
-void mark_reference(struct store *s, uint64_t place); /* a new reference to an existing chunk */
-bool mark_refuses(struct store *s, uint64_t place);   /* it may not gain references any more */
-enum err mark_walk(struct store *s);                  /* [upkeep] */
+void mark_reference(struct store *s, uint64_t place);                    /* a new reference to an existing chunk */
+bool mark_refuses(struct store *s, uint64_t place);                      /* it may not gain references any more */
+enum err mark_walk(struct store *s);                                     /* [upkeep] */
 enum err clean_pass(struct store *s, bool forced, uint32_t *ret_gained); /* [upkeep] */
 bool clean_pays(struct store *s);
 
@@ -463,7 +465,7 @@ struct store {
     uint32_t blocks_max;
 
     struct slot_page **slot_pages;
-    uint32_t page_count;   /* directory pages */
+    uint32_t page_count; /* directory pages */
     uint64_t slots_total, slots_free, slots_pending, slots_promised;
     uint64_t reading; /* reads under way, all slots */
     uint32_t alloc_hand;
@@ -484,7 +486,7 @@ struct store {
     struct read_pool *reads;
     struct list volumes;
     uint32_t volume_count, last_volume;
-    struct list prepared; /* ops from append to publish or discard, in log order */
+    struct list prepared;      /* ops from append to publish or discard, in log order */
     struct list recovered_ops; /* struct store_op allocated by recovery and now free */
 
     uint64_t next_segment, next_serial;
@@ -505,7 +507,7 @@ struct store {
     struct io_timer tick;
     uint64_t last_checkpoint_ns;
     uint64_t replay_segment; /* of the newest durable checkpoint */
-    uint32_t rebuild_next; /* slot the index rebuild looks at next */
+    uint32_t rebuild_next;   /* slot the index rebuild looks at next */
 
     enum err failed; /* writes are over: device error */
     bool full;

@@ -18,7 +18,8 @@ enum err log_init(struct store *s)
     struct log *l = &s->log;
     uint64_t record = sizeof(struct disk_record) + RECORD_BLOCKS_MAX * sizeof(struct disk_entry) + 64 +
                       (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
-    l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / 8, record + sizeof(struct disk_batch) + STATE_VALUE_MAX), SECTOR);
+    l->batch_bytes =
+        (uint32_t)round_up64(max64(s->segment_bytes / 8, record + sizeof(struct disk_batch) + STATE_VALUE_MAX), SECTOR);
     for (uint32_t i = 0; i < BATCHES; i++) {
         l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
         list_init(&l->batch[i].ops);
@@ -118,8 +119,12 @@ static bool segment_open(struct store *s)
     l->used = 0;
     l->seal = seal;
     *seal = (struct seal){.store = s, .buf = seal->buf, .used = true, .summary = sum};
-    seal->trailer = (struct trailer){.kind = SLOT_HEAD, .segment = l->segment, .slot = slot, .incarnation = l->incarnation,
-                                     .first_number = l->next_number, .first_previous = l->previous};
+    seal->trailer = (struct trailer){.kind = SLOT_HEAD,
+                                     .segment = l->segment,
+                                     .slot = slot,
+                                     .incarnation = l->incarnation,
+                                     .first_number = l->next_number,
+                                     .first_previous = l->previous};
     struct run run = {l->base / UNIT, (uint32_t)(s->segment_bytes / UNIT)};
     slot_use(s, slot, SLOT_HEAD, 1, &run);
     slot_at(s, slot)->sealed = false;
@@ -198,8 +203,14 @@ void log_submit(struct store *s)
     if (!b || b->records == 0 || s->failed != OK) return;
     uint32_t length = (uint32_t)round_up64(b->used, SECTOR);
     memset(b->at + b->used, 0, length - b->used);
-    struct batch header = {.length = length, .incarnation = l->incarnation, .records = b->records, .used = b->used,
-                           .number = b->number, .address = b->address, .previous = l->previous, .durable = l->durable};
+    struct batch header = {.length = length,
+                           .incarnation = l->incarnation,
+                           .records = b->records,
+                           .used = b->used,
+                           .number = b->number,
+                           .address = b->address,
+                           .previous = l->previous,
+                           .durable = l->durable};
     struct disk_batch *disk = (struct disk_batch *)(void *)b->at;
     batch_encode(&header, disk);
     b->checksum = batch_checksum(b->at, b->used, s->salt);
@@ -318,7 +329,8 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
         plan->count++;
         return;
     }
-    uint32_t tag = (uint32_t)d->print.b[0] | (uint32_t)d->print.b[1] << 8 | (uint32_t)d->print.b[2] << 16 | (uint32_t)d->print.b[3] << 24;
+    uint32_t tag =
+        (uint32_t)d->print.b[0] | (uint32_t)d->print.b[1] << 8 | (uint32_t)d->print.b[2] << 16 | (uint32_t)d->print.b[3] << 24;
     uint64_t place = summary_find(s, &d->print);
     if (place != PLACE_NONE && mark_refuses(s, place)) place = PLACE_NONE;
     op->places[i] = place;
@@ -411,9 +423,18 @@ static bool record_put(struct store *s, struct store_op *op, const struct plan *
 bool log_append(struct store *s, struct store_op *op)
 {
     struct plan plan = {.count = 0};
-    struct record r = {.kind = (uint8_t)op->kind, .volume = op->volume, .epoch = op->epoch, .previous_epoch = op->previous_epoch,
-                       .sequence = op->sequence, .lba = op->lba, .count = op->count, .boot = op->boot, .request = op->request,
-                       .node = op->node, .key_bytes = op->key_bytes, .value_bytes = op->value_bytes};
+    struct record r = {.kind = (uint8_t)op->kind,
+                       .volume = op->volume,
+                       .epoch = op->epoch,
+                       .previous_epoch = op->previous_epoch,
+                       .sequence = op->sequence,
+                       .lba = op->lba,
+                       .count = op->count,
+                       .boot = op->boot,
+                       .request = op->request,
+                       .node = op->node,
+                       .key_bytes = op->key_bytes,
+                       .value_bytes = op->value_bytes};
     const struct volume *v = volume_find(s, op->volume);
     r.commit = v ? v->published : 0;
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {

@@ -298,13 +298,15 @@ enum err map_page(struct store *s, struct volume *v, uint8_t level, uint64_t ind
     }
 }
 
-enum err page_read(struct store *s, struct page_id id, const struct pointer *p, void *ret_raw, uint32_t room, uint32_t *ret_size)
+enum err page_read(struct store *s, struct page_id id, const struct pointer *p, void *ret_raw, uint32_t room,
+                   uint32_t *ret_size)
 {
     const uint8_t *chunk;
     TRY(fetch_chunk(s, p->locator, s->fetch_buf, &chunk));
     TRY(chunk_unpack(chunk, locator_units(p->locator), locator_address(p->locator), NULL, ret_raw, room, ret_size));
     const struct disk_page *page = ret_raw;
-    if (*ret_size < sizeof *page || get32(page->volume) != id.volume || page->level != id.level || get64(page->index) != id.index)
+    if (*ret_size < sizeof *page || get32(page->volume) != id.volume || page->level != id.level ||
+        get64(page->index) != id.index)
         return ERR_DECODE;
     const struct disk_state *state = ret_raw;
     struct hash128 h = {p->digest[0], p->digest[1]};

@@ -61,7 +61,8 @@ static void mark_memory(struct store *s)
     for (struct list *l = s->delta.by_age.next; l != &s->delta.by_age; l = l->next) {
         const struct delta_leaf *dl = CONTAINER(l, struct delta_leaf, by_age);
         if (dl->volume->deleted) continue;
-        for (uint32_t i = dl->first; i; i = s->delta.entries[i - 1].leaf_next) mark_places(s, &s->delta.entries[i - 1].place, 1);
+        for (uint32_t i = dl->first; i; i = s->delta.entries[i - 1].leaf_next)
+            mark_places(s, &s->delta.entries[i - 1].place, 1);
     }
     if (MUTATED(MUTATE_FORGET_PREPARED)) return;
     for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {

@@ -187,7 +187,8 @@ static bool extent_new(struct work *w, const struct piece *p, uint32_t bytes, ui
     uint32_t from = p->offset / SECTOR * SECTOR, to = (uint32_t)round_up64(p->offset + bytes, SECTOR);
     if (w->extent_count == EXTENTS || w->buf_used + (to - from) > w->buf_bytes) return false;
     struct extent *x = &w->extents[w->extent_count++];
-    *x = (struct extent){.work = w, .first = i, .count = 1, .slot = p->slot, .from = from, .bytes = to - from, .buf = w->buf + w->buf_used};
+    *x = (struct extent){
+        .work = w, .first = i, .count = 1, .slot = p->slot, .from = from, .bytes = to - from, .buf = w->buf + w->buf_used};
     w->buf_used += to - from;
     return true;
 }

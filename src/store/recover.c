@@ -28,7 +28,7 @@ struct replay {
     uint8_t *buf; /* one segment */
     uint64_t newest_segment;
     uint64_t end_address; /* where the chain ended */
-    uint8_t *body; /* of the summary that an open segment gets now, one segment */
+    uint8_t *body;        /* of the summary that an open segment gets now, one segment */
     struct trailer seal;
     struct store_problem *problem;
 };
@@ -99,7 +99,10 @@ static void take_blocks(struct store *s, struct store_op *op, const struct recor
             op->what = (enum entry_kind)e.kind;
             return;
         }
-        uint64_t place = e.kind == ENTRY_NEW ? place_of(chunk, e.units) : e.kind == ENTRY_DUP ? e.place : e.kind == ENTRY_ZERO ? PLACE_ZERO : PLACE_NONE;
+        uint64_t place = e.kind == ENTRY_NEW    ? place_of(chunk, e.units)
+                         : e.kind == ENTRY_DUP  ? e.place
+                         : e.kind == ENTRY_ZERO ? PLACE_ZERO
+                                                : PLACE_NONE;
         for (uint32_t k = 0; k < e.count && block < RECORD_BLOCKS_MAX; k++, block++) {
             op->places[block] = place;
             op->tags[block] = e.kind == ENTRY_NEW || e.kind == ENTRY_DUP ? e.tag : 0;
@@ -181,7 +184,7 @@ static enum err replay_record(struct replay *rp, const uint8_t *rec, uint32_t by
 struct head_slot {
     uint64_t segment; /* 0: promised, not known */
     uint32_t slot;
-    bool known; /* the directory had it */
+    bool known;   /* the directory had it */
     bool reached; /* and the chain went through it */
 };
 
@@ -311,9 +314,11 @@ static bool proof_behind(const struct replay *rp, uint64_t base, uint32_t from)
         if (b.incarnation == rp->incarnation && b.number >= rp->number && b.durable >= rp->number) return true;
     }
     struct trailer t;
-    if (trailer_decode(rp->buf + s->segment_bytes - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes, s->salt, &t) != OK)
+    if (trailer_decode(rp->buf + s->segment_bytes - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes,
+                       s->salt, &t) != OK)
         return false;
-    return t.kind == SLOT_HEAD && t.segment * s->segment_bytes == base && t.incarnation == rp->incarnation && t.last_number >= rp->number;
+    return t.kind == SLOT_HEAD && t.segment * s->segment_bytes == base && t.incarnation == rp->incarnation &&
+           t.last_number >= rp->number;
 }
 
 /* Replays an open segment batch by batch. *ret_used: bytes of it that are good; 0: the chain does not go on here. */
@@ -331,8 +336,12 @@ static enum err replay_open(struct replay *rp, struct head_slot *hs, uint32_t *r
         if (batch_decode(rp->buf + at, s->segment_bytes - at, base + at, s->salt, &b) != OK) break;
         if (b.number != rp->number || b.previous != rp->previous || b.incarnation != rp->incarnation) break;
         if (at == 0) {
-            rp->seal = (struct trailer){.kind = SLOT_HEAD, .segment = base / s->segment_bytes, .slot = hs->slot,
-                                        .incarnation = rp->incarnation, .first_number = rp->number, .first_previous = rp->previous};
+            rp->seal = (struct trailer){.kind = SLOT_HEAD,
+                                        .segment = base / s->segment_bytes,
+                                        .slot = hs->slot,
+                                        .incarnation = rp->incarnation,
+                                        .first_number = rp->number,
+                                        .first_previous = rp->previous};
             TRY(segment_found(rp, hs, base / s->segment_bytes, false, 0));
         }
         TRY(replay_batch(rp, rp->buf + at, &b));
@@ -357,7 +366,8 @@ static enum err replay_segment(struct replay *rp, struct head_slot *hs, bool *re
     if (!slot_exists(s, hs->slot) || !slot_touch(s, hs->slot)) return ERR_LOG_DAMAGED;
     struct trailer t;
     TRY(slot_read_patient(s, hs->slot, (uint32_t)s->segment_bytes - SECTOR, rp->buf, SECTOR));
-    enum err err = trailer_decode(rp->buf + SECTOR - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes, s->salt, &t);
+    enum err err = trailer_decode(rp->buf + SECTOR - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes,
+                                  s->salt, &t);
     bool sealed = err == OK && t.kind == SLOT_HEAD && t.slot == hs->slot && t.first_number == rp->number &&
                   t.first_previous == rp->previous && t.incarnation == rp->incarnation &&
                   (!hs->segment || t.segment == hs->segment);
@@ -412,7 +422,8 @@ static enum err list_heads(struct store *s, const struct checkpoint *c, struct h
     uint64_t first = c->replay_address / s->segment_bytes;
     uint32_t count = 0, known = 0;
     for (uint32_t round = 0; round < 2; round++) {
-        if (round == 1 && !(*ret_list = mem_alloc(s->mem, (known + c->head_slot_count + 1ull) * sizeof **ret_list))) return ERR_NO_MEMORY;
+        if (round == 1 && !(*ret_list = mem_alloc(s->mem, (known + c->head_slot_count + 1ull) * sizeof **ret_list)))
+            return ERR_NO_MEMORY;
         for (uint32_t slot = 0; slot < s->page_count * DIRECTORY_SLOTS; slot++) {
             if (!s->slot_pages[slot / DIRECTORY_SLOTS]) {
                 slot += DIRECTORY_SLOTS - 1;
@@ -423,14 +434,14 @@ static enum err list_heads(struct store *s, const struct checkpoint *c, struct h
             if (round == 0)
                 known++;
             else
-                (*ret_list)[count++] = (struct head_slot){sl->start[0] * UNIT / s->segment_bytes, slot, true};
+                (*ret_list)[count++] = (struct head_slot){sl->start[0] * UNIT / s->segment_bytes, slot, true, false};
         }
     }
     sort_slots(*ret_list, count);
     for (uint32_t i = 0; i < c->head_slot_count; i++) {
         const struct slot *sl = slot_peek(s, c->head_slots[i]);
         if (sl && sl->state == SLOT_IS_USED) continue; /* the directory, written later, knew it already */
-        (*ret_list)[count++] = (struct head_slot){0, c->head_slots[i], false};
+        (*ret_list)[count++] = (struct head_slot){0, c->head_slots[i], false, false};
     }
     *ret_count = count;
     return OK;
@@ -497,7 +508,8 @@ static enum err replay_all(struct replay *rp, struct head_slot *list, uint32_t c
 
 /* ---- checkpoint and directory ---- */
 
-static enum err read_checkpoint(struct store *s, uint64_t side, uint32_t copy, uint8_t *buf, void *room, struct checkpoint *ret_c)
+static enum err read_checkpoint(struct store *s, uint64_t side, uint32_t copy, uint8_t *buf, void *room,
+                                struct checkpoint *ret_c)
 {
     struct device *d = &s->devices[copy % s->device_count];
     uint64_t at = CHECKPOINT_AT + (copy * 2 + side) * s->super.checkpoint_bytes;
@@ -530,7 +542,8 @@ static enum err find_checkpoint(struct store *s, void **rooms, struct checkpoint
         }
     }
     if (found) return OK;
-    problem_say(problem, "no checkpoint can be read (%s): the pool cannot be opened from this copy; use a replica or a backup", err_text(first));
+    problem_say(problem, "no checkpoint can be read (%s): the pool cannot be opened from this copy; use a replica or a backup",
+                err_text(first));
     return ERR_CHECKPOINT_LOST;
 }
 
@@ -567,7 +580,8 @@ static enum err take_slots(struct store *s, uint32_t page, const struct slot_ent
         if (!sl) return ERR_NO_MEMORY;
         for (uint32_t k = 0; k < e->runs; k++) {
             struct directory_run there;
-            if (e->run[k].units == 0 || (directory_next(s->directory, e->run[k].start, &there) && there.start < e->run[k].start + e->run[k].units))
+            if (e->run[k].units == 0 ||
+                (directory_next(s->directory, e->run[k].start, &there) && there.start < e->run[k].start + e->run[k].units))
                 return ERR_DECODE;
         }
         sl->state = SLOT_IS_USED;
@@ -673,7 +687,13 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     TRY(load_volumes(s, c));
     s->directory_dirty_count = 0;
     memset(s->directory_dirty, 0, (s->page_count + 7) / 8);
-    *rp = (struct replay){.s = s, .c = c, .number = c->replay_number, .previous = c->replay_previous, .problem = problem, .buf = rp->buf, .body = rp->body};
+    *rp = (struct replay){.s = s,
+                          .c = c,
+                          .number = c->replay_number,
+                          .previous = c->replay_previous,
+                          .problem = problem,
+                          .buf = rp->buf,
+                          .body = rp->body};
     rp->incarnation = c->chain_count ? c->chains[0].incarnation : c->incarnation;
     rp->newest_segment = c->replay_address / s->segment_bytes - 1;
     struct head_slot *list = NULL;
@@ -702,8 +722,11 @@ enum err recover(struct store *s, struct store_problem *problem)
     mem_free(s->mem, rp.buf);
     mem_free(s->mem, rp.body);
     if (err == ERR_LOG_DAMAGED)
-        problem_say(problem, "the log is damaged at batch %llu, before data that was acknowledged: nothing was changed; use a replica, or restore "
-                             "the damaged device", (unsigned long long)rp.number);
+        problem_say(problem,
+                    "the log is damaged at batch %llu, before data that was acknowledged: nothing was changed; use a replica, "
+                    "or restore "
+                    "the damaged device",
+                    (unsigned long long)rp.number);
     else if (err != OK && problem && problem->text[0] == 0)
         problem_say(problem, "recovery: %s", err_text(err));
     if (err == OK && !s->read_only) err = checkpoint_write(s, false);

@@ -154,8 +154,7 @@ void slot_freed_by(struct store *s, uint64_t checkpoint)
     if (s->slots_pending == 0) return;
     for (uint32_t p = 0; p < s->page_count; p++) {
         if (!s->slot_pages[p]) continue;
-        for (uint32_t i = 0; i < DIRECTORY_SLOTS; i++)
-            free_if_due(s, p * DIRECTORY_SLOTS + i, &s->slot_pages[p]->slots[i]);
+        for (uint32_t i = 0; i < DIRECTORY_SLOTS; i++) free_if_due(s, p * DIRECTORY_SLOTS + i, &s->slot_pages[p]->slots[i]);
     }
 }
 

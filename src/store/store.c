@@ -23,8 +23,12 @@ static struct shares share_out(const struct store *s)
     uint64_t fixed = s->segment_bytes * 10 + (uint64_t)BATCHES * s->segment_bytes / 8 + (4u << 20) +
                      IN_PARTS * min64(IN_BYTES_MAX, s->segment_bytes) + 4 * s->super.checkpoint_bytes;
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
-    return (struct shares){.delta = left * 22 / 100, .index = left * 22 / 100, .pages = left * 12 / 100, .blocks = left * 12 / 100,
-                           .summaries = left * 8 / 100, .reads = left * 6 / 100};
+    return (struct shares){.delta = left * 22 / 100,
+                           .index = left * 22 / 100,
+                           .pages = left * 12 / 100,
+                           .blocks = left * 12 / 100,
+                           .summaries = left * 8 / 100,
+                           .reads = left * 6 / 100};
 }
 
 static uint32_t blocks_max(const struct store *s)
@@ -85,12 +89,14 @@ static enum err open_all(struct store *s, const struct store_config *config, str
     return start(s);
 }
 
-enum err store_open(struct io *io, const struct store_config *config, struct store **ret_store, struct store_problem *ret_problem)
+enum err store_open(struct io *io, const struct store_config *config, struct store **ret_store,
+                    struct store_problem *ret_problem)
 {
     if (ret_problem) ret_problem->text[0] = 0;
     if (config->device_count == 0 || config->device_count > POOL_DEVICES_MAX) return ERR_ARGUMENT;
     uint64_t memory = config->memory ? config->memory : (uint64_t)DEFAULT_MEMORY_MIB << 20;
-    if (memory < STORE_MEMORY_MIN || (config->reserve_percent && (config->reserve_percent < 5 || config->reserve_percent > 50))) {
+    if (memory < STORE_MEMORY_MIN ||
+        (config->reserve_percent && (config->reserve_percent < 5 || config->reserve_percent > 50))) {
         problem_say(ret_problem, "memory = at least %llu MiB, reserve = 5 to 50 percent", STORE_MEMORY_MIN >> 20);
         return ERR_ARGUMENT;
     }
@@ -196,10 +202,12 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
 
 const char *store_text(const struct store *s, char *buf, size_t size)
 {
-    snprintf(buf, size, "slots %llu free %llu promised %llu pending %llu live %llu MiB delta %u/%u leaves %u dirty %u batch %llu durable %llu%s%s%s",
+    snprintf(buf, size,
+             "slots %llu free %llu promised %llu pending %llu live %llu MiB delta %u/%u leaves %u dirty %u batch %llu durable "
+             "%llu%s%s%s",
              (unsigned long long)s->slots_total, (unsigned long long)s->slots_free, (unsigned long long)s->slots_promised,
-             (unsigned long long)s->slots_pending, (unsigned long long)(s->live_units * UNIT >> 20), s->delta.entries_used, s->delta.entry_room,
-             s->delta.leaves_used, s->map.dirty, (unsigned long long)s->log.next_number, (unsigned long long)s->log.durable,
-             s->full ? " full" : "", s->failed != OK ? " failed: " : "", s->why);
+             (unsigned long long)s->slots_pending, (unsigned long long)(s->live_units * UNIT >> 20), s->delta.entries_used,
+             s->delta.entry_room, s->delta.leaves_used, s->map.dirty, (unsigned long long)s->log.next_number,
+             (unsigned long long)s->log.durable, s->full ? " full" : "", s->failed != OK ? " failed: " : "", s->why);
     return buf;
 }

@@ -84,8 +84,8 @@ struct store_op {
     uint32_t volume;
     uint32_t epoch;
     uint64_t sequence;
-    uint64_t lba;   /* DATA: first block; CREATE, RESIZE: size in blocks */
-    uint32_t count; /* DATA: blocks; with NEW at most RECORD_BLOCKS_MAX */
+    uint64_t lba;                       /* DATA: first block; CREATE, RESIZE: size in blocks */
+    uint32_t count;                     /* DATA: blocks; with NEW at most RECORD_BLOCKS_MAX */
     const struct block_digest *digests; /* NEW: one a block; kept until done */
     const void *key, *value;            /* STATE */
     uint32_t key_bytes, value_bytes;
@@ -124,9 +124,9 @@ struct store_read {
     enum err err; /* ERR_MEDIUM: see `bad`; ERR_NO_VOLUME, ERR_RANGE, ERR_IO ... */
     uint32_t volume;
     uint64_t lba;
-    uint32_t count;    /* 1 to RECORD_BLOCKS_MAX * 8 */
-    uint8_t *data;     /* count * BLOCK_SIZE */
-    uint64_t bad;      /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
+    uint32_t count; /* 1 to RECORD_BLOCKS_MAX * 8 */
+    uint8_t *data;  /* count * BLOCK_SIZE */
+    uint64_t bad;   /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
     /* private */
     struct list link;
     struct store *store;
@@ -171,15 +171,15 @@ enum err store_clean(struct store *store, uint32_t *ret_gained);
 struct store_stats {
     uint64_t slots, slots_free, slots_pending; /* pending: free after the next checkpoint */
     uint64_t segment_bytes;
-    uint64_t live_bytes;     /* estimate */
-    uint64_t user_written;   /* bytes of client data prepared */
+    uint64_t live_bytes;   /* estimate */
+    uint64_t user_written; /* bytes of client data prepared */
     uint64_t new_blocks, dup_blocks, zero_blocks, unmapped_blocks;
-    uint64_t stored_bytes;   /* chunks of new blocks, padded */
-    uint64_t head_bytes;     /* written to HEAD slots, batches with padding */
-    uint64_t summary_bytes;  /* summaries of HEAD slots */
-    uint64_t meta_bytes;     /* map pages written */
+    uint64_t stored_bytes;  /* chunks of new blocks, padded */
+    uint64_t head_bytes;    /* written to HEAD slots, batches with padding */
+    uint64_t summary_bytes; /* summaries of HEAD slots */
+    uint64_t meta_bytes;    /* map pages written */
     uint64_t directory_bytes, checkpoint_bytes;
-    uint64_t cleaned_bytes;  /* written by the cleaner */
+    uint64_t cleaned_bytes; /* written by the cleaner */
     uint64_t slots_cleaned, walks;
     uint64_t batches, checkpoints, leaf_flushes, leaf_loads, summary_loads;
     uint64_t cache_hits, cache_misses, device_reads;

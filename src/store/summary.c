@@ -56,7 +56,8 @@ static void print_remove(struct summaries *c, struct summary *sum, uint32_t i)
 {
     uint64_t word = print_word(&sum->prints[i]);
     uint64_t entry = (word >> 40) << 40 | (uint64_t)(sum->id + 2) << 24 | (i & 0xffffff);
-    for (uint32_t at = (uint32_t)word & (c->prints_size - 1); c->prints[at] != PRINT_EMPTY; at = (at + 1) & (c->prints_size - 1)) {
+    for (uint32_t at = (uint32_t)word & (c->prints_size - 1); c->prints[at] != PRINT_EMPTY;
+         at = (at + 1) & (c->prints_size - 1)) {
         if (c->prints[at] != entry) continue;
         c->prints[at] = PRINT_GONE;
         while (c->prints[(at + 1) & (c->prints_size - 1)] == PRINT_EMPTY && c->prints[at] == PRINT_GONE) {
@@ -72,7 +73,8 @@ uint64_t summary_find(struct store *s, const struct fingerprint *print)
 {
     struct summaries *c = &s->summaries;
     uint64_t word = print_word(print);
-    for (uint32_t at = (uint32_t)word & (c->prints_size - 1); c->prints[at] != PRINT_EMPTY; at = (at + 1) & (c->prints_size - 1)) {
+    for (uint32_t at = (uint32_t)word & (c->prints_size - 1); c->prints[at] != PRINT_EMPTY;
+         at = (at + 1) & (c->prints_size - 1)) {
         uint64_t entry = c->prints[at];
         if (entry >> 40 != word >> 40 || entry == PRINT_GONE) continue;
         struct summary *sum = c->by_id[(entry >> 24 & 0xffff) - 2];
@@ -408,7 +410,8 @@ static void load_next(struct io_op *op)
         err = trailer_decode(sum->buf + sum->buf_bytes - sizeof(struct disk_trailer), sizeof(struct disk_trailer),
                              s->segment_bytes, s->salt, &t);
         if (err == OK && sum->slot != NO_SLOT && (t.slot != sum->buf_at || t.kind != sl->kind)) err = ERR_DECODE;
-        if (err == OK && sum->slot != NO_SLOT && t.kind == SLOT_HEAD && t.segment * s->segment_bytes != sl->start[0] * UNIT) err = ERR_DECODE;
+        if (err == OK && sum->slot != NO_SLOT && t.kind == SLOT_HEAD && t.segment * s->segment_bytes != sl->start[0] * UNIT)
+            err = ERR_DECODE;
         if (err == OK && sum->slot == NO_SLOT) err = ERR_AGAIN; /* dropped meanwhile */
         if (err == OK) {
             uint64_t tail = sizeof(struct disk_trailer) + (uint64_t)t.body_bytes + t.print_bytes;

@@ -86,8 +86,15 @@ static enum err first_checkpoint(struct io *io, struct making *m, const struct s
     struct chain none[1] = {{0}};
     uint8_t *bits = m->buf + 65536;
     memset(bits, 0, (pages * 2 + 7) / 8);
-    struct checkpoint c = {.number = 1, .incarnation = 1, .flags = CHECKPOINT_CLEAN, .next_segment = 1, .next_serial = 1,
-                           .replay_number = 1, .directory_pages = pages, .chains = none, .directory_bits = bits};
+    struct checkpoint c = {.number = 1,
+                           .incarnation = 1,
+                           .flags = CHECKPOINT_CLEAN,
+                           .next_segment = 1,
+                           .next_serial = 1,
+                           .replay_number = 1,
+                           .directory_pages = pages,
+                           .chains = none,
+                           .directory_bits = bits};
     c.replay_address = (uint64_t)1 << super->segment_shift;
     memcpy(c.pool_id, super->pool_id, 16);
     uint8_t *out = m->buf + 65536 + round_up64(pages, SECTOR);
@@ -105,12 +112,14 @@ static enum err first_checkpoint(struct io *io, struct making *m, const struct s
 static enum err format_devices(struct io *io, const struct store_format_config *config, struct making *m)
 {
     struct super super = {.segment_shift = config->segment_shift ? config->segment_shift : SEGMENT_SHIFT_MAX,
-                          .device_count = (uint8_t)config->device_count, .generation = 1};
+                          .device_count = (uint8_t)config->device_count,
+                          .generation = 1};
     if (super.segment_shift < SEGMENT_SHIFT_MIN || super.segment_shift > SEGMENT_SHIFT_MAX) return ERR_ARGUMENT;
     for (uint32_t i = 0; i < config->device_count; i++) TRY(open_for_format(io, config, i, m));
     uint32_t pages = 0;
     uint64_t directory_at[POOL_DEVICES_MAX], data_at[POOL_DEVICES_MAX], total = 0;
-    for (uint32_t i = 0; i < config->device_count; i++) pages += (uint32_t)((m->sizes[i] >> super.segment_shift) / DIRECTORY_SLOTS + 1);
+    for (uint32_t i = 0; i < config->device_count; i++)
+        pages += (uint32_t)((m->sizes[i] >> super.segment_shift) / DIRECTORY_SLOTS + 1);
     super.checkpoint_bytes = checkpoint_bytes(pages, m->sizes[0]);
     pages = 0;
     for (uint32_t i = 0; i < config->device_count; i++) {
@@ -152,13 +161,15 @@ enum err store_format(struct io *io, const struct store_format_config *config)
 
 /* ---- open ---- */
 
-static enum err read_super(struct store *s, struct io_file *file, const char *path, struct super *ret_super, struct store_problem *problem)
+static enum err read_super(struct store *s, struct io_file *file, const char *path, struct super *ret_super,
+                           struct store_problem *problem)
 {
     uint8_t *buf = s->fetch_buf;
     struct io_file_info info;
     TRY(io_file_info(file, &info));
     if (info.size < CHECKPOINT_AT) {
-        problem_say(problem, "%s: %llu bytes are too small for a pool device: truncated, or not a pool", path, (unsigned long long)info.size);
+        problem_say(problem, "%s: %llu bytes are too small for a pool device: truncated, or not a pool", path,
+                    (unsigned long long)info.size);
         return ERR_TOO_SMALL;
     }
     enum err first = io_task_read(s->io, file, SUPER_AT_0, buf, SECTOR);
@@ -175,7 +186,8 @@ static enum err read_super(struct store *s, struct io_file *file, const char *pa
         problem_say(problem, "%s: not a device of an Izar pool", path);
         return ERR_NOT_OURS;
     }
-    problem_say(problem, "%s: both superblocks are damaged (%s, %s): restore one from another copy of the device", path, err_text(first), err_text(second));
+    problem_say(problem, "%s: both superblocks are damaged (%s, %s): restore one from another copy of the device", path,
+                err_text(first), err_text(second));
     return ERR_SUPER_LOST;
 }
 
@@ -185,8 +197,8 @@ static enum err device_fits(struct device *d, const struct super *super, struct 
     TRY(io_file_info(d->file, &info));
     uint64_t end = super->data_at + ((uint64_t)super->devices[super->device_index].slots << super->segment_shift);
     if (info.size < end) {
-        problem_say(problem, "%s: %llu bytes, but the pool uses %llu: the device or file was truncated; restore its size", d->path,
-                    (unsigned long long)info.size, (unsigned long long)end);
+        problem_say(problem, "%s: %llu bytes, but the pool uses %llu: the device or file was truncated; restore its size",
+                    d->path, (unsigned long long)info.size, (unsigned long long)end);
         return ERR_TOO_SMALL;
     }
     d->discards = info.discards;
@@ -196,8 +208,8 @@ static enum err device_fits(struct device *d, const struct super *super, struct 
     return OK;
 }
 
-static enum err open_one(struct store *s, const struct store_device_config *dc, struct io_file **ret_file, struct super *ret_super,
-                         struct store_problem *problem)
+static enum err open_one(struct store *s, const struct store_device_config *dc, struct io_file **ret_file,
+                         struct super *ret_super, struct store_problem *problem)
 {
     unsigned flags = IO_OPEN_DIRECT | IO_OPEN_LOCK | (s->read_only ? IO_OPEN_READ_ONLY : 0);
     enum err err = io_file_open(s->io, dc->path, flags, ret_file);

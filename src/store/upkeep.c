@@ -126,7 +126,8 @@ static bool checkpoint_due(const struct store *s)
     if (s->checkpoint_wanted) return true;
     if (s->map.dirty > s->map.count / 3) return true;
     uint64_t private = slots_private(s);
-    if (s->log.promised_count < 4 && s->slots_free > private && s->log.promised_count < (s->slots_free - private) / 2) return true;
+    if (s->log.promised_count < 4 && s->slots_free > private && s->log.promised_count < (s->slots_free - private) / 2)
+        return true;
     if (s->log.promised_count == 0 && s->slots_free > 0) return true;
     if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
     if (!s->changed) return false;
@@ -205,9 +206,7 @@ static enum err serve(struct store *s, struct want *w)
     switch (w->what) {
     case WANT_FLUSH: TRY(flush_all(s)); return checkpoint_write(s, false);
     case WANT_CHECKPOINT: return checkpoint_write(s, false);
-    case WANT_DIGEST:
-        TRY(flush_all(s));
-        return map_write_dirty(s);
+    case WANT_DIGEST: TRY(flush_all(s)); return map_write_dirty(s);
     case WANT_CLEAN: break;
     }
     TRY(flush_some(s, UINT32_MAX, 1));
@@ -296,7 +295,8 @@ enum err store_volume_digest(struct store *s, uint32_t volume, uint64_t ret_dige
     if (!v) return ERR_NO_VOLUME;
     uint64_t state[2] = {0, 0};
     for (uint32_t i = 0; i < v->state_count; i++) {
-        struct hash128 h = hash128(v->state[i].bytes, (size_t)v->state[i].key_bytes + v->state[i].value_bytes, state[0] ^ v->state[i].key_bytes);
+        struct hash128 h = hash128(v->state[i].bytes, (size_t)v->state[i].key_bytes + v->state[i].value_bytes,
+                                   state[0] ^ v->state[i].key_bytes);
         state[0] = h.low + state[1];
         state[1] = h.high + 1;
     }

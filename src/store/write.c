@@ -13,7 +13,6 @@
  */
 #include "store/internal.h"
 
-
 void write_fail(struct store *s, struct store_op *op, enum err err)
 {
     op->err = err;
@@ -163,7 +162,8 @@ static enum err op_fits(struct store *s, struct store_op *op, struct volume **re
         if (v) return ERR_VOLUME_EXISTS;
         if (op->volume <= s->last_volume) return ERR_VOLUME_EXISTS; /* ids are never used again */
         if (s->volume_count >= VOLUMES_MAX) return ERR_LIMIT;
-        if (checkpoint_room(CHAIN_MAX, HEAD_SLOTS_MAX, 0, s->volume_count + 1, s->page_count) > s->super.checkpoint_bytes) return ERR_LIMIT;
+        if (checkpoint_room(CHAIN_MAX, HEAD_SLOTS_MAX, 0, s->volume_count + 1, s->page_count) > s->super.checkpoint_bytes)
+            return ERR_LIMIT;
         if (op->sequence != 1) return ERR_ORDER;
         *ret_volume = volume_add(s, op->volume);
         return *ret_volume ? OK : ERR_NO_MEMORY;
@@ -171,7 +171,8 @@ static enum err op_fits(struct store *s, struct store_op *op, struct volume **re
     if (!v || v->deleting) return ERR_NO_VOLUME;
     if (op->sequence != v->appended + 1 || op->epoch < v->appended_epoch) return ERR_ORDER;
     *ret_volume = v;
-    if (op->kind == RECORD_STATE && v->state_bytes + op->key_bytes + op->value_bytes + 4 > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2)
+    if (op->kind == RECORD_STATE &&
+        v->state_bytes + op->key_bytes + op->value_bytes + 4 > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2)
         return ERR_LIMIT;
     return OK;
 }
@@ -204,7 +205,8 @@ static enum admit admit(struct store *s, struct store_op *op, struct volume **re
         *ret_err = ERR_NO_SPACE;
         return ADMIT_FAILED;
     }
-    if (op->kind == RECORD_STATE && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem)) *ret_err = ERR_NO_MEMORY;
+    if (op->kind == RECORD_STATE && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem))
+        *ret_err = ERR_NO_MEMORY;
     uint32_t entries, leaves;
     delta_cost(op, &entries, &leaves);
     if (*ret_err == OK && (entries > s->delta.entry_room / 2 || leaves > s->delta.leaf_room / 2)) *ret_err = ERR_LIMIT;
@@ -404,8 +406,12 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
     if (sequence <= v->published || sequence > v->appended + 1) return ERR_ORDER;
     assert(v->prepared == v->appended);
     struct discard_wait w = {.task = io_task_self()};
-    w.op = (struct store_op){.done = discard_durable, .kind = RECORD_DISCARD, .volume = volume, .epoch = v->appended_epoch,
-                             .sequence = sequence, .store = s};
+    w.op = (struct store_op){.done = discard_durable,
+                             .kind = RECORD_DISCARD,
+                             .volume = volume,
+                             .epoch = v->appended_epoch,
+                             .sequence = sequence,
+                             .store = s};
     if (MUTATED(MUTATE_DISCARD_NOT_LOGGED)) {
         w.finished = true;
     } else {

@@ -63,8 +63,8 @@ struct usage {
 };
 struct usage usage_now(void);
 struct usage usage_since(const struct usage *then);
-/* Share of all CPUs that the machine spent at work between two calls, 0 to 1; reads the kernel's counters. */
-double machine_busy(bool begin);
+/* Share of all CPUs that this process took meanwhile, 0 to 1, kernel's work for it included. */
+double usage_busy(const struct usage *used);
 
 /* ---- data ---- */
 
@@ -103,8 +103,8 @@ struct pool_config {
     uint64_t memory;
 };
 /* [task] A fresh pool with volume 1 of `blocks`. */
-struct store *pool_make(struct stage *s, const struct pool_config *config, uint64_t blocks);
-struct store *pool_open(struct stage *s, const struct pool_config *config);
+struct store *bench_pool_make(struct stage *s, const struct pool_config *config, uint64_t blocks);
+struct store *bench_pool_open(struct stage *s, const struct pool_config *config);
 
 struct flow {
     struct store *store;

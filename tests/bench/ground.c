@@ -39,20 +39,9 @@ struct usage usage_since(const struct usage *then)
     return (struct usage){now.wall_s - then->wall_s, now.cpu_s - then->cpu_s, now.user_s - then->user_s};
 }
 
-double machine_busy(bool begin)
+double usage_busy(const struct usage *used)
 {
-    static unsigned long long before[8];
-    unsigned long long now[8] = {0}, total = 0;
-    FILE *f = fopen("/proc/stat", "re");
-    if (f == NULL) return 0;
-    int n = fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &now[0], &now[1], &now[2], &now[3], &now[4], &now[5],
-                   &now[6], &now[7]);
-    fclose(f);
-    if (n != 8) return 0;
-    for (uint32_t i = 0; i < 8; i++) total += now[i] - before[i];
-    unsigned long long idle = now[3] - before[3] + now[4] - before[4];
-    if (begin) memcpy(before, now, sizeof before);
-    return begin || total == 0 ? 0 : 1 - (double)idle / (double)total;
+    return used->cpu_s / used->wall_s / (double)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 /* ---- data ---- */
@@ -223,7 +212,7 @@ struct io_file *raw_file(struct stage *s, const char *name, uint64_t bytes)
 
 /* ---- the store ---- */
 
-struct store *pool_open(struct stage *s, const struct pool_config *c)
+struct store *bench_pool_open(struct stage *s, const struct pool_config *c)
 {
     struct store *store;
     struct store_problem problem;
@@ -234,7 +223,7 @@ struct store *pool_open(struct stage *s, const struct pool_config *c)
     return store;
 }
 
-struct store *pool_make(struct stage *s, const struct pool_config *c, uint64_t blocks)
+struct store *bench_pool_make(struct stage *s, const struct pool_config *c, uint64_t blocks)
 {
     struct store_format_config format = {.devices = {{c->path, DEVICE_FLASH}},
                                          .device_count = 1,
@@ -250,7 +239,7 @@ struct store *pool_make(struct stage *s, const struct pool_config *c, uint64_t b
         io_file_close(file);
     }
     must(store_format(s->io, &format), c->path);
-    struct store *store = pool_open(s, c);
+    struct store *store = bench_pool_open(s, c);
     must(work_change(s->io, store, RECORD_CREATE, 1, blocks), "creating a volume");
     return store;
 }
@@ -281,6 +270,9 @@ void flow_run(struct flow *f)
         f->ops++;
         work_submit(f->work, op);
     }
-    must(work_drain(f->work, &lba), "writing to the pool");
+    enum err err = work_drain(f->work, &lba);
+    char text[400];
+    if (err != OK) fprintf(stderr, "bench: block %llu: %s\n", (unsigned long long)lba, store_text(f->store, text, sizeof text));
+    must(err, "writing to the pool");
     f->used = usage_since(&began);
 }

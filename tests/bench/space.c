@@ -43,7 +43,7 @@ void stage_reduction(struct stage *s)
     struct source c = {.data = mem_alloc(s->mem, room * BLOCK_SIZE)};
     c.blocks = data_corpus(c.data, room);
     struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = room * BLOCK_SIZE * 2 + 512 * (uint64_t)MIB};
-    struct store *store = pool_make(s, &pool, c.blocks);
+    struct store *store = bench_pool_make(s, &pool, c.blocks);
     struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_in_line, .arg = &c, .io = s->io};
     flow_run(&f);
     struct store_stats stats;
@@ -103,7 +103,7 @@ void stage_dedupe(struct stage *s)
     struct pool_config pool = {.path = path_of(s, path, sizeof path),
                                .bytes = room * BLOCK_SIZE * 3 + 512 * (uint64_t)MIB,
                                .memory = 256 * (uint64_t)MIB};
-    struct store *store = pool_make(s, &pool, base.blocks);
+    struct store *store = bench_pool_make(s, &pool, base.blocks);
     for (uint32_t id = 2; id <= IMAGES; id++)
         must(work_change(s->io, store, RECORD_CREATE, id, base.blocks), "creating a volume");
     struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_in_line, .arg = &image, .io = s->io};
@@ -169,7 +169,7 @@ void stage_metadata(struct stage *s)
     prng_init(&t.prng, 6);
     data_fill(&t.prng, t.blocks, STOCK, BLOCK_SIZE / 2);
     struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = (uint64_t)200 << 30};
-    struct store *store = pool_make(s, &pool, t.volume_blocks);
+    struct store *store = bench_pool_make(s, &pool, t.volume_blocks);
     for (uint64_t i = 0; i < STOCK; i++)
         digest_block(store_key(store), t.blocks + i * BLOCK_SIZE, t.rooms + i * BLOCK_SIZE, &t.digests[i]);
     struct flow f = {.store = store, .work = flow_open(s, store, 512, 1), .next = next_single, .arg = &t, .io = s->io};
@@ -181,12 +181,11 @@ void stage_metadata(struct stage *s)
     struct store_stats before, after;
     store_stats(store, &before);
     t.fill = false;
-    uint64_t warm = before.delta_capacity;
-    t.left = warm;
+    t.left = before.delta_capacity * 65 / 100; /* until it begins to flush */
     work_resume(f.work);
     flow_run(&f);
     store_stats(store, &before);
-    t.left = warm;
+    t.left = before.delta_capacity * 60 / 100;
     flow_run(&f);
     store_stats(store, &after);
     struct result result = {
@@ -275,14 +274,11 @@ static void cleaning(struct stage *s, bool skewed)
     char path[512];
     uint64_t bytes = (uint64_t)(4096 * s->bench->scale) * MIB;
     uint32_t windows;
-    struct pool_config pool = {.path = path_of(s, path, sizeof path),
-                               .bytes = bytes,
-                               .segment_shift = bytes < (2ull << 30) ? 20 : 22,
-                               .memory = 512 * (uint64_t)MIB};
+    struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = bytes, .memory = 512 * (uint64_t)MIB};
     struct overwrite o = {.skewed = skewed, .fill = true, .volume_blocks = bytes / 10 * 8 / (PLACE_UNITS_RAW * UNIT)};
     prng_init(&o.prng, 8);
     if (skewed) zipf_init(&o.zipf, o.volume_blocks, 0.99);
-    struct store *store = pool_make(s, &pool, o.volume_blocks);
+    struct store *store = bench_pool_make(s, &pool, o.volume_blocks);
     struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_overwrite, .arg = &o, .io = s->io};
     o.left = o.volume_blocks;
     flow_run(&f);

@@ -43,9 +43,8 @@ static double random_round(struct flow *f, struct random_writes *r, uint32_t ran
 {
     data_fill(&r->prng, r->data, r->blocks, random_bytes);
     r->used = 0;
-    machine_busy(true);
     flow_run(f);
-    *ret_busy = machine_busy(false);
+    *ret_busy = usage_busy(&f->used);
     return (double)f->blocks * BLOCK_SIZE / f->used.wall_s;
 }
 
@@ -88,7 +87,7 @@ void stage_random(struct stage *s)
     for (uint32_t i = 0; i < 2; i++) {
         struct pool_config pool = {
             .path = path_of(s, i == 0 ? "random" : "sparse", path[i], sizeof path[i]), .bytes = bytes, .written = i == 0};
-        struct store *store = pool_make(s, &pool, volume);
+        struct store *store = bench_pool_make(s, &pool, volume);
         flows[i] = (struct flow){.store = store,
                                  .work = flow_open(s, store, DEPTH, 1),
                                  .next = next_random,
@@ -147,7 +146,7 @@ void stage_cpu(struct stage *s)
     r.data = mem_alloc(s->mem, r.blocks * BLOCK_SIZE);
     prng_init(&r.prng, 2);
     struct pool_config pool = {.path = path_of(s, "random", path, sizeof path), .bytes = bytes, .written = true};
-    struct store *store = pool_make(s, &pool, r.volume_blocks);
+    struct store *store = bench_pool_make(s, &pool, r.volume_blocks);
     struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 1), .next = next_random, .arg = &r, .io = s->io};
     for (uint32_t i = 0; i < rounds; i++) {
         double busy;
@@ -230,7 +229,7 @@ static void reader_done(struct store_read *read)
 
 enum { READERS = 4 };
 
-static double read_line(struct stage *s, struct store *store, uint64_t base, uint64_t blocks)
+static double read_line(struct stage *s, struct store *store, uint64_t base, uint64_t blocks, double *ret_busy)
 {
     struct reading g = {.store = store, .task = io_task_self(), .next = base, .end = base + blocks};
     struct reader readers[READERS];
@@ -241,9 +240,10 @@ static double read_line(struct stage *s, struct store *store, uint64_t base, uin
         reader_next(&readers[i]);
     }
     while (g.under_way > 0) io_task_park();
-    double wall = usage_since(&began).wall_s;
+    struct usage used = usage_since(&began);
+    *ret_busy = usage_busy(&used);
     mem_free(s->mem, room);
-    return (double)blocks * BLOCK_SIZE / wall;
+    return (double)blocks * BLOCK_SIZE / used.wall_s;
 }
 
 static void report_line(const char *what, const char *kind, const double *got, const double *raw, const double *busy,
@@ -276,7 +276,7 @@ static void line_rounds(struct stage *s, struct io_file *file, bool real)
                                .bytes = bytes * (rounds + 2),
                                .written = true,
                                .memory = 256 * (uint64_t)MIB};
-    struct store *store = pool_make(s, &pool, blocks * rounds);
+    struct store *store = bench_pool_make(s, &pool, blocks * rounds);
     struct line line = {.data = data, .blocks = blocks};
     struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_line, .arg = &line, .io = s->io};
     for (uint32_t i = 0; i < rounds; i++) {
@@ -294,15 +294,12 @@ static void line_rounds(struct stage *s, struct io_file *file, bool real)
         raw_w[i] = raw_run(&job);
         line.next = 0;
         line.base = blocks * i;
-        machine_busy(true);
         flow_run(&f);
-        busy_w[i] = machine_busy(false);
+        busy_w[i] = usage_busy(&f.used);
         w[i] = (double)f.blocks * BLOCK_SIZE / f.used.wall_s;
         job.write = false;
         raw_r[i] = raw_run(&job);
-        machine_busy(true);
-        r[i] = read_line(s, store, line.base, blocks);
-        busy_r[i] = machine_busy(false);
+        r[i] = read_line(s, store, line.base, blocks, &busy_r[i]);
     }
     report_line("writes", real ? "system binaries" : "incompressible", w, raw_w, busy_w, rounds);
     report_line("reads", real ? "system binaries" : "incompressible", r, raw_r, busy_r, rounds);

@@ -56,7 +56,9 @@ static void publish_ready(struct test *t)
             struct flight *f = &t->flights[i];
             struct store_volume_info info;
             if (!f->busy || !f->prepared) continue;
-            if (f->op.kind != RECORD_CREATE && (store_volume_next(t->store, 1, &info) != OK || info.published + 1 != f->op.sequence)) continue;
+            if (f->op.kind != RECORD_CREATE &&
+                (store_volume_next(t->store, 1, &info) != OK || info.published + 1 != f->op.sequence))
+                continue;
             store_publish(t->store, &f->op);
             f->busy = f->prepared = false;
             t->busy--;
@@ -138,7 +140,6 @@ static void write_some(struct test *t, uint32_t ops)
     }
     quiet(t);
 }
-
 
 struct reading {
     struct store_read read;
