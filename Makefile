@@ -41,7 +41,7 @@ soak: all
 	tools/soak $(SEED) $(SEEDS)
 
 bench: all
-	meson test -C build/release --no-rebuild --benchmark --verbose
+	tools/bench
 
 format:
 	tools/format

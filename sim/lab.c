@@ -42,7 +42,7 @@ bool lab_failed(const struct lab *lab)
 bool lab_until(struct lab *lab, bool (*done)(void *arg), void *arg, const char *what)
 {
     char text[160] = "";
-    if (lab_failed(lab)) return false;
+    if (lab_failed(lab) || sim_is_off(lab->sim)) return false;
     switch (sim_run_until(lab->sim, done, arg)) {
     case SIM_DONE: return true;
     case SIM_OFF: return false;

@@ -636,8 +636,13 @@ TEST(log_end)
 {
     uint64_t number;
     CHECK(ready());
-    uint64_t last = batch_at(&crashed, 0, &number), before = batch_at(&crashed, number - 1, &number);
-    CHECK(last != 0 && before != 0);
+    uint64_t last = batch_at(&crashed, 0, &number);
+    CHECK(last != 0);
+    struct disk_batch raw; /* batches may be under way side by side: the last one names the newest that was durable */
+    memcpy(&raw, crashed.at + last, sizeof raw);
+    uint64_t before = batch_at(&crashed, get64(raw.durable), &number);
+    CHECK(before != 0);
+    if (before + SECTOR > last || last - before > (uint64_t)4 * SECTOR) SKIP("the last segment holds a single durable batch");
     flip(last + 30); /* torn: nothing says that it was durable */
     CHECK(finds(&crashed, false, NULL));
     CHECK_EQ(report.prepared, 1);
