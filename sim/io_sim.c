@@ -21,7 +21,9 @@
 #include "io/io.h"
 #include "sim/sim.h"
 
-#define ROUND_LIMIT 400000u /* events of one sim_run_until */
+/* A wait hangs when it took so many events and so long; devices that are stuck may have somebody poll for a while. */
+#define EVENTS_LIMIT 400000u
+#define WAIT_LIMIT_NS 3600000000000u
 enum { DISKS_MAX = 32, DAMAGE_MAX = 64, ALIGN = 4096 };
 
 enum op_kind { OP_READ, OP_WRITE, OP_SYNC, OP_DISCARD };
@@ -614,7 +616,9 @@ bool sim_step(struct sim *sim)
 enum sim_end sim_run_until(struct sim *sim, bool (*done)(void *arg), void *arg)
 {
     bool was_off = sim->off;
-    for (uint64_t round = 0; round < ROUND_LIMIT; round++) {
+    uint64_t since = sim->now;
+    for (uint64_t round = 0; round < EVENTS_LIMIT || sim->now - since < WAIT_LIMIT_NS; round++) {
+        if (round >= 100 * (uint64_t)EVENTS_LIMIT) break; /* no time passes at all */
         if (done(arg)) return SIM_DONE;
         if (sim->off && !was_off) return SIM_OFF;
         if (!sim_step(sim)) return SIM_IDLE;

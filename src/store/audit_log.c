@@ -119,8 +119,10 @@ static bool proof_behind(const struct chain_walk *w, uint64_t base, uint32_t fro
 {
     const struct audit *a = w->a;
     for (uint32_t at = from; at + SECTOR <= a->segment_bytes; at += SECTOR) {
+        struct disk_batch raw; /* at its own address: the slot's first header may be what is damaged */
         struct batch b;
-        if (batch_decode(a->buf + at, a->segment_bytes - at, base + at, a->salt, &b) != OK) continue;
+        memcpy(&raw, a->buf + at, sizeof raw);
+        if (batch_decode(a->buf + at, a->segment_bytes - at, get64(raw.address), a->salt, &b) != OK) continue;
         if (b.incarnation == w->incarnation && b.durable >= w->number) return true;
     }
     struct trailer t;

@@ -52,7 +52,7 @@ void report(const struct result *r)
     results[result_count++] = *r;
     result_words(r, ratio, target, sizeof ratio);
     snprintf(against, sizeof against, r->against > 0 ? "%.1f" : "-", r->against);
-    printf("| %s | %.2f %s | %s | %s | %s | %s |\n", r->name, r->value, r->unit, against, ratio, target,
+    printf("| %s%s | %.2f %s | %s | %s | %s | %s |\n", r->name, r->note, r->value, r->unit, against, ratio, target,
            r->kind == NO_TARGET ? ""
            : !result_ok(r)      ? "no"
            : r->cpu_bound       ? "yes (CPU-bound)"
