@@ -189,7 +189,7 @@ static uint32_t mutation_faults(int mutation, uint64_t round)
 {
     static const uint32_t damage[] = {FAULT_FLIP, FAULT_LOST | FAULT_POWER, FAULT_MISDIRECTED | FAULT_POWER,
                                       FAULT_FLIP | FAULT_POWER};
-    bool about_damage = mutation == MUTATE_NO_ADDRESS_IN_CRC || mutation == MUTATE_SKIP_CHECK;
+    bool about_damage = mutation == MUTATE_SKIP_CHECK;
     if (about_damage) return damage[round % 4];
     return FAULT_POWER;
 }

@@ -75,6 +75,9 @@ static enum err directory_write(struct store *s, uint32_t page, uint64_t number)
     d->dirty = true;
     for (uint32_t copy = 0; copy < 2; copy++)
         TRY(io_task_write(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, s->fetch_buf, bytes, 0));
+    if (s->directory_numbers[page]) s->directory_digest ^= directory_mix(page, s->directory_numbers[page]);
+    s->directory_numbers[page] = number;
+    s->directory_digest ^= directory_mix(page, number);
     bit_set(s->directory_bits, page * 2, true);
     bit_set(s->directory_bits, page * 2 + 1, side);
     s->stats.directory_bytes += 2ull * bytes;
@@ -214,7 +217,7 @@ static void replay_point(struct store *s, struct checkpoint *c)
         c->replay_previous = hs->first_previous;
         return;
     }
-    assert(!"replay segment is unknown");
+    assert(false); /* the replay segment is always among those that are kept */
 }
 
 static enum err write_all(struct store *s, struct checkpoint *c, struct arrays *a, bool clean)
@@ -229,6 +232,7 @@ static enum err write_all(struct store *s, struct checkpoint *c, struct arrays *
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
     TRY(directory_write_dirty(s, c->number));
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
+    c->directory_digest = s->directory_digest;
     return s->failed == OK ? record_write(s, c) : ERR_POOL_FAILED;
 }
 

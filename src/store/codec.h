@@ -70,7 +70,7 @@ struct checkpoint {
     uint64_t next_segment, next_serial;
     uint64_t replay_address, replay_number, replay_previous, written_number;
     uint32_t last_volume;
-    uint64_t user_bytes;
+    uint64_t user_bytes, directory_digest;
     uint32_t chain_count, head_slot_count, prepared_count, volume_count, directory_pages;
     struct chain *chains;
     uint32_t *head_slots;

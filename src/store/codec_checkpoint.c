@@ -64,6 +64,7 @@ static struct disk_checkpoint header_encode(const struct checkpoint *checkpoint,
         .volumes = put32(checkpoint->volume_count),
         .directory_pages = put32(checkpoint->directory_pages),
         .user_bytes = put64(checkpoint->user_bytes),
+        .directory_digest = put64(checkpoint->directory_digest),
     };
     memcpy(disk.magic, CHECKPOINT_MAGIC, sizeof disk.magic);
     memcpy(disk.pool_id, checkpoint->pool_id, sizeof disk.pool_id);
@@ -169,6 +170,7 @@ static struct checkpoint header_decode(const struct disk_checkpoint *disk)
         .written_number = get64(disk->written_number),
         .last_volume = get32(disk->last_volume),
         .user_bytes = get64(disk->user_bytes),
+        .directory_digest = get64(disk->directory_digest),
         .chain_count = get32(disk->chains),
         .head_slot_count = get32(disk->head_slots),
         .prepared_count = get32(disk->prepared),

@@ -418,8 +418,9 @@ struct disk_checkpoint {
     le32 prepared;
     le32 volumes;
     le32 directory_pages;
-    le64 user_bytes; /* written by clients since the pool was made: statistics */
-    le64 reserved[3];
+    le64 user_bytes;       /* written by clients since the pool was made: statistics */
+    le64 directory_digest; /* XOR over all written directory pages of directory_mix(page, its checkpoint): a lost page shows */
+    le64 reserved[2];
 };
 AT(disk_checkpoint, number, 24);
 AT(disk_checkpoint, incarnation, 48);
@@ -429,5 +430,13 @@ AT(disk_checkpoint, user_bytes, 128);
 SIZE(disk_checkpoint, 160);
 
 #define CHECKPOINT_CLEAN 1u
+
+/* What one directory page, written for a checkpoint, adds to the digest. */
+static inline uint64_t directory_mix(uint32_t page, uint64_t checkpoint)
+{
+    uint64_t h = (checkpoint + 1) * 0x9e3779b97f4a7c15u ^ (page + 1ull) * 0xd6e8feb86659fd93u;
+    h ^= h >> 32;
+    return h * 0x9e3779b97f4a7c15u;
+}
 
 #endif

@@ -472,6 +472,8 @@ struct store {
     uint64_t live_units;
     uint8_t *directory_bits; /* as in the checkpoint */
     uint8_t *directory_dirty;
+    uint64_t *directory_numbers; /* checkpoint that each page was written for; 0: never */
+    uint64_t directory_digest;
     uint32_t directory_dirty_count;
 
     struct directory *directory;

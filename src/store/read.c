@@ -316,7 +316,7 @@ static void read_step(struct work *w)
         }
         read_fetch(w);
         return;
-    default: assert(!"state of a read");
+    default: assert(false);
     }
 }
 

@@ -207,6 +207,9 @@ static enum err segment_found(struct replay *rp, struct head_slot *hs, uint64_t 
     struct store *s = rp->s;
     if (!hs->known) {
         if (!slot_touch(s, hs->slot)) return ERR_NO_MEMORY;
+        struct directory_run there;
+        uint64_t unit = segment * s->segment_bytes / UNIT;
+        if (directory_next(s->directory, unit, &there) && there.start < unit + s->segment_bytes / UNIT) return ERR_LOG_DAMAGED;
         struct slot *sl = slot_at(s, hs->slot);
         if (sl->state == SLOT_IS_FREE) s->slots_free--;
         sl->state = SLOT_IS_USED;
@@ -522,23 +525,25 @@ static enum err read_checkpoint(struct store *s, uint64_t side, uint32_t copy, u
     return ret_c->directory_pages == s->page_count ? OK : ERR_DECODE;
 }
 
-/* The newest good one of four. */
+/* The newest good one of four; all are read, since an intact copy may be an old one whose newer version was lost. */
 static enum err find_checkpoint(struct store *s, void **rooms, struct checkpoint *ret_c, struct store_problem *problem)
 {
-    bool found = false;
+    bool found = false, spare = false;
     enum err first = OK;
     for (uint32_t side = 0; side < 2; side++) {
         for (uint32_t copy = 0; copy < 2; copy++) {
             struct checkpoint c;
-            enum err err = read_checkpoint(s, side, copy, s->checkpoint_buf, rooms[side], &c);
+            enum err err = read_checkpoint(s, side, copy, s->checkpoint_buf, rooms[spare], &c);
             if (err == ERR_POWER || err == ERR_NEW_FORMAT) return err;
             if (err != OK) {
                 if (first == OK) first = err;
                 continue;
             }
-            if (!found || c.number > ret_c->number) *ret_c = c;
+            if (!found || c.number > ret_c->number) {
+                *ret_c = c;
+                spare = !spare; /* its arrays are in there now */
+            }
             found = true;
-            break;
         }
     }
     if (found) return OK;
@@ -566,6 +571,8 @@ static enum err load_directory_page(struct store *s, uint32_t page, bool side, s
         newest = checkpoint;
         found = true;
     }
+    s->directory_numbers[page] = newest;
+    if (found) s->directory_digest ^= directory_mix(page, newest);
     return found ? OK : ERR_DIRECTORY_LOST;
 }
 
@@ -580,6 +587,9 @@ static enum err take_slots(struct store *s, uint32_t page, const struct slot_ent
         if (!sl) return ERR_NO_MEMORY;
         for (uint32_t k = 0; k < e->runs; k++) {
             struct directory_run there;
+            for (uint32_t j = 0; j < k; j++)
+                if (e->run[j].start < e->run[k].start + e->run[k].units && e->run[k].start < e->run[j].start + e->run[j].units)
+                    return ERR_DECODE;
             if (e->run[k].units == 0 ||
                 (directory_next(s->directory, e->run[k].start, &there) && there.start < e->run[k].start + e->run[k].units))
                 return ERR_DECODE;
@@ -612,6 +622,11 @@ static enum err load_directory(struct store *s, const struct checkpoint *c, stru
             return err == ERR_DECODE ? ERR_DIRECTORY_LOST : err;
         }
     }
+    if (s->directory_digest != c->directory_digest) {
+        problem_say(problem,
+                    "a directory page is older than the checkpoint: a device lost a write that it had reported as durable");
+        return ERR_DIRECTORY_LOST;
+    }
     return OK;
 }
 
@@ -642,7 +657,11 @@ static enum err continue_log(struct store *s, const struct replay *rp)
     l->previous = rp->previous;
     l->durable = l->completed = rp->number - 1;
     l->durable_checksum = rp->previous;
-    l->incarnation = rp->incarnation + 1;
+    /* Not simply the next number: if a device loses the checkpoint that is written now although it called it durable, the next
+     * recovery must not take this incarnation's batches for its own. */
+    uint16_t chance;
+    io_random(s->io, &chance, sizeof chance);
+    l->incarnation = rp->incarnation + 1 + chance % 1024;
     s->next_segment = max64(s->next_segment, rp->newest_segment + 1) + s->slots_total;
     if (MUTATED(MUTATE_KEEP_INCARNATION)) l->incarnation = rp->incarnation;
     if (l->chain_count == CHAIN_MAX) return ERR_LIMIT;

@@ -53,7 +53,7 @@ void slot_where(const struct store *s, uint32_t slot, struct device **ret_device
         *ret_offset = d->data_at + (uint64_t)(slot - d->first_slot) * s->segment_bytes;
         return;
     }
-    assert(!"slot of no device");
+    assert(false); /* a slot of no device */
 }
 
 void slot_dirty(struct store *s, uint32_t slot)

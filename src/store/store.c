@@ -44,6 +44,8 @@ static enum err parts_init(struct store *s)
     s->slot_pages = mem_alloc(s->mem, s->page_count * sizeof *s->slot_pages);
     s->directory_bits = mem_alloc(s->mem, (s->page_count * 2 + 7) / 8 + 1ull);
     s->directory_dirty = mem_alloc(s->mem, (s->page_count + 7) / 8 + 1ull);
+    s->directory_numbers = mem_alloc(s->mem, s->page_count * sizeof *s->directory_numbers);
+    if (!s->directory_numbers) return ERR_NO_MEMORY;
     s->checkpoint_buf = mem_alloc(s->mem, s->super.checkpoint_bytes);
     s->page_buf = mem_alloc(s->mem, 16384);
     if (!s->slot_pages || !s->directory_bits || !s->directory_dirty || !s->checkpoint_buf || !s->page_buf) return ERR_NO_MEMORY;

@@ -404,7 +404,7 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
     if (!v) return ERR_NO_VOLUME;
     if (s->read_only || s->failed != OK) return s->read_only ? ERR_PERMISSION : ERR_POOL_FAILED;
     if (sequence <= v->published || sequence > v->appended + 1) return ERR_ORDER;
-    assert(v->prepared == v->appended);
+    if (v->prepared != v->appended) return ERR_AGAIN; /* something of it is still under way, or failed */
     struct discard_wait w = {.task = io_task_self()};
     w.op = (struct store_op){.done = discard_durable,
                              .kind = RECORD_DISCARD,

@@ -285,8 +285,9 @@ static void cleaning(struct stage *s, bool skewed)
     o.fill = false;
     double amplification = steady_amplification(&f, &o, &windows);
     struct result result = {.value = amplification, .unit = "times", .kind = AT_MOST, .target = skewed ? 2.8 : 3.2};
-    snprintf(result.name, sizeof result.name, "write amplification at 80 %% live, %s overwrite, pool of %.1f GiB, %u windows",
-             skewed ? "zipf 0.99" : "uniform", (double)bytes / (1 << 30), windows);
+    snprintf(result.name, sizeof result.name, "write amplification at 80 %% live, %s overwrite, pool of %.1f GiB",
+             skewed ? "zipf 0.99" : "uniform", (double)bytes / (1 << 30));
+    snprintf(result.note, sizeof result.note, " (%u windows)", windows);
     report(&result);
     must(store_close(store), "closing");
 }

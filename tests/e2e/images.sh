@@ -20,7 +20,7 @@ make_tree()
 }
 
 make_tree
-mke2fs -q -t ext4 -d tree image 64M 2>mke2fs.log || { echo "FAILED: mke2fs"; exit 1; }
+mke2fs -q -t ext4 -d tree image 64M >mke2fs.log 2>&1 || { echo "FAILED: mke2fs"; exit 1; }
 head -c 1234567 image >odd
 
 for io in $(back_ends); do
