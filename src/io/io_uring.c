@@ -155,7 +155,7 @@ static bool uring_delegate(struct io *io, struct io_op *op)
 static void uring_start_op(struct io *io, struct io_op *op)
 {
     const struct io_file *file = op->file;
-    char *at = (char *)op->buf + op->moved;
+    char *at = op->buf ? (char *)op->buf + op->moved : NULL; /* a sync or discard has no buffer */
     uint32_t left = (uint32_t)(op->length - op->moved);
     uint64_t offset = op->offset + op->moved;
     bool discards = op->kind == OP_DISCARD && file->discards;
