@@ -206,8 +206,13 @@ void delta_set(struct store *s, struct volume *v, uint64_t lba, uint64_t place, 
     else
         i = d->entries_used + 1;
     uint32_t *bucket = entry_bucket(d, leaf, at);
-    d->entries[i - 1] =
-        (struct delta_entry){.place = place, .tag = tag, .hash_next = *bucket, .leaf_next = dl->first, .leaf = leaf, .at = at};
+    d->entries[i - 1] = (struct delta_entry){.place = place,
+                                             .tag = tag,
+                                             .hash_next = *bucket,
+                                             .leaf_next = dl->first,
+                                             .leaf = leaf,
+                                             .at = at,
+                                             .walk = (uint16_t)s->clean.walk};
     *bucket = i;
     dl->first = i;
     dl->count++;

@@ -262,7 +262,7 @@ SIZE(disk_summary_record, 8);
 struct disk_trailer {
     le32 magic;
     uint8_t kind; /* enum slot_kind */
-    uint8_t age;  /* age class of a cleaned slot */
+    uint8_t age;  /* CLEANED: low byte of the number of the pass that wrote it: neighbours of one pass are alike */
     uint8_t reserved0[2];
     le64 checksum;       /* XXH3-64 of the bytes after this field, seed salt */
     le64 body_checksum;  /* HEAD: of the body; CLEANED: of the address table */
@@ -347,7 +347,7 @@ SIZE(disk_run, 16);
 /* One slot: this, then `runs` disk_run. */
 struct disk_slot {
     uint8_t kind; /* enum slot_kind */
-    uint8_t age;
+    uint8_t age;  /* as in its trailer */
     uint8_t runs;
     uint8_t flags;
     le32 live;   /* estimate, in units */

@@ -34,13 +34,14 @@ enum slot_state {
 struct slot {
     uint8_t kind;  /* enum slot_kind */
     uint8_t state; /* enum slot_state */
-    uint8_t age;   /* how often its chunks were moved, capped */
+    uint8_t age;   /* the cleaner's pass that wrote it, low byte; 0: none */
     uint8_t runs;
     uint32_t live;   /* estimate, units */
     uint32_t chunks; /* 0: unknown */
     uint32_t readers;
     uint32_t life;            /* counts reuse, so that late loads notice */
     uint32_t candidate;       /* place + 1 among the cleaner's candidates */
+    uint32_t proven;          /* the walk that `live` was taken from */
     bool victim;              /* the proof is done: nothing in it gains a reference any more */
     bool sealed;              /* HEAD: its summary is on the device */
     bool bad;                 /* a read of it failed: the cleaner leaves it alone */
@@ -73,6 +74,7 @@ void slot_retire(struct store *s, uint32_t slot); /* its runs are gone from the 
 void slot_freed_by(struct store *s, uint64_t checkpoint);
 void slot_dirty(struct store *s, uint32_t slot);
 void slot_lost_units(struct store *s, uint64_t address, uint32_t units); /* the chunk may have died: estimate */
+void slot_lost_after(struct store *s, uint64_t address, uint32_t units, uint32_t walk);
 void slot_reader_add(struct store *s, uint32_t slot);
 void slot_reader_done(struct store *s, uint32_t slot);
 
@@ -202,6 +204,7 @@ struct delta_entry {
     uint32_t hash_next, leaf_next; /* + 1 */
     uint32_t leaf;
     uint16_t at;
+    uint16_t walk; /* walks begun when it came, low bits */
 };
 
 struct delta_leaf {
@@ -396,6 +399,9 @@ void op_publish(struct store *s, struct store_op *op, uint64_t segment);
 
 struct candidate {
     uint32_t slot;
+    uint32_t window;
+    uint64_t rank;           /* units alive in a slot of its window, on average */
+    bool meta;               /* it holds pages */
     struct summary *summary; /* pinned */
     uint64_t *bits;
     uint64_t live_units;
@@ -404,8 +410,9 @@ struct candidate {
 struct clean {
     struct candidate *candidates;
     uint32_t count, room;
-    bool walking;
-    uint64_t *sketch; /* SKETCH_WORDS a slot, for a window of slots */
+    bool walking;     /* marks are being set */
+    uint32_t walk;    /* its number */
+    uint64_t *sketch; /* for a window of slots, SKETCH_SIZE words each: bits; then marks, and their units << 32 */
     uint32_t sketch_first, sketch_slots;
     uint32_t *counting; /* bits set in a sketch -> different marks, in sixteenths */
     uint8_t *out, *in;
@@ -417,13 +424,20 @@ struct clean {
     uint64_t idle_free; /* free slots when a pass gained nothing */
 };
 
-enum { SKETCH_WORDS = 16, IN_BYTES_MAX = 256 << 10, IN_PARTS = 8 };
+enum {
+    SKETCH_WORDS = 16,
+    SKETCH_SIZE = SKETCH_WORDS + 1,
+    MARKS_MAX = 16384 /* that are summed */,
+    IN_BYTES_MAX = 256 << 10,
+    IN_PARTS = 8
+};
 
 enum err clean_init(struct store *s);
-void mark_reference(struct store *s, uint64_t place);                    /* a new reference to an existing chunk */
-bool mark_refuses(struct store *s, uint64_t place);                      /* it may not gain references any more */
-enum err mark_walk(struct store *s);                                     /* [upkeep] */
-enum err clean_pass(struct store *s, bool forced, uint32_t *ret_gained); /* [upkeep] */
+void mark_reference(struct store *s, uint64_t place); /* a new reference to an existing chunk */
+bool mark_refuses(struct store *s, uint64_t place);   /* it may not gain references any more */
+enum err mark_walk(struct store *s);                  /* [upkeep] */
+/* [upkeep] Frees slots until `goal` are gained; `forced`: also from slots that are nearly full. */
+enum err clean_pass(struct store *s, bool forced, uint32_t goal, uint32_t *ret_gained);
 bool clean_pays(struct store *s);
 
 /* ---- checkpoint.c, recover.c, super.c, upkeep.c ---- */

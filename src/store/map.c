@@ -331,12 +331,20 @@ static bool leaf_is_empty(const struct leaf *leaf)
     return true;
 }
 
-/* What the delta covers may have died; what is the same in both did not. */
-static void leaf_losses(struct store *s, const struct leaf *before, const struct leaf *after)
+/* What the delta covers may have died; what is the same in both did not. A walk that came after the delta's entry counted the
+ * old block as dead already. */
+static void leaf_losses(struct store *s, const struct delta_leaf *dl, const struct leaf *before, const struct leaf *after)
 {
+    uint32_t now = s->clean.walk, walk[LEAF_BLOCKS];
+    for (uint32_t i = 0; i < LEAF_BLOCKS; i++) walk[i] = now;
+    for (uint32_t i = dl->first; i; i = s->delta.entries[i - 1].leaf_next) {
+        const struct delta_entry *e = &s->delta.entries[i - 1];
+        walk[e->at] = now - (uint16_t)(now - e->walk);
+    }
     for (uint32_t i = 0; i < LEAF_BLOCKS; i++) {
         uint64_t place = before->places[i];
-        if (place != after->places[i] && place_is_chunk(place)) slot_lost_units(s, place_address(place), place_units(place));
+        if (place == after->places[i] || !place_is_chunk(place)) continue;
+        slot_lost_after(s, place_address(place), place_units(place), walk[i]);
     }
 }
 
@@ -371,7 +379,7 @@ enum err map_flush_leaf(struct store *s, struct delta_leaf *dl)
     struct leaf merged = {0};
     if (f) merged = f->u.leaf;
     delta_overlay(s, dl, &merged);
-    if (f) leaf_losses(s, &f->u.leaf, &merged);
+    if (f) leaf_losses(s, dl, &f->u.leaf, &merged);
     struct pointer *p = map_pointer(v, parent, index);
     lost_page(s, p->locator);
     struct pointer next = {.newest = max64(p->newest, dl->newest)};

@@ -10,26 +10,33 @@
  *   - the delta and all prepared operations are marked first, in one go; from then on every dedupe hit marks what it hits;
  *   - new chunks lie in the head, which is never a candidate; so a mapping can only move from marked to marked;
  *   - a chunk that dies meanwhile counts as live;
- *   - after the walk, victims are closed: a dedupe hit on one is written as unique.
+ *   - a candidate stays proven as long as the pass lasts, because hits go on marking; when it becomes a victim it is closed: a
+ *     dedupe hit on one is written as unique.
  */
 #include "store/internal.h"
 
-static struct candidate *candidate_of(struct store *s, uint64_t address)
+static void sketch_add(struct clean *c, uint32_t slot, uint64_t address, uint32_t units)
+{
+    if (slot < c->sketch_first || slot - c->sketch_first >= c->sketch_slots) return;
+    uint64_t *sketch = &c->sketch[(uint64_t)(slot - c->sketch_first) * SKETCH_SIZE];
+    uint64_t h = (address / UNIT) * 0x9e3779b97f4a7c15u >> (64 - 10);
+    sketch[h / 64] |= (uint64_t)1 << (h % 64);
+    if ((uint32_t)sketch[SKETCH_WORDS] < MARKS_MAX) sketch[SKETCH_WORDS] += 1 + ((uint64_t)units << 32);
+}
+
+static struct candidate *candidate_of(struct store *s, uint64_t address, uint32_t units)
 {
     struct directory_run run;
     if (!directory_find(s->directory, address / UNIT, &run)) return NULL;
     struct clean *c = &s->clean;
     const struct slot *sl = slot_at(s, run.slot);
-    if (c->sketch && run.slot >= c->sketch_first && run.slot - c->sketch_first < c->sketch_slots) {
-        uint64_t h = (address / UNIT) * 0x9e3779b97f4a7c15u >> (64 - 10);
-        c->sketch[(uint64_t)(run.slot - c->sketch_first) * SKETCH_WORDS + h / 64] |= (uint64_t)1 << (h % 64);
-    }
+    if (!sl->candidate) sketch_add(c, run.slot, address, units);
     return sl->candidate ? &c->candidates[sl->candidate - 1] : NULL;
 }
 
-static void mark(struct store *s, uint64_t address)
+static void mark(struct store *s, uint64_t address, uint32_t units)
 {
-    struct candidate *c = candidate_of(s, address);
+    struct candidate *c = candidate_of(s, address, units);
     if (!c) return;
     uint32_t i = summary_position(c->summary, address);
     if (i == UINT32_MAX || c->bits[i / 64] >> (i % 64) & 1) return;
@@ -37,9 +44,14 @@ static void mark(struct store *s, uint64_t address)
     c->live_units += locator_units(c->summary->locators[i]);
 }
 
+static void mark_page(struct store *s, uint64_t locator)
+{
+    mark(s, locator_address(locator), locator_units(locator));
+}
+
 void mark_reference(struct store *s, uint64_t place)
 {
-    if (s->clean.walking && !MUTATED(MUTATE_HIT_NOT_MARKED)) mark(s, place_address(place));
+    if (s->clean.walking && !MUTATED(MUTATE_HIT_NOT_MARKED)) mark(s, place_address(place), place_units(place));
 }
 
 bool mark_refuses(struct store *s, uint64_t place)
@@ -53,7 +65,7 @@ bool mark_refuses(struct store *s, uint64_t place)
 static void mark_places(struct store *s, const uint64_t *places, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (place_is_chunk(places[i])) mark(s, place_address(places[i]));
+        if (place_is_chunk(places[i])) mark(s, place_address(places[i]), place_units(places[i]));
 }
 
 static void mark_memory(struct store *s)
@@ -100,9 +112,10 @@ static enum err visit_inner(struct store *s, struct volume *v, uint8_t level, ui
         uint64_t child = index * INNER_FANOUT + i;
         bool made = frame_is_dirty(s, v, (uint8_t)(level - 1), child);
         if (!locator && !made) continue;
-        if (locator) mark(s, locator_address(locator));
+        if (locator) mark_page(s, locator);
         err = level == 1 ? visit_leaf(s, v, child) : visit_inner(s, v, (uint8_t)(level - 1), child);
         if (err == OK) err = upkeep_duties(s);
+        io_task_yield(); /* a walk over cached pages waits for nothing */
     }
     map_unpin(s, f);
     return err;
@@ -110,18 +123,19 @@ static enum err visit_inner(struct store *s, struct volume *v, uint8_t level, ui
 
 static enum err visit_volume(struct store *s, struct volume *v)
 {
-    if (v->root.locator) mark(s, locator_address(v->root.locator));
+    if (v->root.locator) mark_page(s, v->root.locator);
     if (v->state_root.locator) {
-        mark(s, locator_address(v->state_root.locator));
+        mark_page(s, v->state_root.locator);
         for (uint32_t i = 0;; i++) {
             uint64_t locator = state_page_locator(s, v, i);
             if (!locator) break;
-            mark(s, locator_address(locator));
+            mark_page(s, locator);
         }
     }
     return visit_inner(s, v, INNER_LEVELS, 0);
 }
 
+/* Marking goes on when it returns, until the caller ends it with `walking`. */
 enum err mark_walk(struct store *s)
 {
     struct clean *c = &s->clean;
@@ -129,6 +143,7 @@ enum err mark_walk(struct store *s)
     c->walking = true;
     s->tree_users++;
     c->died = 0;
+    c->walk++;
     s->stats.walks++;
     mark_memory(s);
     uint32_t next = 1;
@@ -143,6 +158,5 @@ enum err mark_walk(struct store *s)
         err = visit_volume(s, v);
     }
     s->tree_users--;
-    c->walking = false;
     return err;
 }

@@ -99,7 +99,7 @@ void slot_release(struct store *s, uint32_t slot)
     sl->state = SLOT_IS_FREE;
     sl->kind = SLOT_FREE;
     sl->life++;
-    sl->live = sl->chunks = 0;
+    sl->live = sl->chunks = sl->proven = 0;
     sl->age = 0;
     sl->sealed = sl->bad = sl->victim = false;
     s->slots_free++;
@@ -176,9 +176,16 @@ void slot_reader_done(struct store *s, uint32_t slot)
 /* A mapping to this chunk went away. Others may still point to it: only an estimate, mended by the next walk. */
 void slot_lost_units(struct store *s, uint64_t address, uint32_t units)
 {
+    slot_lost_after(s, address, units, UINT32_MAX);
+}
+
+/* The same for one that went away while walk number `walk` was the newest: a slot proven later has counted that. */
+void slot_lost_after(struct store *s, uint64_t address, uint32_t units, uint32_t walk)
+{
     struct directory_run run;
     if (!directory_find(s->directory, address / UNIT, &run)) return;
     struct slot *sl = slot_at(s, run.slot);
+    if (sl->proven > walk) return;
     uint32_t lost = min32(units, sl->live);
     sl->live -= lost;
     s->live_units -= min64(s->live_units, lost);

@@ -10,10 +10,10 @@
 
 enum { PREFETCH = 16, FLUSH_STEP = 64 };
 
-/* Slots that foreground data never takes. */
+/* Slots that foreground data never takes: to gain one slot where a fifth is dead, the cleaner needs room for four. */
 uint32_t slots_private(const struct store *s)
 {
-    return 5 + (uint32_t)(s->slots_total / 100);
+    return 5 + (uint32_t)(min64(s->slots_total / 32, 6) + s->slots_total / 256);
 }
 
 static uint64_t units_limit(const struct store *s)
@@ -150,12 +150,17 @@ enum err upkeep_duties(struct store *s)
     return OK;
 }
 
+/* Cleaning begins when fewer slots are open. Low, because every slot that lies idle costs write amplification. */
+static uint64_t low_water(const struct store *s)
+{
+    return slots_private(s) + 4 + s->slots_total / 256;
+}
+
 bool clean_pays(struct store *s)
 {
     if (s->config.no_clean && !s->clean.wanted) return false;
     uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
-    uint64_t low = slots_private(s) + 4 + s->slots_total * 3 / 100;
-    if (open > low && !(s->clean.wanted && s->full)) {
+    if (open > low_water(s) && !(s->clean.wanted && s->full)) {
         s->clean.wanted = s->clean.wanted && s->live_units > units_limit(s);
         if (!s->clean.wanted) return false;
     }
@@ -167,7 +172,8 @@ static void clean_once(struct store *s)
 {
     uint32_t gained = 0;
     bool forced = s->clean.wanted || s->slots_free + s->slots_promised <= slots_private(s) + 2;
-    enum err err = clean_pass(s, forced, &gained);
+    if (s->live_units > units_limit(s) && fail_if(s, flush_all(s), "flushing the map") != OK) return; /* deaths it hides */
+    enum err err = clean_pass(s, forced, (uint32_t)max64(4, s->slots_total / 64), &gained);
     if (s->failed != OK) return;
     if (s->slots_pending > 0 && err == OK) err = checkpoint_write(s, false);
     uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
@@ -211,7 +217,7 @@ static enum err serve(struct store *s, struct want *w)
     }
     TRY(flush_some(s, UINT32_MAX, 1));
     TRY(checkpoint_write(s, false));
-    TRY(clean_pass(s, true, &w->gained));
+    TRY(clean_pass(s, true, UINT32_MAX, &w->gained));
     enum err err = checkpoint_write(s, false);
     s->full = s->full && s->live_units > units_limit(s);
     log_kick(s);
