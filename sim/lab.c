@@ -271,7 +271,8 @@ static void make_devices(struct lab *lab)
                                         .reserve_percent = mix->reserve,
                                         .discard = mix->discard,
                                         .no_clean = mix->no_clean,
-                                        .checkpoint_ms = mix->checkpoint_ms};
+                                        .checkpoint_ms = mix->checkpoint_ms,
+                                        .delta_leaves = mix->delta_leaves};
     for (uint32_t i = 0; i < mix->devices; i++) {
         snprintf(lab->names[i], sizeof lab->names[i], "disk%u", i);
         uint64_t size = (512u << 10) + (slots << mix->shift) + prng_below(&lab->prng, 16) * 4096;

@@ -18,7 +18,7 @@
 #include "sim/sim.h"
 #include "store/store.h"
 
-enum { LAB_VOLUMES = 12, LAB_DEVICES = 3, LAB_OPS = 32, LAB_READS = 6, LAB_TASKS = 3, LAB_READ_BLOCKS = STORE_READ_MAX };
+enum { LAB_VOLUMES = 24, LAB_DEVICES = 3, LAB_OPS = 32, LAB_READS = 6, LAB_TASKS = 3, LAB_READ_BLOCKS = STORE_READ_MAX };
 
 /* What can be asked for with --faults. */
 enum lab_faults {
@@ -77,6 +77,8 @@ struct mix {
     uint32_t devices, slots, shift;
     uint64_t memory, volume_blocks;
     uint32_t windows, reserve, checkpoint_ms;
+    uint32_t alive;        /* volumes at a time */
+    uint32_t delta_leaves; /* room of the delta; 0: as memory allows */
     bool no_clean, discard, fill, slow_reads;
     uint32_t faults;
 };

@@ -191,7 +191,8 @@ static uint32_t choose_victims(struct store *s, bool forced)
     for (uint32_t i = 0; i < c->count; i++) slot_at(s, c->candidates[i].slot)->candidate = i + 1;
     uint64_t limit = (uint64_t)segment_units(s) * (forced ? 97 : 94) / 100, live = 0;
     uint64_t usable = (uint64_t)segment_units(s) * 96 / 100;
-    uint32_t outputs = (uint32_t)min64(OUTPUTS_MAX, s->slots_free) - min32((uint32_t)min64(OUTPUTS_MAX, s->slots_free), 2);
+    uint64_t keep = checkpoint_slots(s);
+    uint32_t outputs = s->slots_free > keep ? (uint32_t)min64(OUTPUTS_MAX, s->slots_free - keep) : 0;
     uint32_t count = 0, best = 0;
     int64_t most = 0;
     while (count < c->count && c->candidates[count].live_units <= limit) {

@@ -137,6 +137,7 @@ static enum err delta_room(struct store *s, const struct store_op *op)
     delta_cost(op, &entries, &leaves);
     while (!delta_reserve(s, entries, leaves)) {
         if (list_empty(&s->delta.by_age)) return ERR_NO_MEMORY;
+        if (s->map.dirty > s->map.count / 3) TRY(map_write_dirty(s)); /* nobody else does it yet */
         TRY(map_flush_leaf(s, CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age)));
     }
     return OK;
@@ -664,9 +665,14 @@ static enum err continue_log(struct store *s, const struct replay *rp)
     l->incarnation = rp->incarnation + 1 + chance % 1024;
     s->next_segment = max64(s->next_segment, rp->newest_segment + 1) + s->slots_total;
     if (MUTATED(MUTATE_KEEP_INCARNATION)) l->incarnation = rp->incarnation;
+    if (MUTATED(MUTATE_NO_ACCEPTED_END)) return OK;
+    struct chain *last = l->chain_count ? &l->chains[l->chain_count - 1] : NULL;
+    if (last && last->end_number == rp->number - 1) { /* nothing of this incarnation was accepted: as if it had not been */
+        last->next_segment = s->next_segment;
+        return OK;
+    }
     if (l->chain_count == CHAIN_MAX) return ERR_LIMIT;
-    if (!MUTATED(MUTATE_NO_ACCEPTED_END))
-        l->chains[l->chain_count++] = (struct chain){rp->incarnation, rp->number - 1, rp->previous, s->next_segment};
+    l->chains[l->chain_count++] = (struct chain){rp->incarnation, rp->number - 1, rp->previous, s->next_segment};
     return OK;
 }
 
@@ -732,6 +738,17 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     return OK;
 }
 
+/* The accepted end becomes durable. As a rule without a page written: what is in the delta is in the log, and stays there. So
+ * starting takes no space, however often the power fails, and a full pool opens like any other. Only when the delta was too
+ * small for the replay, or when the list of incarnations is nearly full, the tree is written. */
+static enum err make_durable(struct store *s, const struct checkpoint *c)
+{
+    bool crowded = s->log.chain_count > CHAIN_MAX - 8;
+    if (!crowded && s->stats.leaf_flushes == 0 && s->map.dirty == 0) return checkpoint_write_light(s, c);
+    if (crowded) TRY(upkeep_flush_all(s));
+    return checkpoint_write(s);
+}
+
 enum err recover(struct store *s, struct store_problem *problem)
 {
     uint64_t began = io_now_ns(s->io);
@@ -748,7 +765,7 @@ enum err recover(struct store *s, struct store_problem *problem)
                     (unsigned long long)rp.number);
     else if (err != OK && problem && problem->text[0] == 0)
         problem_say(problem, "recovery: %s", err_text(err));
-    if (err == OK && !s->read_only) err = checkpoint_write(s, false);
+    if (err == OK && !s->read_only) err = make_durable(s, &c);
     s->stats.recovery_ns = io_now_ns(s->io) - began;
     return err;
 }

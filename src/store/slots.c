@@ -68,6 +68,7 @@ void slot_dirty(struct store *s, uint32_t slot)
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot)
 {
     uint32_t end = s->page_count * DIRECTORY_SLOTS;
+    if (s->slots_free == 0 && state == SLOT_IS_USED && s->log.promised_count > 1) log_unpromise(s);
     if (s->slots_free == 0) return false;
     for (uint32_t tried = 0; tried < end; tried++) {
         uint32_t slot = s->alloc_hand;
