@@ -133,7 +133,7 @@ static const char *op_text(const struct store_op *op)
 }
 
 /* Fills in what the model operation says, and gives it to the store. */
-static void submit(struct lab *lab, uint32_t volume, struct model_op *m)
+void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
 {
     struct lab_volume *lv = &lab->volumes[volume];
     struct lab_op *lo = CONTAINER(list_pop(&lab->free_ops), struct lab_op, link);
@@ -231,7 +231,7 @@ static void do_write(struct lab *lab)
     m->lba = lba;
     m->count = count;
     for (uint32_t k = 0; k < count; k++) m->contents[k] = draw_content(lab);
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 static void do_clear(struct lab *lab, enum entry_kind what, bool all)
@@ -253,7 +253,7 @@ static void do_clear(struct lab *lab, enum entry_kind what, bool all)
     m->what = what;
     m->lba = lba;
     m->count = count;
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 static void do_simple(struct lab *lab, enum record_kind kind)
@@ -274,7 +274,7 @@ static void do_simple(struct lab *lab, enum record_kind kind)
         m->lba = max64(1, below(lab, 2) ? window->lba + below(lab, window->count + 1) : blocks + below(lab, 2000));
         if (below(lab, 4) == 0) m->lba = max64(m->lba, last->lba + last->count); /* whatever was cut off is there again */
     }
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 /* Windows of a new volume: the first at 0, the others at the edges of leaves and of inner pages, far away, or anywhere. */
@@ -319,7 +319,7 @@ static void do_create(struct lab *lab)
     struct model_op *m = volume_submit(v);
     m->kind = RECORD_CREATE;
     m->lba = last->lba + last->count + below(lab, 3) * below(lab, 700);
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 /* ---- publishing and discarding ---- */
@@ -606,7 +606,7 @@ static bool unmap_everything(struct lab *lab)
             m->what = below(lab, 2) ? ENTRY_UNMAP : ENTRY_ZERO;
             m->lba = v->windows[w].lba;
             m->count = (uint32_t)min64(v->windows[w].count, blocks - m->lba);
-            submit(lab, i, m);
+            workload_submit(lab, i, m);
         }
     }
     if (!workload_drain(lab)) return false;

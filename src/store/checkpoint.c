@@ -184,6 +184,7 @@ static enum err record_write(struct store *s, const struct checkpoint *c)
     if (room > s->super.checkpoint_bytes) return ERR_LIMIT;
     uint32_t bytes = checkpoint_encode(c, s->salt, s->checkpoint_buf);
     for (uint32_t copy = 0; copy < 2; copy++) {
+        if (copy == 1 && MUTATED(MUTATE_ONE_CHECKPOINT)) break;
         struct device *d = copy_device(s, copy);
         TRY(io_task_write(s->io, d->file, side_at(s, c->number, copy), s->checkpoint_buf, bytes, IO_WRITE_DURABLE));
         s->stats.checkpoint_bytes += bytes;

@@ -420,7 +420,8 @@ struct clean {
     bool wanted;
     uint64_t died; /* units that died since the last walk, estimate */
     uint32_t gained;
-    uint64_t idle_free; /* free slots when a pass gained nothing */
+    /* Free slots and replay point when a pass gained nothing: until one of them moves, the next will not either. */
+    uint64_t idle_free, idle_replay;
 };
 
 enum { SKETCH_WORDS = 16, IN_BYTES_MAX = 256 << 10, IN_PARTS = 8 };

@@ -138,7 +138,9 @@ void slot_retire(struct store *s, uint32_t slot)
     s->changed = true;
     summary_drop(s, slot);
     slot_dirty(s, slot);
-    if (MUTATED(MUTATE_REUSE_EARLY)) slot_release(s, slot);
+    if (!MUTATED(MUTATE_REUSE_EARLY)) return;
+    slot_release(s, slot);
+    s->alloc_hand = slot;
 }
 
 static void free_if_due(struct store *s, uint32_t slot, struct slot *sl)

@@ -185,26 +185,29 @@ enum err upkeep_duties(struct store *s)
 
 bool clean_pays(struct store *s)
 {
-    if (s->config.no_clean && !s->clean.wanted && !s->log.starving) return false;
+    if (s->config.no_clean && !s->clean.wanted && !s->log.starving && !s->full) return false;
     uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
     uint64_t low = slots_private(s) + 4 + s->slots_total * 3 / 100;
     if (open > low && !(s->clean.wanted && s->full)) {
         s->clean.wanted = s->clean.wanted && s->live_units > units_limit(s);
         if (!s->clean.wanted) return false;
     }
-    return s->clean.wanted || s->clean.died >= s->segment_bytes / UNIT || s->clean.idle_free != open;
+    return s->clean.wanted || s->clean.died >= s->segment_bytes / UNIT || s->clean.idle_free != open ||
+           s->clean.idle_replay != s->replay_segment;
 }
 
 /* One pass; when it gains nothing although space is short, the pool is full until something dies. */
 static void clean_once(struct store *s)
 {
     uint32_t gained = 0;
+    uint64_t replay = s->replay_segment;
     bool forced = s->clean.wanted || s->slots_free + s->slots_promised <= slots_private(s) + 2;
     enum err err = clean_pass(s, forced, &gained);
     if (s->failed != OK) return;
     if (s->slots_pending > 0 && err == OK) err = checkpoint_write(s);
     uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
     s->clean.idle_free = gained ? 0 : open;
+    s->clean.idle_replay = replay;
     bool tight = open <= slots_private(s) + min64(delta_slots(s), s->slots_total / 16);
     s->full = s->live_units > units_limit(s) || (gained == 0 && tight);
     s->stats.full = s->full;
