@@ -382,6 +382,7 @@ static uint64_t history_end(struct lab *lab)
 
 uint64_t history_run(struct lab *lab, const struct history_options *options)
 {
+    if (options->directed) return direct_run(lab, options->directed - 1, options);
     history_begin(lab, options);
     if (!(options->faults & FAULT_POWER)) {
         lab->mix.cut_within = lab->mix.cut_in_recovery = 0;

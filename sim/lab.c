@@ -174,15 +174,15 @@ enum err lab_run(struct lab *lab, enum task_kind kind, uint32_t volume, uint64_t
 
 enum err lab_store_open(struct lab *lab)
 {
-    for (;;) {
-        if (!lab->mix.cut_in_recovery)
+    enum { CUTS_MAX = 60 };
+    for (uint32_t cuts = 0;; cuts++) {
+        if (!lab->mix.cut_in_recovery || cuts >= CUTS_MAX)
             sim_cut_at(lab->sim, 0);
         else if (prng_chance(&lab->prng, lab->mix.cut_in_recovery))
             sim_cut_at(lab->sim, 1 + prng_below(&lab->prng, 12));
         enum err err = lab_run(lab, TASK_OPEN, 0, 0);
         if (lab_failed(lab) || !sim_is_off(lab->sim)) return err;
         lab_crash(lab);
-        if (lab->crashes > 200) lab_fail(lab, "the laboratory cuts power for ever");
     }
 }
 
@@ -271,7 +271,8 @@ static void make_devices(struct lab *lab)
                                         .reserve_percent = mix->reserve,
                                         .discard = mix->discard,
                                         .no_clean = mix->no_clean,
-                                        .checkpoint_ms = mix->checkpoint_ms};
+                                        .checkpoint_ms = mix->checkpoint_ms,
+                                        .delta_leaves = mix->delta_leaves};
     for (uint32_t i = 0; i < mix->devices; i++) {
         snprintf(lab->names[i], sizeof lab->names[i], "disk%u", i);
         uint64_t size = (512u << 10) + (slots << mix->shift) + prng_below(&lab->prng, 16) * 4096;
@@ -282,11 +283,20 @@ static void make_devices(struct lab *lab)
 
 void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool control, bool trace)
 {
+    struct prng prng;
+    struct mix mix;
+    prng_init(&prng, seed ^ 0x1ab);
+    mix_draw(&mix, &prng, faults);
+    if (mutation > 0) mix_aim(&mix, &prng, mutation);
+    lab_begin_as(lab, seed, &mix, control ? MUTATE_NONE : (enum mutation)mutation, trace);
+}
+
+void lab_begin_as(struct lab *lab, uint64_t seed, const struct mix *mix, enum mutation mutation, bool trace)
+{
     sim_reset(lab->sim, seed, trace);
-    prng_init(&lab->prng, seed ^ 0x1ab);
-    mix_draw(&lab->mix, &lab->prng, faults);
-    if (mutation > 0) mix_aim(&lab->mix, &lab->prng, mutation);
-    store_mutation = control ? MUTATE_NONE : (enum mutation)mutation;
+    prng_init(&lab->prng, seed ^ 0x2ab);
+    lab->mix = *mix;
+    store_mutation = mutation;
     list_init(&lab->free_ops);
     for (int i = 0; i < LAB_OPS; i++) {
         list_init(&lab->ops[i].link);

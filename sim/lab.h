@@ -6,6 +6,7 @@
  *     lab.c       the pool's life: format, open, close, crash, tasks
  *     judge.c     after every start: what the store says against what the oracle allows
  *     workload.c  operations, reads, and waiting for them
+ *     direct.c    histories for one purpose, step by step
  *     history.c   whole histories: random ones, damage at rest, a cut at every I/O
  *     main.c      seeds, modes, reports
  *
@@ -18,7 +19,7 @@
 #include "sim/sim.h"
 #include "store/store.h"
 
-enum { LAB_VOLUMES = 12, LAB_DEVICES = 3, LAB_OPS = 32, LAB_READS = 6, LAB_TASKS = 3, LAB_READ_BLOCKS = STORE_READ_MAX };
+enum { LAB_VOLUMES = 24, LAB_DEVICES = 3, LAB_OPS = 32, LAB_READS = 6, LAB_TASKS = 3, LAB_READ_BLOCKS = STORE_READ_MAX };
 
 /* What can be asked for with --faults. */
 enum lab_faults {
@@ -77,6 +78,8 @@ struct mix {
     uint32_t devices, slots, shift;
     uint64_t memory, volume_blocks;
     uint32_t windows, reserve, checkpoint_ms;
+    uint32_t alive;        /* volumes at a time */
+    uint32_t delta_leaves; /* room of the delta; 0: as memory allows */
     bool no_clean, discard, fill, slow_reads;
     uint32_t faults;
 };
@@ -198,6 +201,8 @@ void lab_close(struct lab *lab);
 /* A fresh world for a seed; makes the disks and the pool. */
 /* `control`: the mix is aimed at the mutation, but the rule stays in force. */
 void lab_begin(struct lab *lab, uint64_t seed, uint32_t faults, int mutation, bool control, bool trace);
+/* The same with a mix of one's own. */
+void lab_begin_as(struct lab *lab, uint64_t seed, const struct mix *mix, enum mutation mutation, bool trace);
 void lab_format(struct lab *lab);
 /* Drops everything. */
 void lab_end(struct lab *lab);
@@ -240,6 +245,8 @@ void workload_collect(struct lab *lab);
 /* Waits until nothing is under way. False when the power went meanwhile. */
 bool workload_drain(struct lab *lab);
 void workload_publish(struct lab *lab, uint32_t volume, uint64_t up_to);
+/* Gives the store the newest operation of the volume's model. */
+void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m);
 /* Starts a read; NULL: too many are under way. */
 struct lab_read *workload_read(struct lab *lab, uint32_t volume, uint64_t lba, uint32_t count, bool exact);
 /* Frees space and checks that writes work again. */
@@ -255,12 +262,21 @@ struct history_options {
     int mutation;
     bool control; /* aimed at the mutation, without it */
     bool trace;
-    uint64_t cut; /* --every: power cut at this change; 0: as drawn */
+    uint64_t cut;      /* --every: power cut at this change; 0: as drawn */
+    uint32_t directed; /* number + 1 of a directed history; 0: a random one */
 };
 /* Runs a history; the result is in lab->failure. Returns the hash of its events. */
 uint64_t history_run(struct lab *lab, const struct history_options *options);
 /* A short history with a cut at every change, and at every change of the recovery after it. Returns the number of cuts; on
  * failure *ret_cut is the one that failed. */
 uint64_t history_every(struct lab *lab, const struct history_options *options, uint64_t *ret_cut);
+
+/* ---- direct.c ---- */
+
+uint32_t direct_count(void);
+const char *direct_name(uint32_t i);
+/* Whether it is there to catch this mutation. */
+bool direct_catches(uint32_t i, int mutation);
+uint64_t direct_run(struct lab *lab, uint32_t i, const struct history_options *options);
 
 #endif

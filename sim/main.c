@@ -5,6 +5,7 @@
  *     izar-sim --seed N [--trace]     one history, replayed exactly
  *     izar-sim --seeds FROM COUNT     many (FROM may be `fresh`); 1 % are run twice and must come out the same
  *     izar-sim --every N              a short history, the power cut at each of its changes, and again in each recovery
+ *     izar-sim --directed NAME|all    histories for one corner each
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -48,7 +49,7 @@ static const char *const mutation_names[] = {MUTATIONS(MUTATION_NAME)};
 static const char *const mutation_texts[] = {MUTATIONS(MUTATION_TEXT)};
 #undef MUTATION_TEXT
 
-enum mode { MODE_SEED, MODE_SEEDS, MODE_EVERY, MODE_MUTATIONS };
+enum mode { MODE_SEED, MODE_SEEDS, MODE_EVERY, MODE_DIRECTED, MODE_MUTATIONS };
 
 struct options {
     enum mode mode;
@@ -79,7 +80,9 @@ static void replay_text(const struct options *o, uint64_t seed, uint64_t cut, ch
 {
     struct text t;
     text_init(&t, ret_text, size);
-    text_add(&t, "izar-sim %s %llu", o->mode == MODE_EVERY ? "--every" : "--seed", (unsigned long long)seed);
+    text_add(&t, "izar-sim ");
+    if (o->history.directed) text_add(&t, "--directed %s ", direct_name(o->history.directed - 1));
+    text_add(&t, "%s %llu", o->mode == MODE_EVERY ? "--every" : "--seed", (unsigned long long)seed);
     if (o->mode == MODE_EVERY) text_add(&t, " --cut %llu", (unsigned long long)cut);
     if (o->history.faults != FAULT_POWER) {
         const char *before = " --faults ";
@@ -182,6 +185,23 @@ static int seed_main(struct lab *lab, const struct options *o)
     return 0;
 }
 
+/* ---- directed ---- */
+
+static int directed_main(struct lab *lab, const struct options *o)
+{
+    struct options mine = *o;
+    uint64_t failures = 0;
+    for (uint32_t i = 0; i < direct_count(); i++) {
+        if (o->history.directed && o->history.directed != i + 1) continue;
+        uint64_t before = shared->failures;
+        mine.history.directed = i + 1;
+        run_seeds(lab, &mine, o->from, o->from + o->count, before + 1);
+        printf("%s: %s\n", direct_name(i), shared->failures > before ? "FAILED" : "fine");
+        failures = shared->failures;
+    }
+    return failures > 0;
+}
+
 /* ---- mutations ---- */
 
 /* Faults that a mutation is tried with, in turn: rules about damage are only missed when there is some. */
@@ -227,6 +247,18 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.seconds = 0;
     mine.history.mutation = mutation;
     memset(shared, 0, sizeof *shared);
+    for (uint32_t i = 0; i < direct_count(); i++) {
+        if (!direct_catches(i, mutation)) continue;
+        mine.history.directed = i + 1;
+        run_seeds(lab, &mine, o->from, o->from + 1, 1);
+        if (shared->failures && control_is_fine(lab, &mine, o->from)) {
+            mutation_caught(&mine);
+            return true;
+        }
+        printf("directed history %s does not catch it: ", direct_name(i));
+        shared->failures = 0;
+    }
+    mine.history.directed = 0;
     for (uint64_t from = o->from; from < o->from + o->count && (uint64_t)(time(NULL) - since) < o->seconds;) {
         uint64_t to = (from / SLICE + 1) * SLICE;
         mine.history.faults = mutation_faults(mutation, from / SLICE);
@@ -257,11 +289,13 @@ static void usage(const char *why)
 {
     fprintf(stderr,
             "izar-sim: %s\n"
-            "usage: izar-sim --seed N | --seeds FROM COUNT | --every N | --mutations\n"
+            "usage: izar-sim --seed N | --seeds FROM COUNT | --every N | --directed NAME | --mutations\n"
             "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--trace] [--quiet]\n"
             "faults:",
             why);
     for (size_t i = 0; i < sizeof fault_names / sizeof fault_names[0]; i++) fprintf(stderr, " %s", fault_names[i].name);
+    fprintf(stderr, "\ndirected: all");
+    for (uint32_t i = 0; i < direct_count(); i++) fprintf(stderr, " %s", direct_name(i));
     fprintf(stderr, "\nmutations:");
     for (int m = 1; m < MUTATE_COUNT; m++) fprintf(stderr, " %s", mutation_names[m] + strlen("MUTATE_"));
     fprintf(stderr, "\n");
@@ -300,6 +334,15 @@ static int mutation_of(const char *name)
     return 0;
 }
 
+/* Number + 1; 0: all of them. */
+static uint32_t directed_of(const char *name)
+{
+    for (uint32_t i = 0; name && i < direct_count(); i++)
+        if (strcmp(direct_name(i), name) == 0) return i + 1;
+    if (!name || strcmp(name, "all") != 0) usage("no such directed history");
+    return 0;
+}
+
 static struct options options_of(int argc, char **argv)
 {
     struct options o = {.mode = MODE_SEEDS, .from = 1, .count = 0, .history.faults = FAULT_POWER, .faults = "power"};
@@ -324,13 +367,17 @@ static struct options options_of(int argc, char **argv)
         }
         i++;
         if (strcmp(name, "--seed") == 0 || strcmp(name, "--every") == 0) {
-            o.mode = name[2] == 's' ? MODE_SEED : MODE_EVERY;
+            o.mode = name[2] == 's' ? MODE_SEED : MODE_EVERY; /* also of a directed one */
             o.from = number_of(value);
             o.count = 1;
         } else if (strcmp(name, "--seeds") == 0) {
-            o.mode = o.mode == MODE_EVERY ? MODE_EVERY : MODE_SEEDS;
+            o.mode = o.mode == MODE_EVERY || o.mode == MODE_DIRECTED ? o.mode : MODE_SEEDS;
             o.from = number_of(value);
             o.count = number_of(i + 1 < argc ? argv[++i] : NULL);
+        } else if (strcmp(name, "--directed") == 0) {
+            o.mode = o.mode == MODE_SEED ? MODE_SEED : MODE_DIRECTED;
+            o.count = max64(o.count, 1);
+            o.history.directed = directed_of(value);
         } else if (strcmp(name, "--faults") == 0) {
             o.faults = value;
             o.history.faults = faults_of(value);
@@ -365,6 +412,7 @@ int main(int argc, char **argv)
     case MODE_SEED: code = seed_main(lab, &o); break;
     case MODE_EVERY: code = o.count == 1 && o.history.trace ? seed_main(lab, &o) : seeds_main(lab, &o); break;
     case MODE_SEEDS: code = seeds_main(lab, &o); break;
+    case MODE_DIRECTED: code = directed_main(lab, &o); break;
     case MODE_MUTATIONS: code = mutations_main(lab, &o); break;
     }
     lab_close(lab);

@@ -59,6 +59,41 @@ static void fill_up(struct mix *mix, struct prng *prng)
     mix->steps += 150;
 }
 
+/* Volumes that shrink and grow all the time, while what changed is asked for and the cleaner walks. */
+static void shape_resizing(struct mix *mix, struct prng *prng)
+{
+    mix->delta_leaves = 0;
+    static const enum action more[] = {DO_RESIZE, DO_UNMAP_ALL, DO_CHANGED, DO_CLEAN, DO_FLUSH, DO_DIGEST, DO_CHECKPOINT};
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) mix->weights[more[i]] += 6 * weights[more[i]];
+    mix->volume_blocks = one_of(prng, 64, 300, 1000, 2048);
+    mix->windows = between(prng, 2, WINDOWS_MAX);
+    mix->steps += 100;
+    if (prng_below(prng, 2)) mix->slots = between(prng, 20, 32);
+}
+
+/* Hardly any room beyond what is private to the store, and the power fails again and again. */
+static void shape_tight(struct mix *mix, struct prng *prng)
+{
+    fill_up(mix, prng);
+    mix->slots = between(prng, 16, 24);
+    mix->reserve = one_of(prng, 0, 5, 5, 50);
+    mix->cut_within = one_of(prng, 6, 20, 60, 200);
+    mix->cut_in_recovery = one_of(prng, 0, 300000, 800000, 950000);
+    mix->weights[DO_CUT] += 4 * weights[DO_CUT];
+    mix->weights[DO_UNMAP] += weights[DO_UNMAP];
+    mix->weights[DO_STATE] += weights[DO_STATE];
+}
+
+/* Volumes come and go. */
+static void shape_crowded(struct mix *mix, struct prng *prng)
+{
+    static const enum action more[] = {DO_CREATE, DO_DELETE, DO_STATE, DO_DISCARD, DO_CHECKPOINT};
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) mix->weights[more[i]] += 8 * weights[more[i]];
+    if (mix->faults & FAULTS_OF_DATA) mix->weights[DO_DISCARD] = 0;
+    mix->alive = LAB_VOLUMES;
+    mix->volume_blocks = one_of(prng, 1, 20, 64, 300);
+}
+
 void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
 {
     memset(mix, 0, sizeof *mix);
@@ -90,6 +125,16 @@ void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
     mix->slow_reads = prng_below(prng, 10) == 0;
     if (faults & FAULT_LIE) mix->cut_within = between(prng, 5, 60);
     if (mix->fill) fill_up(mix, prng);
+    mix->alive = 4;
+    mix->delta_leaves = one_of(prng, 0, 0, 0, between(prng, 128, 400));
+    if (mix->delta_leaves) mix->weights[DO_RESIZE] = mix->weights[DO_UNMAP_ALL] = 0; /* held back, a few fill it */
+    switch (prng_below(prng, 12)) {
+    case 0: shape_resizing(mix, prng); break;
+    case 1: shape_tight(mix, prng); break;
+    case 2: shape_crowded(mix, prng); break;
+    default: break;
+    }
+    total(mix);
 }
 
 /* ---- aimed at a mutation ---- */

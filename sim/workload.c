@@ -133,7 +133,7 @@ static const char *op_text(const struct store_op *op)
 }
 
 /* Fills in what the model operation says, and gives it to the store. */
-static void submit(struct lab *lab, uint32_t volume, struct model_op *m)
+void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
 {
     struct lab_volume *lv = &lab->volumes[volume];
     struct lab_op *lo = CONTAINER(list_pop(&lab->free_ops), struct lab_op, link);
@@ -231,7 +231,7 @@ static void do_write(struct lab *lab)
     m->lba = lba;
     m->count = count;
     for (uint32_t k = 0; k < count; k++) m->contents[k] = draw_content(lab);
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 static void do_clear(struct lab *lab, enum entry_kind what, bool all)
@@ -242,7 +242,7 @@ static void do_clear(struct lab *lab, enum entry_kind what, bool all)
     struct model_volume *v = &lab->volumes[i].model;
     uint32_t count = draw_stretch(lab, v, blocks, 64, &lba);
     if (count == 0) return;
-    if (all) {
+    if (all && !lab->mix.delta_leaves) {
         const struct window *window = &v->windows[below(lab, v->window_count)];
         lba = window->lba < blocks ? window->lba : 0;
         lba -= min64(lba, below(lab, 600));
@@ -253,7 +253,7 @@ static void do_clear(struct lab *lab, enum entry_kind what, bool all)
     m->what = what;
     m->lba = lba;
     m->count = count;
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 static void do_simple(struct lab *lab, enum record_kind kind)
@@ -270,9 +270,11 @@ static void do_simple(struct lab *lab, enum record_kind kind)
     }
     if (kind == RECORD_RESIZE) {
         const struct window *window = &v->windows[below(lab, v->window_count)];
+        const struct window *last = &v->windows[v->window_count - 1];
         m->lba = max64(1, below(lab, 2) ? window->lba + below(lab, window->count + 1) : blocks + below(lab, 2000));
+        if (below(lab, 4) == 0) m->lba = max64(m->lba, last->lba + last->count); /* whatever was cut off is there again */
     }
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 /* Windows of a new volume: the first at 0, the others at the edges of leaves and of inner pages, far away, or anywhere. */
@@ -302,7 +304,7 @@ static void do_create(struct lab *lab)
         volume_tail(&lab->volumes[i].model, &exists, &blocks);
         alive += exists;
     }
-    if (alive >= 4 || lab->volume_count == LAB_VOLUMES || lab->failed || under_way(lab) >= lab->mix.depth) return;
+    if (alive >= lab->mix.alive || lab->volume_count == LAB_VOLUMES || lab->failed || under_way(lab) >= lab->mix.depth) return;
     if (list_empty(&lab->free_ops) || list_empty(&lab->free_bufs)) return;
     uint32_t i = lab->volume_count++;
     struct lab_volume *lv = &lab->volumes[i];
@@ -317,7 +319,7 @@ static void do_create(struct lab *lab)
     struct model_op *m = volume_submit(v);
     m->kind = RECORD_CREATE;
     m->lba = last->lba + last->count + below(lab, 3) * below(lab, 700);
-    submit(lab, i, m);
+    workload_submit(lab, i, m);
 }
 
 /* ---- publishing and discarding ---- */
@@ -597,14 +599,14 @@ static bool unmap_everything(struct lab *lab)
             bool exists;
             uint64_t blocks;
             if (!workload_drain(lab)) return false;
-            workload_publish(lab, i, v->acked);
+            for (uint32_t k = 0; k < lab->volume_count; k++) workload_publish(lab, k, lab->volumes[k].model.acked);
             if (!volume_takes(lab, &lab->volumes[i], &exists, &blocks) || !exists || v->windows[w].lba >= blocks) continue;
             struct model_op *m = volume_submit(v);
             m->kind = RECORD_DATA;
             m->what = below(lab, 2) ? ENTRY_UNMAP : ENTRY_ZERO;
             m->lba = v->windows[w].lba;
             m->count = (uint32_t)min64(v->windows[w].count, blocks - m->lba);
-            submit(lab, i, m);
+            workload_submit(lab, i, m);
         }
     }
     if (!workload_drain(lab)) return false;

@@ -169,8 +169,11 @@ static enum err choose_checkpoint(struct audit *a, struct copies *c)
         audit_problem(a, "checkpoint, side %c: both copies are damaged (%s; %s); it may have been the newest",
                       other ? 'B' : 'A', err_text(c->errs[other][0]), err_text(c->errs[other][1]));
     } else if (good(c, other) && c->best[other].number + 1 != c->best[newest].number) {
-        audit_problem(a, "checkpoint %" PRIu64 " is on the other side of checkpoint %" PRIu64, c->best[other].number,
-                      c->best[newest].number);
+        /* Two power cuts in a row do that: one between the two copies, one in the next write of the first copy, which tears
+         * the only one that had the number in between. With both copies good, a write that was durable is gone. */
+        bool torn = c->errs[other][0] != OK || c->errs[other][1] != OK;
+        (torn ? audit_warning : audit_problem)(a, "checkpoint %" PRIu64 " is on the other side of checkpoint %" PRIu64,
+                                               c->best[other].number, c->best[newest].number);
     }
     a->checkpoint = c->best[newest];
     a->report->checkpoint = a->checkpoint.number;

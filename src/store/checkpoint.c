@@ -97,13 +97,36 @@ static enum err directory_write_dirty(struct store *s, uint64_t number)
 
 /* ---- what goes into the record ---- */
 
-/* Promises for the head: half of what may be given, so that the cleaner and the pages keep room. Never none. */
+uint64_t checkpoint_slots(const struct store *s)
+{
+    enum { PAGE_ROOM = sizeof(struct disk_inner) + 64 };
+    uint64_t bytes = s->map.dirty ? (s->map.dirty + INNER_LEVELS) * (uint64_t)PAGE_ROOM : 0;
+    for (const struct list *l = s->volumes.next; l != &s->volumes; l = l->next) {
+        const struct volume *v = CONTAINER(l, struct volume, link);
+        if (v->state_dirty) bytes += 2ull * v->state_bytes + PAGE_ROOM;
+        if (v->cut != UINT64_MAX) bytes += (uint64_t)INNER_LEVELS * PAGE_ROOM;
+    }
+    return bytes ? bytes / (s->segment_bytes - 16384) + 1 : 0;
+}
+
+/* A third of what is to be had, so that the cleaner and the pages keep room. When space is tight a few, for unmaps; but never
+ * what the next checkpoint and the cleaner after it need: they bring space back. */
+uint64_t checkpoint_promises(const struct store *s)
+{
+    enum { FOR_CLEANER = 4, FEW = 3 };
+    uint64_t all = s->slots_free + s->log.promised_count, private = slots_private(s);
+    uint64_t spare = all > private ? all - private : 0, keep = checkpoint_slots(s) + FOR_CLEANER;
+    uint64_t few = all > keep ? min64(all - keep, FEW) : 0;
+    return min64(HEAD_SLOTS_MAX - 1, max64(spare / 3, few));
+}
+
+/* Promises for the head. The last ones may be taken back before the next checkpoint says so: recovery may look at such a slot,
+ * but finds no batch in it that goes on with the chain. */
 static void promise(struct store *s)
 {
     struct log *l = &s->log;
-    uint64_t private = slots_private(s);
-    uint64_t spare = s->slots_free > private ? s->slots_free - private : 0;
-    uint64_t want = min64(HEAD_SLOTS_MAX - 1, max64(spare / 2, s->slots_free > private / 2 ? 3 : s->slots_free > 2 ? 1 : 0));
+    uint64_t want = checkpoint_promises(s);
+    while (l->promised_count > want) log_unpromise(s);
     while (l->promised_count < want) {
         uint32_t slot;
         if (!slot_alloc(s, SLOT_IS_PROMISED, &slot)) break;
@@ -161,6 +184,7 @@ static enum err record_write(struct store *s, const struct checkpoint *c)
     if (room > s->super.checkpoint_bytes) return ERR_LIMIT;
     uint32_t bytes = checkpoint_encode(c, s->salt, s->checkpoint_buf);
     for (uint32_t copy = 0; copy < 2; copy++) {
+        if (copy == 1 && MUTATED(MUTATE_ONE_CHECKPOINT)) break;
         struct device *d = copy_device(s, copy);
         TRY(io_task_write(s->io, d->file, side_at(s, c->number, copy), s->checkpoint_buf, bytes, IO_WRITE_DURABLE));
         s->stats.checkpoint_bytes += bytes;
@@ -174,7 +198,7 @@ struct arrays {
     struct chain chains[CHAIN_MAX];
 };
 
-static void capture(struct store *s, struct checkpoint *c, struct arrays *a, bool clean)
+static void capture(struct store *s, struct checkpoint *c, struct arrays *a)
 {
     struct log *l = &s->log;
     log_forget_before(s, min64(c->replay_address / s->segment_bytes, log_replay_segment(s)));
@@ -183,7 +207,6 @@ static void capture(struct store *s, struct checkpoint *c, struct arrays *a, boo
     for (uint32_t i = 0; i < l->promised_count; i++) a->head[i] = l->promised[(l->promised_first + i) % HEAD_SLOTS_MAX];
     memcpy(c->pool_id, s->super.pool_id, 16);
     c->incarnation = l->incarnation;
-    c->flags = clean ? CHECKPOINT_CLEAN : 0;
     c->next_segment = s->next_segment;
     c->next_serial = s->next_serial;
     c->written_number = l->durable;
@@ -220,15 +243,27 @@ static void replay_point(struct store *s, struct checkpoint *c)
     assert(false); /* the replay segment is always among those that are kept */
 }
 
-static enum err write_all(struct store *s, struct checkpoint *c, struct arrays *a, bool clean)
+/* The last slots are for a checkpoint that gives some back: a power cut after each start, time and again, must not use them
+ * up. */
+static bool has_room(const struct store *s)
+{
+    uint64_t left = s->slots_free + s->log.promised_count, needs = checkpoint_slots(s);
+    return needs == 0 || left >= needs + (s->slots_pending > 0 ? 0 : 2);
+}
+
+static enum err write_pages(struct store *s, struct checkpoint *c)
 {
     replay_point(s, c);
     TRY(settle(s));
-    TRY(meta_write(s));
+    return meta_write(s);
+}
+
+static enum err write_rest(struct store *s, struct checkpoint *c, struct arrays *a)
+{
     promise(s);
     a->volumes = mem_alloc(s->mem, (s->volume_count + 1ull) * sizeof *a->volumes);
     if (!a->volumes) return ERR_NO_MEMORY;
-    capture(s, c, a, clean);
+    capture(s, c, a);
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
     TRY(directory_write_dirty(s, c->number));
     if (!MUTATED(MUTATE_CHECKPOINT_UNSYNCED)) TRY(devices_sync(s));
@@ -236,23 +271,33 @@ static enum err write_all(struct store *s, struct checkpoint *c, struct arrays *
     return s->failed == OK ? record_write(s, c) : ERR_POOL_FAILED;
 }
 
-enum err checkpoint_write(struct store *s, bool clean)
+static enum err write(struct store *s, const struct checkpoint *from)
 {
     assert(!s->writing_checkpoint);
+    if (!from && !has_room(s)) return ERR_NO_SPACE;
     struct checkpoint c = {.number = s->checkpoint_number + 1};
+    if (from) {
+        c.replay_address = from->replay_address;
+        c.replay_number = from->replay_number;
+        c.replay_previous = from->replay_previous;
+    }
     struct arrays *a = mem_alloc(s->mem, sizeof *a);
     enum err err = a ? OK : ERR_NO_MEMORY;
     s->writing_checkpoint = true;
     s->checkpoint_wanted = false;
     s->changed = false;
-    if (err == OK) err = write_all(s, &c, a, clean);
+    if (err == OK && !from) err = write_pages(s, &c);
+    bool full = err == ERR_NO_SPACE; /* nothing of it is on the device: it can be tried again when there is space */
+    if (err == OK) err = write_rest(s, &c, a);
     if (a) mem_free(s->mem, a->volumes);
     mem_free(s->mem, a);
     s->writing_checkpoint = false;
     if (err != OK) {
-        log_fail(s, err, "writing a checkpoint");
+        s->changed = true;
+        if (!full) log_fail(s, err, "writing a checkpoint");
         return err;
     }
+    if (from) s->changed = true; /* what was replayed waits for a whole one */
     s->checkpoint_number = c.number;
     s->log.promised_good = s->log.promised_count;
     s->replay_segment = c.replay_address / s->segment_bytes;
@@ -262,4 +307,14 @@ enum err checkpoint_write(struct store *s, bool clean)
     slot_freed_by(s, c.number);
     log_kick(s);
     return OK;
+}
+
+enum err checkpoint_write(struct store *s)
+{
+    return write(s, NULL);
+}
+
+enum err checkpoint_write_light(struct store *s, const struct checkpoint *from)
+{
+    return write(s, from);
 }

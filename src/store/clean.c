@@ -276,7 +276,7 @@ static struct round round_of(const struct store *s, uint32_t first, bool forced)
 {
     const struct clean *c = &s->clean;
     uint64_t limit = (uint64_t)segment_units(s) * (forced ? 97 : 92) / 100, usable = (uint64_t)segment_units(s) * 96 / 100;
-    uint64_t spare = s->slots_free > 2 ? s->slots_free - 2 : s->slots_free / 2; /* for the pages of a checkpoint */
+    uint64_t keep = checkpoint_slots((struct store *)s), spare = s->slots_free > keep ? s->slots_free - keep : 0;
     uint64_t live = 0;
     struct round r = {.first = first};
     for (uint32_t i = first; i < c->count && c->candidates[i].meta == c->candidates[first].meta; i++) {
@@ -639,7 +639,7 @@ static enum err clean_rounds(struct store *s, bool forced, uint32_t goal, uint32
         candidates_drop(s, r.first, r.victims);
         *ret_gained += gained;
         if (s->slots_pending > 0 && s->slots_free < slots_private(s) + min64(ROUND_OUTPUTS, s->slots_total / 64))
-            TRY(checkpoint_write(s, false));
+            TRY(checkpoint_write(s));
     }
     return OK;
 }

@@ -26,6 +26,10 @@ enum err delta_init(struct store *s, uint64_t budget)
     uint64_t unit = sizeof(struct delta_entry) + 8 + (sizeof(struct delta_leaf) + 8) / 4;
     d->entry_room = (uint32_t)min64(budget / unit, 1u << 28);
     d->leaf_room = d->entry_room / 4;
+    if (s->config.delta_leaves) {
+        d->leaf_room = min32(d->leaf_room, s->config.delta_leaves);
+        d->entry_room = min32(d->entry_room, (uint32_t)max64(d->leaf_room * 4, 5 * LEAF_BLOCKS)); /* a RESIZE fits */
+    }
     if (d->leaf_room < 64) return ERR_NO_MEMORY;
     d->entry_mask = power_below(d->entry_room) * 2 - 1;
     d->leaf_mask = power_below(d->leaf_room) * 2 - 1;
@@ -55,8 +59,9 @@ void delta_cost(const struct store_op *op, uint32_t *ret_entries, uint32_t *ret_
 bool delta_reserve(struct store *s, uint32_t entries, uint32_t leaves)
 {
     struct delta *d = &s->delta;
-    if (d->entries_used + d->entries_reserved + entries > d->entry_room) return false;
-    if (d->leaves_used + d->leaves_reserved + leaves > d->leaf_room) return false;
+    d->wanted = d->entries_used + d->entries_reserved + entries > d->entry_room ||
+                d->leaves_used + d->leaves_reserved + leaves > d->leaf_room;
+    if (d->wanted) return false;
     d->entries_reserved += entries;
     d->leaves_reserved += leaves;
     return true;
@@ -120,7 +125,7 @@ static struct delta_leaf *leaf_make(struct store *s, struct volume *v, uint64_t 
     else
         i = d->leaves_used + 1; /* nothing was ever given back above the used ones */
     struct delta_leaf *dl = &d->leaves[i - 1];
-    *dl = (struct delta_leaf){.volume = v, .index = index, .segment = segment, .used = true};
+    *dl = (struct delta_leaf){.volume = v, .index = index, .segment = segment, .round = d->round, .used = true};
     uint32_t *bucket = leaf_bucket(d, v->id, index);
     dl->hash_next = *bucket;
     *bucket = i;

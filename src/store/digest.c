@@ -89,6 +89,7 @@ void digest_block(const struct fingerprinter *key, const uint8_t *block, uint8_t
 
 uint32_t address_mix(uint64_t address)
 {
+    if (MUTATED(MUTATE_NO_ADDRESS_IN_CRC)) return 0;
     uint64_t unit = address / UNIT;
     uint32_t mix = (uint32_t)unit ^ (uint32_t)(unit >> 32) * 0x9e3779b1u ^ 0x5bd1e995u;
     mix = (mix ^ mix >> 16) * 0x85ebca6bu; /* the finalizer of MurmurHash3: a bijection */

@@ -213,6 +213,7 @@ struct delta_leaf {
     uint64_t index;
     uint64_t segment; /* oldest head segment that has one of its records */
     uint64_t newest;
+    uint64_t round;            /* number of the whole flush before which it was made */
     uint32_t hash_next, first; /* + 1 */
     uint16_t count;
     uint8_t base;
@@ -227,6 +228,8 @@ struct delta {
     uint32_t entry_free, leaf_free; /* heads of free lists, + 1 */
     uint32_t entries_used, leaves_used;
     uint32_t entries_reserved, leaves_reserved;
+    uint64_t round; /* counts whole flushes */
+    bool wanted;    /* an operation waits for room */
     struct list by_age;
 };
 
@@ -254,6 +257,7 @@ struct frame {
     uint64_t locator; /* where it is stored; 0: nowhere yet */
     uint32_t pins;
     bool used, loading, dirty, touched, failed;
+    bool gone; /* cut off the tree, not found any more: free when the last user leaves it */
     enum err err;
     struct store *store;
     struct io_op op;
@@ -368,6 +372,7 @@ struct log {
     struct list failed;
     struct io_msg kick;
     bool kicked, pumping;
+    bool starving;                     /* something waits for a slot */
     uint32_t promised[HEAD_SLOTS_MAX]; /* head list: slots the head may open, in order */
     uint32_t promised_first, promised_count;
     uint32_t promised_good; /* the first so many are in a durable checkpoint: only those may be opened */
@@ -383,6 +388,7 @@ void log_submit(struct store *s);
 void log_fail(struct store *s, enum err err, const char *why);
 struct head_segment *log_segment(struct store *s, uint32_t i);
 void log_forget_before(struct store *s, uint64_t segment);
+void log_unpromise(struct store *s); /* the last promised slot becomes free */
 bool log_segment_push(struct store *s, const struct head_segment *hs);
 uint64_t log_replay_segment(struct store *s); /* the segment where replay would begin now */
 
@@ -421,7 +427,8 @@ struct clean {
     bool wanted;
     uint64_t died; /* units that died since the last walk, estimate */
     uint32_t gained;
-    uint64_t idle_free; /* free slots when a pass gained nothing */
+    /* Free slots and replay point when a pass gained nothing: until one of them moves, the next will not either. */
+    uint64_t idle_free, idle_replay;
 };
 
 enum {
@@ -442,11 +449,18 @@ bool clean_pays(struct store *s);
 
 /* ---- checkpoint.c, recover.c, super.c, upkeep.c ---- */
 
-enum err checkpoint_write(struct store *s, bool clean); /* [upkeep] */
+enum err checkpoint_write(struct store *s); /* [upkeep] */
+/* [upkeep] Without any page: roots and replay point stay those of `from`, the checkpoint that recovery came from. */
+enum err checkpoint_write_light(struct store *s, const struct checkpoint *from);
+/* Slots that the pages of a checkpoint would take, were it written now. */
+uint64_t checkpoint_slots(const struct store *s);
+/* Slots that the head should be promised. */
+uint64_t checkpoint_promises(const struct store *s);
 enum err recover(struct store *s, struct store_problem *problem);
 enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem);
 void problem_say(struct store_problem *problem, const char *format, ...);
-enum err upkeep_duties(struct store *s); /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */
+enum err upkeep_flush_all(struct store *s); /* [upkeep] */
+enum err upkeep_duties(struct store *s);    /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */
 void upkeep_kick(struct store *s);
 void upkeep_main(void *arg);
 enum err devices_sync(struct store *s);
@@ -461,6 +475,8 @@ struct want {
     bool finished;
     enum err err;
     uint32_t gained;
+    uint32_t volume; /* DIGEST */
+    uint64_t digest[2];
 };
 
 struct read_pool;

@@ -77,6 +77,15 @@ uint64_t log_replay_segment(struct store *s)
     return oldest;
 }
 
+void log_unpromise(struct store *s)
+{
+    struct log *l = &s->log;
+    assert(l->promised_count > 0);
+    l->promised_count--;
+    l->promised_good = min32(l->promised_good, l->promised_count);
+    slot_release(s, l->promised[(l->promised_first + l->promised_count) % HEAD_SLOTS_MAX]);
+}
+
 /* ---- failing ---- */
 
 void log_fail(struct store *s, enum err err, const char *why)
@@ -106,7 +115,9 @@ static bool segment_open(struct store *s)
 {
     struct log *l = &s->log;
     struct seal *seal = seal_free(l);
-    if (!seal || l->promised_good == 0 || l->seg_count == l->seg_room) return false;
+    l->starving = l->promised_good == 0;
+    if (l->starving) upkeep_kick(s);
+    if (!seal || l->starving || l->seg_count == l->seg_room) return false;
     uint32_t slot = l->promised[l->promised_first];
     struct summary *sum = summary_open(s, slot);
     if (!sum) return false;

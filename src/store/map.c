@@ -39,15 +39,30 @@ static struct frame *frame_find(struct map *m, uint32_t volume, uint8_t level, u
     return f;
 }
 
-static void frame_free(struct store *s, struct frame *f)
+static void frame_forget(struct store *s, struct frame *f)
 {
     struct map *m = &s->map;
-    assert(f->used && !f->loading && f->pins == 0);
+    assert(f->used && !f->gone);
     if (f->dirty) m->dirty--;
     struct frame **at = &m->hash[page_hash(m, f->id.volume, f->id.level, f->id.index)];
     while (*at != f) at = &(*at)->hash_next;
     *at = f->hash_next;
-    f->used = f->dirty = false;
+    f->dirty = false;
+}
+
+static void frame_free(struct store *s, struct frame *f)
+{
+    assert(!f->loading && f->pins == 0);
+    frame_forget(s, f);
+    f->used = false;
+}
+
+/* The page is not part of the tree any more. Who stands in it keeps it, but nobody finds it. */
+static void frame_drop(struct store *s, struct frame *f)
+{
+    frame_forget(s, f);
+    f->gone = f->loading || f->pins > 0;
+    f->used = f->gone;
 }
 
 /* A free frame, or one that is clean and not in use, in clock order. NULL: all are needed right now. */
@@ -58,7 +73,7 @@ static struct frame *frame_take(struct store *s, uint32_t volume, uint8_t level,
         struct frame *f = &m->frames[m->hand];
         m->hand = m->hand + 1 == m->count ? 0 : m->hand + 1;
         if (f->used) {
-            if (f->loading || f->dirty || f->pins || !list_empty(&f->waiters)) continue;
+            if (f->loading || f->dirty || f->pins || f->gone || !list_empty(&f->waiters)) continue;
             if (f->touched) {
                 f->touched = false;
                 continue;
@@ -67,7 +82,7 @@ static struct frame *frame_take(struct store *s, uint32_t volume, uint8_t level,
         }
         f->id = (struct page_id){volume, level, index};
         f->used = true;
-        f->loading = f->dirty = f->touched = f->failed = false;
+        f->loading = f->dirty = f->touched = f->failed = f->gone = false;
         f->pins = 0;
         f->locator = 0;
         f->store = s;
@@ -85,7 +100,7 @@ void map_drop_volume(struct store *s, uint32_t volume)
 {
     for (uint32_t i = 0; i < s->map.count; i++) {
         struct frame *f = &s->map.frames[i];
-        if (f->used && !f->loading && f->pins == 0 && f->id.volume == volume) frame_free(s, f);
+        if (f->used && !f->gone && f->id.volume == volume) frame_drop(s, f);
     }
 }
 
@@ -106,7 +121,9 @@ void map_unpin(struct store *s, struct frame *f)
 {
     if (!f) return;
     assert(f->pins > 0);
-    if (--f->pins == 0) waiters_wake(s, &s->map.wanted);
+    if (--f->pins > 0) return;
+    if (f->gone) f->used = false;
+    waiters_wake(s, &s->map.wanted);
 }
 
 struct pointer *map_pointer(struct volume *v, struct frame *parent, uint64_t index)
@@ -156,6 +173,7 @@ static void load_done(struct frame *f, enum err err)
     f->err = err == ERR_IO || err == ERR_VANISHED || err == ERR_SHORT || err == ERR_POWER ? err : ERR_PAGE_DAMAGED;
     if (err != OK) s->stats.medium_errors++;
     waiters_wake(s, &f->waiters);
+    if (f->gone && f->pins == 0) f->used = false;
     waiters_wake(s, &s->map.wanted);
 }
 
@@ -495,7 +513,8 @@ enum err map_cut(struct store *s, struct volume *v)
         if (!f) break;
         for (uint32_t i = 0; i < INNER_FANOUT; i++) {
             struct pointer *p = &f->u.inner.children[i];
-            if ((index * INNER_FANOUT + i) * below < cut || !p->locator) continue;
+            uint64_t child = index * INNER_FANOUT + i;
+            if (child * below < cut || (!p->locator && !frame_is_dirty(s, v, (uint8_t)(level - 1), child))) continue;
             lost_page(s, p->locator);
             *p = (struct pointer){.newest = max64(p->newest, v->cut_sequence)};
             map_dirty(s, f);
@@ -504,10 +523,8 @@ enum err map_cut(struct store *s, struct volume *v)
     }
     for (uint32_t i = 0; i < s->map.count; i++) {
         struct frame *f = &s->map.frames[i];
-        if (!f->used || f->loading || f->id.volume != v->id || f->id.level > INNER_LEVELS) continue;
-        if (f->id.index * covers(f->id.level) >= cut && f->id.index > 0) {
-            if (f->pins == 0 && list_empty(&f->waiters)) frame_free(s, f);
-        }
+        if (!f->used || f->gone || f->id.volume != v->id || f->id.level > INNER_LEVELS) continue;
+        if (f->id.index * covers(f->id.level) >= cut && f->id.index > 0) frame_drop(s, f);
     }
     if (v->cut == cut) v->cut = UINT64_MAX;
     s->clean.wanted = true;

@@ -51,8 +51,22 @@ static void op_free(struct store *s, struct store_op *op)
     list_push(&s->recovered_ops, &op->link);
 }
 
-/* Publishes undecided operations of the volume up to `sequence`. */
-static void decide(struct store *s, uint32_t volume, uint64_t sequence)
+/* Room in the delta for one more operation; flushes when the delta is smaller than what has to be replayed. */
+static enum err delta_room(struct store *s, const struct store_op *op)
+{
+    uint32_t entries, leaves;
+    delta_cost(op, &entries, &leaves);
+    while (!delta_reserve(s, entries, leaves)) {
+        if (list_empty(&s->delta.by_age)) return ERR_NO_MEMORY;
+        if (s->map.dirty > s->map.count / 3) TRY(map_write_dirty(s)); /* nobody else does it yet */
+        TRY(map_flush_leaf(s, CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age)));
+    }
+    return OK;
+}
+
+/* Publishes undecided operations of the volume up to `sequence`. Only now they take room: many records may pass before one
+ * says that they were committed. */
+static enum err decide(struct store *s, uint32_t volume, uint64_t sequence)
 {
     for (struct list *l = s->prepared.next, *next; l != &s->prepared; l = next) {
         next = l->next;
@@ -60,10 +74,12 @@ static void decide(struct store *s, uint32_t volume, uint64_t sequence)
         if (op->volume != volume || op->sequence > sequence) continue;
         uint32_t entries, leaves;
         delta_cost(op, &entries, &leaves);
+        TRY(delta_room(s, op));
         delta_unreserve(s, entries, leaves);
         if (volume_find(s, volume)) op_publish(s, op, op->position / s->segment_bytes);
         op_free(s, op);
     }
+    return OK;
 }
 
 static void undo(struct store *s, uint32_t volume, uint64_t sequence)
@@ -73,9 +89,6 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
         next = l->next;
         struct store_op *op = CONTAINER(l, struct store_op, prepared);
         if (op->volume != volume || op->sequence < sequence) continue;
-        uint32_t entries, leaves;
-        delta_cost(op, &entries, &leaves);
-        delta_unreserve(s, entries, leaves);
         op_free(s, op);
     }
     if (!v) return;
@@ -130,18 +143,6 @@ static enum err take_state(struct store *s, struct store_op *op, const struct re
     return OK;
 }
 
-/* Room in the delta for one more record; flushes when the delta is smaller than what has to be replayed. */
-static enum err delta_room(struct store *s, const struct store_op *op)
-{
-    uint32_t entries, leaves;
-    delta_cost(op, &entries, &leaves);
-    while (!delta_reserve(s, entries, leaves)) {
-        if (list_empty(&s->delta.by_age)) return ERR_NO_MEMORY;
-        TRY(map_flush_leaf(s, CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age)));
-    }
-    return OK;
-}
-
 static enum err replay_record(struct replay *rp, const uint8_t *rec, uint32_t bytes, uint64_t address)
 {
     struct store *s = rp->s;
@@ -152,7 +153,7 @@ static enum err replay_record(struct replay *rp, const uint8_t *rec, uint32_t by
         undo(s, r.volume, r.sequence);
         return OK;
     }
-    if (r.commit) decide(s, r.volume, r.commit);
+    if (r.commit) TRY(decide(s, r.volume, r.commit));
     struct volume *v = volume_find(s, r.volume);
     if (!v && r.kind == RECORD_CREATE && r.volume > s->last_volume) v = volume_add(s, r.volume);
     if (!v) return OK; /* deleted later in the log, or before the checkpoint */
@@ -171,7 +172,6 @@ static enum err replay_record(struct replay *rp, const uint8_t *rec, uint32_t by
     op->position = address;
     if (r.kind == RECORD_DATA) take_blocks(s, op, &r, rec, address);
     if (r.kind == RECORD_STATE) TRY(take_state(s, op, &r, rec));
-    TRY(delta_room(s, op));
     if (r.kind == RECORD_DELETE) v->deleting = true;
     v->appended = v->prepared = r.sequence;
     v->appended_epoch = r.epoch;
@@ -664,16 +664,21 @@ static enum err continue_log(struct store *s, const struct replay *rp)
     l->incarnation = rp->incarnation + 1 + chance % 1024;
     s->next_segment = max64(s->next_segment, rp->newest_segment + 1) + s->slots_total;
     if (MUTATED(MUTATE_KEEP_INCARNATION)) l->incarnation = rp->incarnation;
+    if (MUTATED(MUTATE_NO_ACCEPTED_END)) return OK;
+    struct chain *last = l->chain_count ? &l->chains[l->chain_count - 1] : NULL;
+    if (last && last->end_number == rp->number - 1) { /* nothing of this incarnation was accepted: as if it had not been */
+        last->next_segment = s->next_segment;
+        return OK;
+    }
     if (l->chain_count == CHAIN_MAX) return ERR_LIMIT;
-    if (!MUTATED(MUTATE_NO_ACCEPTED_END))
-        l->chains[l->chain_count++] = (struct chain){rp->incarnation, rp->number - 1, rp->previous, s->next_segment};
+    l->chains[l->chain_count++] = (struct chain){rp->incarnation, rp->number - 1, rp->previous, s->next_segment};
     return OK;
 }
 
 static enum err settle_volumes(struct store *s, const struct checkpoint *c)
 {
     for (uint32_t i = 0; i < c->volume_count; i++) {
-        decide(s, c->volumes[i].id, c->volumes[i].committed);
+        TRY(decide(s, c->volumes[i].id, c->volumes[i].committed));
         struct volume *v = volume_find(s, c->volumes[i].id);
         if (v && v->published == 0 && v->appended == 0) volume_remove(s, v); /* its CREATE never became durable */
     }
@@ -724,12 +729,25 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     TRY(replay_all(rp, list, count));
     drop_unreached(s, list, count);
     TRY(settle_volumes(s, c));
+    for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) /* what is left waits for the caller's decision */
+        TRY(delta_room(s, CONTAINER(l, struct store_op, prepared)));
     mem_free(s->mem, list);
     s->replay_segment = c->replay_address / s->segment_bytes;
     TRY(continue_log(s, rp));
     mem_free(s->mem, rooms[0]);
     mem_free(s->mem, rooms[1]);
     return OK;
+}
+
+/* The accepted end becomes durable. As a rule without a page written: what is in the delta is in the log, and stays there. So
+ * starting takes no space, however often the power fails, and a full pool opens like any other. Only when the delta was too
+ * small for the replay, or when the list of incarnations is nearly full, the tree is written. */
+static enum err make_durable(struct store *s, const struct checkpoint *c)
+{
+    bool crowded = s->log.chain_count > CHAIN_MAX - 8;
+    if (!crowded && s->stats.leaf_flushes == 0 && s->map.dirty == 0) return checkpoint_write_light(s, c);
+    if (crowded) TRY(upkeep_flush_all(s));
+    return checkpoint_write(s);
 }
 
 enum err recover(struct store *s, struct store_problem *problem)
@@ -748,7 +766,7 @@ enum err recover(struct store *s, struct store_problem *problem)
                     (unsigned long long)rp.number);
     else if (err != OK && problem && problem->text[0] == 0)
         problem_say(problem, "recovery: %s", err_text(err));
-    if (err == OK && !s->read_only) err = checkpoint_write(s, false);
+    if (err == OK && !s->read_only) err = make_durable(s, &c);
     s->stats.recovery_ns = io_now_ns(s->io) - began;
     return err;
 }

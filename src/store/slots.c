@@ -68,6 +68,7 @@ void slot_dirty(struct store *s, uint32_t slot)
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot)
 {
     uint32_t end = s->page_count * DIRECTORY_SLOTS;
+    if (s->slots_free == 0 && state == SLOT_IS_USED && s->log.promised_count > 1) log_unpromise(s);
     if (s->slots_free == 0) return false;
     for (uint32_t tried = 0; tried < end; tried++) {
         uint32_t slot = s->alloc_hand;
@@ -137,7 +138,9 @@ void slot_retire(struct store *s, uint32_t slot)
     s->changed = true;
     summary_drop(s, slot);
     slot_dirty(s, slot);
-    if (MUTATED(MUTATE_REUSE_EARLY)) slot_release(s, slot);
+    if (!MUTATED(MUTATE_REUSE_EARLY)) return;
+    slot_release(s, slot);
+    s->alloc_hand = slot;
 }
 
 static void free_if_due(struct store *s, uint32_t slot, struct slot *sl)

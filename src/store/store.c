@@ -161,8 +161,8 @@ enum err store_close(struct store *s)
     s->stopping = true;
     io_cancel(s->io, &s->tick);
     upkeep_kick(s);
-    while (!s->upkeep_ended || !log_is_quiet(s)) {
-        io_task_sleep(s->io, 100000);
+    for (uint64_t pause = 100000; !s->upkeep_ended || !log_is_quiet(s); pause = min64(2 * pause, 1000000000)) {
+        io_task_sleep(s->io, pause);
         upkeep_kick(s);
     }
     for (uint32_t idle = 0; idle < 2; idle++) io_task_yield();

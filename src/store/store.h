@@ -33,6 +33,7 @@ struct store_config {
     bool read_only;           /* look, never write: no recovery is written, prepare fails */
     bool discard;             /* tell devices about freed slots */
     bool no_clean;            /* tests: the cleaner runs only when asked */
+    uint32_t delta_leaves;    /* tests: leaves that fit into the delta; 0: a share of memory */
     uint32_t checkpoint_ms;   /* longest time between checkpoints while something changed; 0: 30,000 */
 };
 

@@ -13,7 +13,7 @@ enum { PREFETCH = 16, FLUSH_STEP = 64 };
 /* Slots that foreground data never takes: to gain one slot where a fifth is dead, the cleaner needs room for four. */
 uint32_t slots_private(const struct store *s)
 {
-    return 5 + (uint32_t)(min64(s->slots_total / 32, 6) + s->slots_total / 256);
+    return 5 + (uint32_t)(min64(s->slots_total / 8, 7) + s->slots_total / 256);
 }
 
 static uint64_t units_limit(const struct store *s)
@@ -48,10 +48,34 @@ bool space_for(struct store *s, const struct store_op *op, bool *ret_full)
 
 /* ---- flushing ---- */
 
+static uint64_t slots_left(const struct store *s)
+{
+    return s->slots_free + s->log.promised_count;
+}
+
+static bool space_is_tight(const struct store *s)
+{
+    return slots_left(s) <= slots_private(s);
+}
+
+/* A leaf is merged only if the checkpoint that makes it count will find room, and the cleaner after it. */
+static bool flush_has_room(const struct store *s)
+{
+    return !space_is_tight(s) || slots_left(s) > checkpoint_slots(s) + 2;
+}
+
+/* Segments in the replay window are no one's to clean: when space is tight, it is kept short. So is the list of incarnations,
+ * which has a limit. */
+static bool window_is_long(const struct store *s)
+{
+    return (space_is_tight(s) && s->log.seg_count > 2) || s->log.chain_count > CHAIN_MAX / 4;
+}
+
 static bool flush_due(const struct store *s, uint32_t percent)
 {
     const struct delta *d = &s->delta;
-    if (d->leaves_used == 0) return false;
+    if (d->leaves_used == 0 || !flush_has_room(s)) return false;
+    if (d->wanted || window_is_long(s)) return true;
     uint64_t span = min64(4096, max64(s->slots_total / 8, 4)) * percent / 60;
     return (uint64_t)d->entries_used * 100 > (uint64_t)d->entry_room * percent ||
            (uint64_t)d->leaves_used * 100 > (uint64_t)d->leaf_room * percent || s->log.seg_count > span + 2;
@@ -96,24 +120,27 @@ static enum err flush_some(struct store *s, uint32_t leaves, uint32_t percent)
     for (uint32_t i = 0; err == OK && i < leaves && flush_due(s, percent); i++) {
         if (i % (PREFETCH / 2) == 0) prefetch(s, &pf);
         err = map_flush_leaf(s, CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age));
+        s->delta.wanted = false; /* who waits tries again, and says so if it was not enough */
         log_kick(s);
     }
     prefetch_end(&pf);
     return err;
 }
 
-/* Everything that is in the delta now; what comes while this runs may stay. */
-static enum err flush_all(struct store *s)
+/* Everything that is in the delta now; leaves that are made while this runs may stay. They can turn up anywhere in the list,
+ * also before the old ones: what is published late brings an old segment. */
+enum err upkeep_flush_all(struct store *s)
 {
-    uint64_t newest = s->next_segment;
+    struct delta *d = &s->delta;
+    uint64_t round = ++d->round;
     enum err err = OK;
     struct prefetch pf = {0};
-    uint32_t left = s->delta.leaves_used;
-    while (err == OK && left-- > 0 && !list_empty(&s->delta.by_age)) {
-        struct delta_leaf *dl = CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age);
-        if (dl->segment > newest) break;
-        if (left % (PREFETCH / 2) == 0) prefetch(s, &pf);
-        err = map_flush_leaf(s, dl);
+    for (uint32_t n = 0; err == OK; n++) {
+        struct list *l = d->by_age.next;
+        while (l != &d->by_age && CONTAINER(l, struct delta_leaf, by_age)->round >= round) l = l->next;
+        if (l == &d->by_age) break;
+        if (n % (PREFETCH / 2) == 0) prefetch(s, &pf);
+        err = flush_has_room(s) ? map_flush_leaf(s, CONTAINER(l, struct delta_leaf, by_age)) : ERR_NO_SPACE;
     }
     prefetch_end(&pf);
     return err;
@@ -126,9 +153,8 @@ static bool checkpoint_due(const struct store *s)
     if (s->checkpoint_wanted) return true;
     if (s->map.dirty > s->map.count / 3) return true;
     uint64_t private = slots_private(s);
-    if (s->log.promised_count < 4 && s->slots_free > private && s->log.promised_count < (s->slots_free - private) / 2)
-        return true;
-    if (s->log.promised_count == 0 && s->slots_free > 0) return true;
+    if (s->log.promised_count < 4 && s->log.promised_count < checkpoint_promises(s)) return true;
+    if (window_is_long(s) && log_replay_segment((struct store *)s) > s->replay_segment) return true;
     if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
     if (!s->changed) return false;
     return io_now_ns((struct io *)s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * 1000000ull;
@@ -136,18 +162,25 @@ static bool checkpoint_due(const struct store *s)
 
 static enum err fail_if(struct store *s, enum err err, const char *what)
 {
-    if (err != OK && s->failed == OK) log_fail(s, err, what);
+    if (err != OK && err != ERR_NO_SPACE && s->failed == OK) log_fail(s, err, what);
     return err;
 }
 
-/* Flush and checkpoint, when due. The cleaner calls this between its steps. */
-enum err upkeep_duties(struct store *s)
+/* Flush and checkpoint, when due. */
+static enum err duties(struct store *s)
 {
     if (s->failed != OK) return ERR_POOL_FAILED;
     if (s->read_only) return OK;
     if (flush_due(s, 60)) TRY(fail_if(s, flush_some(s, FLUSH_STEP, 45), "flushing the map"));
-    if (checkpoint_due(s)) TRY(checkpoint_write(s, false));
+    if (checkpoint_due(s)) TRY(checkpoint_write(s));
     return OK;
+}
+
+/* The cleaner calls this between its steps. What lacks space now will get it from the cleaner. */
+enum err upkeep_duties(struct store *s)
+{
+    enum err err = duties(s);
+    return err == ERR_NO_SPACE ? OK : err;
 }
 
 /* Cleaning begins when fewer slots are open. Low, because every slot that lies idle costs write amplification. */
@@ -158,26 +191,30 @@ static uint64_t low_water(const struct store *s)
 
 bool clean_pays(struct store *s)
 {
-    if (s->config.no_clean && !s->clean.wanted) return false;
+    if (s->config.no_clean && !s->clean.wanted && !s->log.starving && !s->full) return false;
     uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
     if (open > low_water(s) && !(s->clean.wanted && s->full)) {
         s->clean.wanted = s->clean.wanted && s->live_units > units_limit(s);
         if (!s->clean.wanted) return false;
     }
-    return s->clean.wanted || s->clean.died >= s->segment_bytes / UNIT || s->clean.idle_free != open;
+    return s->clean.wanted || s->clean.died >= s->segment_bytes / UNIT || s->clean.idle_free != open ||
+           s->clean.idle_replay != s->replay_segment;
 }
 
 /* One pass; when it gains nothing although space is short, the pool is full until something dies. */
 static void clean_once(struct store *s)
 {
     uint32_t gained = 0;
+    uint64_t replay = s->replay_segment;
     bool forced = s->clean.wanted || s->slots_free + s->slots_promised <= slots_private(s) + 2;
-    if (s->live_units > units_limit(s) && fail_if(s, flush_all(s), "flushing the map") != OK) return; /* deaths it hides */
+    if (s->live_units > units_limit(s) && fail_if(s, upkeep_flush_all(s), "flushing the map") != OK && s->failed != OK)
+        return; /* flushed: deaths that the delta hides */
     enum err err = clean_pass(s, forced, (uint32_t)max64(4, s->slots_total / 64), &gained);
     if (s->failed != OK) return;
-    if (s->slots_pending > 0 && err == OK) err = checkpoint_write(s, false);
+    if (s->slots_pending > 0 && err == OK) err = checkpoint_write(s);
     uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
     s->clean.idle_free = gained ? 0 : open;
+    s->clean.idle_replay = replay;
     bool tight = open <= slots_private(s) + min64(delta_slots(s), s->slots_total / 16);
     s->full = s->live_units > units_limit(s) || (gained == 0 && tight);
     s->stats.full = s->full;
@@ -207,21 +244,51 @@ static void index_step(struct store *s)
 
 /* ---- the task ---- */
 
+/* Does what takes space; while there is not enough, the cleaner works between, as long as that gains something. */
+static enum err with_space(struct store *s, enum err (*action)(struct store *s))
+{
+    for (;;) {
+        uint32_t gained = 0;
+        enum err err = action(s);
+        if (err != ERR_NO_SPACE) return err;
+        TRY(clean_pass(s, true, (uint32_t)max64(4, s->slots_total / 64), &gained));
+        if (gained == 0) return ERR_NO_SPACE;
+        TRY(checkpoint_write(s));
+    }
+}
+
+static enum err clean_asked(struct store *s, uint32_t *ret_gained)
+{
+    enum err err = flush_some(s, UINT32_MAX, 1);
+    if (err == OK) err = checkpoint_write(s);
+    if (err != OK && err != ERR_NO_SPACE) return err;
+    TRY(clean_pass(s, true, UINT32_MAX, ret_gained));
+    return checkpoint_write(s);
+}
+
+/* Brings the tree to what is published now, in memory and up to the root, and takes the digest before anything goes on. */
+static enum err digest(struct store *s, struct want *w)
+{
+    TRY(with_space(s, upkeep_flush_all));
+    struct volume *v;
+    while ((v = volume_find(s, w->volume)) && v->cut != UINT64_MAX) TRY(map_cut(s, v));
+    TRY(map_write_dirty(s));
+    if ((v = volume_find(s, w->volume))) memcpy(w->digest, v->root.digest, sizeof w->digest);
+    return OK;
+}
+
 static enum err serve(struct store *s, struct want *w)
 {
     switch (w->what) {
-    case WANT_FLUSH: TRY(flush_all(s)); return checkpoint_write(s, false);
-    case WANT_CHECKPOINT: return checkpoint_write(s, false);
-    case WANT_DIGEST: TRY(flush_all(s)); return map_write_dirty(s);
+    case WANT_FLUSH: TRY(with_space(s, upkeep_flush_all)); return with_space(s, checkpoint_write);
+    case WANT_CHECKPOINT: return with_space(s, checkpoint_write);
+    case WANT_DIGEST: return digest(s, w);
     case WANT_CLEAN: break;
     }
-    TRY(flush_some(s, UINT32_MAX, 1));
-    TRY(checkpoint_write(s, false));
-    TRY(clean_pass(s, true, UINT32_MAX, &w->gained));
-    enum err err = checkpoint_write(s, false);
+    enum err err = clean_asked(s, &w->gained);
     s->full = s->full && s->live_units > units_limit(s);
     log_kick(s);
-    return err;
+    return err == ERR_NO_SPACE ? OK : err; /* nothing gained */
 }
 
 static void park(struct store *s)
@@ -249,13 +316,13 @@ void upkeep_main(void *arg)
             continue;
         }
         if (s->failed == OK && !s->read_only) {
-            upkeep_duties(s);
+            enum err err = duties(s);
             if (!list_empty(&s->wants) || s->stopping) continue;
             if (s->failed == OK && clean_pays(s)) {
                 clean_once(s);
                 continue;
             }
-            if (flush_due(s, 60) || checkpoint_due(s)) continue;
+            if (err == OK && (flush_due(s, 60) || checkpoint_due(s))) continue;
         }
         if (s->failed == OK && s->rebuild_next < s->page_count * DIRECTORY_SLOTS) {
             index_step(s);
@@ -295,7 +362,7 @@ enum err store_clean(struct store *s, uint32_t *ret_gained)
 
 enum err store_volume_digest(struct store *s, uint32_t volume, uint64_t ret_digest[4])
 {
-    struct want w = {.what = WANT_DIGEST};
+    struct want w = {.what = WANT_DIGEST, .volume = volume};
     TRY(ask(s, &w));
     const struct volume *v = volume_find(s, volume);
     if (!v) return ERR_NO_VOLUME;
@@ -306,26 +373,40 @@ enum err store_volume_digest(struct store *s, uint32_t volume, uint64_t ret_dige
         state[0] = h.low + state[1];
         state[1] = h.high + 1;
     }
-    memcpy(ret_digest, v->root.digest, 16);
+    memcpy(ret_digest, w.digest, 16);
     memcpy(ret_digest + 2, state, 16);
     return OK;
 }
 
-static enum err changed_below(struct store *s, struct volume *v, uint8_t level, uint64_t index, uint64_t since,
-                              void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg)
+struct changes {
+    struct volume *v;
+    void (*each)(void *arg, uint64_t lba, uint32_t count);
+    void *arg;
+};
+
+static void changed_whole(const struct changes *c, uint64_t lba, uint64_t count)
+{
+    for (uint64_t end = min64(lba + count, c->v->blocks); lba < end; lba += UINT32_MAX)
+        c->each(c->arg, lba, (uint32_t)min64(end - lba, UINT32_MAX));
+}
+
+/* What changed in what the page covers, a page whose pointer is newer than `since`. One that is gone by now was unmapped. */
+static enum err changed_below(struct store *s, const struct changes *c, uint8_t level, uint64_t index, uint64_t since)
 {
     struct frame *f;
-    TRY(map_page(s, v, level, index, false, &f));
+    uint64_t blocks = LEAF_BLOCKS; /* of a child */
+    for (uint8_t k = 1; k < level; k++) blocks *= INNER_FANOUT;
+    TRY(map_page(s, c->v, level, index, false, &f));
+    if (!f) changed_whole(c, index * INNER_FANOUT * blocks, INNER_FANOUT * blocks);
     enum err err = OK;
     for (uint32_t i = 0; f && err == OK && i < INNER_FANOUT; i++) {
         struct pointer p = f->u.inner.children[i];
-        uint64_t child = index * INNER_FANOUT + i, blocks = LEAF_BLOCKS;
+        uint64_t child = index * INNER_FANOUT + i;
         if (p.newest <= since && !p.graft) continue;
-        for (uint8_t k = 1; k < level; k++) blocks *= INNER_FANOUT;
         if (level > 1 && p.locator)
-            err = changed_below(s, v, (uint8_t)(level - 1), child, p.graft ? 0 : since, each, arg);
-        else if (child * blocks < v->blocks)
-            each(arg, child * blocks, (uint32_t)min64(min64(blocks, v->blocks - child * blocks), UINT32_MAX));
+            err = changed_below(s, c, (uint8_t)(level - 1), child, p.graft ? 0 : since);
+        else
+            changed_whole(c, child * blocks, blocks);
     }
     map_unpin(s, f);
     return err;
@@ -334,15 +415,14 @@ static enum err changed_below(struct store *s, struct volume *v, uint8_t level, 
 enum err store_changed_since(struct store *s, uint32_t volume, uint64_t since,
                              void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg)
 {
-    struct want w = {.what = WANT_DIGEST};
+    struct want w = {.what = WANT_DIGEST, .volume = volume};
     TRY(ask(s, &w));
     struct volume *v = volume_find(s, volume);
     if (!v) return ERR_NO_VOLUME;
     if (v->root.newest <= since) return OK;
-    for (uint64_t lba = 0; !v->root.locator && lba < v->blocks; lba += UINT32_MAX) /* all of it was unmapped */
-        each(arg, lba, (uint32_t)min64(v->blocks - lba, UINT32_MAX));
+    struct changes changes = {v, each, arg};
     s->tree_users++;
-    enum err err = changed_below(s, v, INNER_LEVELS, 0, since, each, arg);
+    enum err err = changed_below(s, &changes, INNER_LEVELS, 0, since);
     s->tree_users--;
     return err;
 }

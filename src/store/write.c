@@ -415,10 +415,10 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
     if (MUTATED(MUTATE_DISCARD_NOT_LOGGED)) {
         w.finished = true;
     } else {
-        while (!log_append(s, &w.op)) {
+        for (uint64_t pause = 100000; !log_append(s, &w.op); pause = min64(2 * pause, 100000000)) {
             if (s->failed != OK) return ERR_POOL_FAILED;
             log_submit(s);
-            io_task_sleep(s->io, 1000000);
+            io_task_sleep(s->io, pause);
         }
         list_push(&s->prepared, &w.op.prepared);
         log_pump(s);
