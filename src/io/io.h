@@ -97,6 +97,11 @@ struct io_job {
 void io_submit_job(struct io *io, struct io_job *job);
 
 /* ---- files and block devices ---- */
+/* ---- memory ---- */
+
+/* A large table is about to be used all over: the system may back it with larger pages. Only a hint; any thread. */
+void io_memory_large(void *at, size_t size);
+
 
 enum io_open_flags {
     IO_OPEN_READ_ONLY = 1,

@@ -87,6 +87,17 @@ void io_random(struct io *io, void *buf, size_t size)
 }
 
 /* ---- timers: a binary heap in which each timer knows its place ---- */
+/* ---- memory ---- */
+
+/* A table that is used all over takes a page fault for every 4 KiB, and later a walk of the page tables for every access.
+ * Measured: random 4 KiB writes on a nested virtual machine spent more on faults in the dedupe index than on hashing. */
+void io_memory_large(void *at, size_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)at + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)at + size) / page * page;
+    if (from < end) (void)madvise((uint8_t *)at + (from - (uintptr_t)at), end - from, MADV_HUGEPAGE); /* only a wish */
+}
+
 
 static void timer_place(struct io *io, struct io_timer *timer, uint32_t place)
 {

@@ -17,17 +17,20 @@ struct shares {
     uint64_t delta, index, pages, blocks, summaries, reads;
 };
 
-/* Of what the fixed buffers leave: the delta makes metadata writes rare, the index finds duplicates, the rest is caches. */
+/* Of what the fixed buffers leave: the delta makes metadata writes rare, the index finds duplicates, the rest is caches.
+ * Tables that are used all over are no larger than the pool can fill (chunks of 1 KiB on average, every block twice in the
+ * delta): what is larger only costs page faults and misses. */
 static struct shares share_out(const struct store *s)
 {
     uint64_t fixed = s->segment_bytes * 10 + (uint64_t)BATCHES * s->segment_bytes / 8 + (4u << 20) +
                      IN_PARTS * min64(IN_BYTES_MAX, s->segment_bytes) + 4 * s->super.checkpoint_bytes;
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
-    return (struct shares){.delta = left * 22 / 100,
-                           .index = left * 22 / 100,
+    uint64_t pool = s->slots_total * s->segment_bytes;
+    return (struct shares){.delta = min64(left * 22 / 100, max64(16u << 20, pool / 40)),
+                           .index = min64(left * 22 / 100, max64(1u << 20, pool / 128)),
                            .pages = left * 12 / 100,
                            .blocks = left * 12 / 100,
-                           .summaries = left * 8 / 100,
+                           .summaries = min64(left * 8 / 100, max64(4u << 20, pool / 32)),
                            .reads = left * 6 / 100};
 }
 
@@ -108,6 +111,7 @@ enum err store_open(struct io *io, const struct store_config *config, struct sto
         mem_close(mem);
         return ERR_NO_MEMORY;
     }
+    mem_on_large(mem, io_memory_large);
     s->io = io;
     s->mem = mem;
     s->config = *config;
