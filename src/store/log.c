@@ -6,6 +6,11 @@
  * next collects, so under load every write carries as many records as arrived during the write before. Batches are
  * numbered and carry their predecessor's checksum; several may be under way, but they count as durable in order only.
  *
+ * Clients that wait for their writes send the next when a batch is done. If the first of them to come back went off alone,
+ * the others would wait for it, and batches would alternate between small and large. So when nothing is under way the batch
+ * holds for as many records as were there when the last one was done, but never longer than half of what writing one takes;
+ * and where they do not come in time it is tried ever less often.
+ *
  * A segment is full when the next record and its summary would not fit. Its seal (the summary) is written when the durable
  * watermark has passed its last batch, never earlier: a valid seal says "all of this was durable".
  *
@@ -13,18 +18,62 @@
  */
 #include "store/internal.h"
 
+/* ---- waiting for the crowd ---- */
+
+enum { HOLD_MISSES_MAX = 7, HOLD_NS_MAX = 4000000 };
+
+static void hold_is_over(struct io_timer *timer)
+{
+    struct log *l = CONTAINER(timer, struct log, hold.timer);
+    struct store *s = CONTAINER(l, struct store, log);
+    l->hold.armed = false;
+    l->hold.over = true;
+    log_pump(s);
+}
+
+/* The batch goes: how did holding it turn out? */
+static void hold_end(struct store *s, const struct batch_buf *b)
+{
+    struct log *l = &s->log;
+    if (l->hold.armed) io_cancel(s->io, &l->hold.timer);
+    if (l->hold.over) {
+        l->hold.misses = min32(l->hold.misses + 1, HOLD_MISSES_MAX);
+        l->hold.skip = (1u << l->hold.misses) - 1;
+    } else if (l->hold.armed && b->records >= l->hold.crowd) {
+        l->hold.misses = 0;
+    } else if (l->hold.skip > 0) {
+        l->hold.skip--;
+    }
+    l->hold.armed = l->hold.over = false;
+}
+
+static bool batch_is_due(struct store *s, const struct batch_buf *b)
+{
+    struct log *l = &s->log;
+    if (b->used >= l->batch_bytes / 2) return true;
+    if (l->in_flight > 0) return false;
+    if (b->records >= l->hold.crowd || l->hold.over || l->hold.skip > 0) return true;
+    if (!l->hold.armed) io_after(s->io, min64(l->hold.write_ns / 2, HOLD_NS_MAX), &l->hold.timer);
+    l->hold.armed = true;
+    return false;
+}
+
+/* ---- life ---- */
+
 enum err log_init(struct store *s)
 {
     struct log *l = &s->log;
     uint64_t record = sizeof(struct disk_record) + RECORD_BLOCKS_MAX * sizeof(struct disk_entry) + 64 +
                       (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
-    l->batch_bytes =
-        (uint32_t)round_up64(max64(s->segment_bytes / 8, record + sizeof(struct disk_batch) + STATE_VALUE_MAX), SECTOR);
+    uint64_t least = record + sizeof(struct disk_batch) + STATE_VALUE_MAX;
+    l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / BATCHES_A_SEGMENT, least), SECTOR);
+    uint8_t *room = mem_alloc(s->mem, (size_t)BATCHES * l->batch_bytes); /* one piece, for the sake of large pages */
+    if (!room) return ERR_NO_MEMORY;
     for (uint32_t i = 0; i < BATCHES; i++) {
-        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
+        l->batch[i] = (struct batch_buf){.store = s, .at = room + (size_t)i * l->batch_bytes};
         list_init(&l->batch[i].ops);
-        if (!l->batch[i].at) return ERR_NO_MEMORY;
     }
+    l->hold.timer.fire = hold_is_over;
     for (uint32_t i = 0; i < SEALS; i++) {
         l->seals[i] = (struct seal){.store = s, .buf = mem_alloc(s->mem, s->segment_bytes)};
         if (!l->seals[i].buf) return ERR_NO_MEMORY;
@@ -221,6 +270,8 @@ void log_submit(struct store *s)
     b->seal->trailer.last_number = b->number;
     b->seal->trailer.last_checksum = b->checksum;
     b->seal->trailer.data_bytes = l->used;
+    hold_end(s, b);
+    b->submitted_ns = l->in_flight == 0 ? io_now_ns(s->io) : 0;
     b->in_flight = true;
     b->finished = false;
     l->in_flight++;
@@ -241,7 +292,9 @@ static void batch_done(struct io_op *op)
     struct batch_buf *done = CONTAINER(op, struct batch_buf, op);
     struct store *s = done->store;
     struct log *l = &s->log;
+    uint32_t over = 0;
     done->finished = true;
+    if (done->submitted_ns) l->hold.write_ns = (l->hold.write_ns * 7 + io_now_ns(s->io) - done->submitted_ns) / 8;
     if (op->err != OK) log_fail(s, op->err, "writing the log");
     if (MUTATED(MUTATE_ACK_OUT_OF_ORDER)) write_batch_done(s, done);
     for (;;) {
@@ -254,11 +307,13 @@ static void batch_done(struct io_op *op)
             l->durable = b->number;
             l->durable_checksum = b->checksum;
         }
+        over += b->records;
         b->in_flight = b->finished = false;
         b->used = b->records = 0;
         l->in_flight--;
         write_batch_done(s, b);
     }
+    if (over > 0) l->hold.crowd = over + l->batch[l->open].records;
     if (s->failed == OK) seal_pass(s);
     log_pump(s);
 }
@@ -488,6 +543,6 @@ void log_pump(struct store *s)
     write_pump(s);
     if (s->failed != OK) fail_open(s);
     struct batch_buf *b = batch_open(l);
-    if (b && b->records && (l->in_flight == 0 || b->used >= l->batch_bytes / 2)) log_submit(s);
+    if (b && b->records && batch_is_due(s, b)) log_submit(s);
     l->pumping = false;
 }

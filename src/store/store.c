@@ -22,7 +22,7 @@ struct shares {
  * delta): what is larger only costs page faults and misses. */
 static struct shares share_out(const struct store *s)
 {
-    uint64_t fixed = s->segment_bytes * 10 + (uint64_t)BATCHES * s->segment_bytes / 8 + (4u << 20) +
+    uint64_t fixed = s->segment_bytes * 10 + BATCHES * s->segment_bytes / BATCHES_A_SEGMENT + (4u << 20) +
                      IN_PARTS * min64(IN_BYTES_MAX, s->segment_bytes) + 4 * s->super.checkpoint_bytes;
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
     uint64_t pool = s->slots_total * s->segment_bytes;
@@ -141,6 +141,7 @@ void store_abandon(struct store *s)
 {
     if (!s) return;
     io_cancel(s->io, &s->tick);
+    io_cancel(s->io, &s->log.hold.timer);
     if (s->upkeep_started) io_task_done(&s->upkeep);
     for (uint32_t i = 0; i < POOL_DEVICES_MAX; i++) io_file_close(s->devices[i].file);
     mem_close(s->mem);
