@@ -170,6 +170,7 @@ struct volume {
     uint64_t appended;  /* newest sequence in the log */
     uint64_t prepared;  /* newest durable sequence */
     uint64_t published; /* newest visible sequence */
+    uint64_t resized;   /* of the newest CREATE or RESIZE that was appended; 0: none since the start */
     uint32_t appended_epoch;
     bool deleting; /* a DELETE is in the log */
     bool deleted;  /* and published: upkeep will remove it */
