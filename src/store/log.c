@@ -364,15 +364,29 @@ static struct batch_buf *room_for(struct store *s, uint32_t bytes, uint32_t head
 
 /* What becomes of each block: a chunk of its own, a reference, or nothing to store. */
 struct plan {
-    struct entry entries[RECORD_BLOCKS_MAX];
     uint32_t count, payload;
+    struct entry entries[RECORD_BLOCKS_MAX];
+    uint8_t block[RECORD_BLOCKS_MAX];  /* first of an entry */
+    uint8_t repeat[RECORD_BLOCKS_MAX]; /* DUP of a block of the same operation: entry + 1; its place is known when that is */
 };
+
+/* The entry of an equal block earlier in the operation, + 1; 0: none. */
+static uint8_t plan_repeats(const struct plan *plan, const struct fingerprint *print, uint32_t tag)
+{
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct entry *e = &plan->entries[i];
+        if (e->kind == ENTRY_NEW && e->tag == tag && fingerprint_equal(&e->print, print)) return (uint8_t)(i + 1);
+    }
+    return 0;
+}
 
 static void plan_block(struct store *s, struct store_op *op, struct plan *plan, uint32_t i)
 {
     const struct block_digest *d = &op->digests[i];
     struct entry *e = &plan->entries[plan->count];
     struct entry *last = plan->count ? e - 1 : NULL;
+    plan->block[plan->count] = (uint8_t)i;
+    plan->repeat[plan->count] = 0;
     if (d->size == 0) {
         op->places[i] = PLACE_ZERO;
         op->tags[i] = 0;
@@ -390,7 +404,8 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
     if (place != PLACE_NONE && mark_refuses(s, place)) place = PLACE_NONE;
     op->places[i] = place;
     op->tags[i] = tag;
-    if (place != PLACE_NONE) {
+    if (place == PLACE_NONE) plan->repeat[plan->count] = plan_repeats(plan, &d->print, tag);
+    if (place != PLACE_NONE || plan->repeat[plan->count] > 0) {
         *e = (struct entry){.kind = ENTRY_DUP, .count = 1, .place = place, .tag = tag};
     } else {
         *e = (struct entry){.kind = ENTRY_NEW, .count = 1, .units = d->units, .print = d->print, .tag = tag};
@@ -425,8 +440,18 @@ static void account(struct store *s, const struct store_op *op, const struct pla
     }
 }
 
+/* Lays one new chunk into the segment and tells the tables. */
+static void chunk_add(struct store *s, struct seal *seal, const struct entry *e, uint64_t address)
+{
+    summary_append(s, seal->summary, locator_of(address, e->units), &e->print);
+    index_insert(s->index, &e->print, s->log.segment);
+    slot_at(s, s->log.slot)->live += e->units;
+    s->live_units += e->units;
+    seal->trailer.chunks++;
+}
+
 /* Writes entries, payload, header into the batch and the head into the summary, and tells the tables. */
-static bool record_put(struct store *s, struct store_op *op, const struct plan *plan, const struct record *r)
+static bool record_put(struct store *s, struct store_op *op, struct plan *plan, const struct record *r)
 {
     struct log *l = &s->log;
     uint32_t head = record_head_bytes(r);
@@ -436,30 +461,25 @@ static bool record_put(struct store *s, struct store_op *op, const struct plan *
     uint8_t *at = b->at + b->used;
     uint64_t address = b->address + b->used;
     memset(at, 0, head);
-    for (uint32_t i = 0; i < plan->count; i++) {
-        struct disk_entry e = entry_encode(&plan->entries[i]);
-        memcpy(at + sizeof(struct disk_record) + i * sizeof e, &e, sizeof e);
-    }
-    if (r->kind == RECORD_STATE) {
-        memcpy(at + sizeof(struct disk_record), op->key, op->key_bytes);
-        if (op->value_bytes) memcpy(at + sizeof(struct disk_record) + op->key_bytes, op->value, op->value_bytes);
-    }
     uint8_t *chunk = at + head;
-    uint32_t block = 0;
     for (uint32_t i = 0; i < plan->count; i++) {
-        const struct entry *e = &plan->entries[i];
+        struct entry *e = &plan->entries[i];
+        uint32_t block = plan->block[i];
         if (e->kind == ENTRY_NEW) {
             uint64_t chunk_address = address + (uint64_t)(chunk - at);
             chunk_put(chunk, &op->digests[block], e->tag, chunk_address);
             op->places[block] = place_of(chunk_address, e->units);
-            summary_append(s, seal->summary, locator_of(chunk_address, e->units), &e->print);
-            index_insert(s->index, &e->print, l->segment);
-            slot_at(s, l->slot)->live += e->units;
-            s->live_units += e->units;
-            seal->trailer.chunks++;
+            chunk_add(s, seal, e, chunk_address);
             chunk += e->units * UNIT;
+        } else if (plan->repeat[i] > 0) {
+            op->places[block] = e->place = op->places[plan->block[plan->repeat[i] - 1]];
         }
-        block += e->count;
+        struct disk_entry disk = entry_encode(e);
+        memcpy(at + sizeof(struct disk_record) + i * sizeof disk, &disk, sizeof disk);
+    }
+    if (r->kind == RECORD_STATE) {
+        memcpy(at + sizeof(struct disk_record), op->key, op->key_bytes);
+        if (op->value_bytes) memcpy(at + sizeof(struct disk_record) + op->key_bytes, op->value, op->value_bytes);
     }
     record_seal(r, address, at);
     seal->body_bytes += summary_add(seal->buf + seal->body_bytes, (uint32_t)(address - l->base), at, head);
@@ -477,7 +497,8 @@ static bool record_put(struct store *s, struct store_op *op, const struct plan *
 /* Appends the operation's record to the open batch. False: it has to wait (slot, buffer). */
 bool log_append(struct store *s, struct store_op *op)
 {
-    struct plan plan = {.count = 0};
+    struct plan plan; /* large: only what counts is set */
+    plan.count = plan.payload = 0;
     struct record r = {.kind = (uint8_t)op->kind,
                        .volume = op->volume,
                        .epoch = op->epoch,
@@ -495,6 +516,7 @@ bool log_append(struct store *s, struct store_op *op)
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
         for (uint32_t i = 0; i < op->count; i++) plan_block(s, op, &plan, i);
     } else if (op->kind == RECORD_DATA) {
+        plan.repeat[0] = plan.block[0] = 0;
         plan.entries[plan.count++] = (struct entry){.kind = (uint8_t)op->what, .count = op->count};
     } else {
         r.count = 0;
