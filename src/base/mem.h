@@ -23,7 +23,7 @@ void *mem_alloc(struct mem *mem, size_t size);
 /* Gives one piece back; NULL is fine. */
 void mem_free(struct mem *mem, void *at);
 uint64_t mem_used(const struct mem *mem);
-/* From now on `large` hears of every new piece of at least MEM_LARGE bytes before anything touches it. */
+/* From now on `large` (NULL: nobody) hears of every new piece of at least MEM_LARGE bytes before anything touches it. */
 void mem_on_large(struct mem *mem, void (*large)(void *at, size_t size));
 uint64_t mem_budget(const struct mem *mem);
 

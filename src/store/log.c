@@ -67,11 +67,10 @@ enum err log_init(struct store *s)
                       (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
     uint64_t least = record + sizeof(struct disk_batch) + STATE_VALUE_MAX;
     l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / BATCHES_A_SEGMENT, least), SECTOR);
-    uint8_t *room = mem_alloc(s->mem, (size_t)BATCHES * l->batch_bytes); /* one piece, for the sake of large pages */
-    if (!room) return ERR_NO_MEMORY;
     for (uint32_t i = 0; i < BATCHES; i++) {
-        l->batch[i] = (struct batch_buf){.store = s, .at = room + (size_t)i * l->batch_bytes};
+        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
         list_init(&l->batch[i].ops);
+        if (!l->batch[i].at) return ERR_NO_MEMORY;
     }
     l->hold.timer.fire = hold_is_over;
     for (uint32_t i = 0; i < SEALS; i++) {
@@ -367,15 +366,16 @@ struct plan {
     uint32_t count, payload;
     struct entry entries[RECORD_BLOCKS_MAX];
     uint8_t block[RECORD_BLOCKS_MAX];  /* first of an entry */
-    uint8_t repeat[RECORD_BLOCKS_MAX]; /* DUP of a block of the same operation: entry + 1; its place is known when that is */
+    uint8_t repeat[RECORD_BLOCKS_MAX]; /* DUP of a block of the same operation, + 1: its place is known when that one's is */
 };
 
-/* The entry of an equal block earlier in the operation, + 1; 0: none. */
-static uint8_t plan_repeats(const struct plan *plan, const struct fingerprint *print, uint32_t tag)
+/* An equal block earlier in the operation, + 1; 0: none. Of several the first: that one is NEW. */
+static uint8_t block_repeats(const struct store_op *op, uint32_t block)
 {
-    for (uint32_t i = 0; i < plan->count; i++) {
-        const struct entry *e = &plan->entries[i];
-        if (e->kind == ENTRY_NEW && e->tag == tag && fingerprint_equal(&e->print, print)) return (uint8_t)(i + 1);
+    const struct fingerprint *print = &op->digests[block].print;
+    for (uint32_t i = 0; i < block; i++) {
+        if (op->tags[i] != op->tags[block] || op->digests[i].size == 0) continue;
+        if (fingerprint_equal(&op->digests[i].print, print)) return (uint8_t)(i + 1);
     }
     return 0;
 }
@@ -404,7 +404,7 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
     if (place != PLACE_NONE && mark_refuses(s, place)) place = PLACE_NONE;
     op->places[i] = place;
     op->tags[i] = tag;
-    if (place == PLACE_NONE) plan->repeat[plan->count] = plan_repeats(plan, &d->print, tag);
+    if (place == PLACE_NONE) plan->repeat[plan->count] = block_repeats(op, i);
     if (place != PLACE_NONE || plan->repeat[plan->count] > 0) {
         *e = (struct entry){.kind = ENTRY_DUP, .count = 1, .place = place, .tag = tag};
     } else {
@@ -472,7 +472,7 @@ static bool record_put(struct store *s, struct store_op *op, struct plan *plan, 
             chunk_add(s, seal, e, chunk_address);
             chunk += e->units * UNIT;
         } else if (plan->repeat[i] > 0) {
-            op->places[block] = e->place = op->places[plan->block[plan->repeat[i] - 1]];
+            op->places[block] = e->place = op->places[plan->repeat[i] - 1];
         }
         struct disk_entry disk = entry_encode(e);
         memcpy(at + sizeof(struct disk_record) + i * sizeof disk, &disk, sizeof disk);

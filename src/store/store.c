@@ -53,11 +53,14 @@ static enum err parts_init(struct store *s)
     s->page_buf = mem_alloc(s->mem, 16384);
     if (!s->slot_pages || !s->directory_bits || !s->directory_dirty || !s->checkpoint_buf || !s->page_buf) return ERR_NO_MEMORY;
     s->directory = directory_open(s->mem, (uint32_t)min64(s->slots_total * RUNS_MAX + 64, UINT32_MAX));
+    mem_on_large(s->mem, io_memory_large); /* tables that are touched all over, the delta's entries among them */
     s->index = index_open(s->mem, share.index);
-    s->blocks = cache_open(s->mem, share.blocks, BLOCK_SIZE);
-    if (!s->directory || !s->index || !s->blocks) return ERR_NO_MEMORY;
+    if (!s->index) return ERR_NO_MEMORY;
     TRY(summaries_init(s, share.summaries));
     TRY(delta_init(s, share.delta));
+    mem_on_large(s->mem, NULL);
+    s->blocks = cache_open(s->mem, share.blocks, BLOCK_SIZE);
+    if (!s->directory || !s->blocks) return ERR_NO_MEMORY;
     TRY(map_init(s, share.pages));
     TRY(meta_init(s));
     TRY(log_init(s));
@@ -111,7 +114,6 @@ enum err store_open(struct io *io, const struct store_config *config, struct sto
         mem_close(mem);
         return ERR_NO_MEMORY;
     }
-    mem_on_large(mem, io_memory_large);
     s->io = io;
     s->mem = mem;
     s->config = *config;
