@@ -221,6 +221,12 @@ void io_submit_job(struct io *io, struct io_job *job)
     event_push(io->sim, EVENT_JOB, job, prng_below(&io->sim->schedule, 20000));
 }
 
+void io_memory_large(void *at, size_t size)
+{
+    (void)at;
+    (void)size;
+}
+
 /* ---- files ---- */
 
 static struct sim_place *place_find(struct sim *sim, const char *name)

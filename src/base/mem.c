@@ -17,6 +17,7 @@
 struct mem {
     uint64_t budget, used;
     struct list pieces;
+    void (*large)(void *at, size_t size);
 };
 
 struct piece {
@@ -61,6 +62,7 @@ void *mem_alloc(struct mem *mem, size_t size)
     list_push(&mem->pieces, &piece->link);
     mem->used += cost;
     assert(mem->used <= mem->budget);
+    if (size >= MEM_LARGE && mem->large != NULL) mem->large(at, size);
     return at;
 }
 
@@ -72,6 +74,11 @@ void mem_free(struct mem *mem, void *at)
     list_remove(&piece->link);
     mem->used -= piece->cost;
     free(piece->raw);
+}
+
+void mem_on_large(struct mem *mem, void (*large)(void *at, size_t size))
+{
+    mem->large = large;
 }
 
 uint64_t mem_used(const struct mem *mem)

@@ -12,6 +12,8 @@
 
 struct mem;
 
+enum { MEM_LARGE = 4 << 20 };
+
 /* A budget of `bytes`. NULL when the system has no memory. */
 struct mem *mem_open(uint64_t bytes);
 /* Frees every piece and the budget itself; NULL is fine. */
@@ -21,6 +23,8 @@ void *mem_alloc(struct mem *mem, size_t size);
 /* Gives one piece back; NULL is fine. */
 void mem_free(struct mem *mem, void *at);
 uint64_t mem_used(const struct mem *mem);
+/* From now on `large` (NULL: nobody) hears of every new piece of at least MEM_LARGE bytes before anything touches it. */
+void mem_on_large(struct mem *mem, void (*large)(void *at, size_t size));
 uint64_t mem_budget(const struct mem *mem);
 
 #endif

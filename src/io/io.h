@@ -88,6 +88,7 @@ void io_send(struct io *to, struct io_msg *msg);
 struct io_job {
     void (*work)(struct io_job *job);
     void (*done)(struct io_job *job);
+    uint32_t cost_us; /* about how long `work` takes; 0: unknown. Little work is not worth waking another loop for */
     /* private to the seam */
     struct io *owner;
     struct io_job *next;
@@ -95,6 +96,11 @@ struct io_job {
 };
 
 void io_submit_job(struct io *io, struct io_job *job);
+
+/* ---- memory ---- */
+
+/* A large table is about to be used all over: the system may back it with larger pages. Only a hint; any thread. */
+void io_memory_large(void *at, size_t size);
 
 /* ---- files and block devices ---- */
 

@@ -60,7 +60,7 @@ struct io {
     uint32_t timer_count;
 
     struct io_job *fresh_first, *fresh_last; /* submitted, not yet shown to the group */
-    uint32_t fresh_count;
+    uint32_t fresh_count, fresh_us;
     uint32_t jobs_out; /* submitted, `done` did not run yet */
     uint32_t patience; /* busy turns since we last ran a job */
 
@@ -82,6 +82,7 @@ struct io_group {
     struct io *loop[LOOPS_MAX];
 
     alignas(64) atomic_uint jobs_waiting;
+    atomic_uint jobs_us;       /* what they take, about */
     atomic_uint searching;     /* loops that look around right now: they will see a new job without being woken */
     _Atomic uint64_t sleepers; /* loops worth waking for a job */
     pthread_mutex_t job_lock;

@@ -172,6 +172,7 @@ struct volume {
     uint64_t appended;  /* newest sequence in the log */
     uint64_t prepared;  /* newest durable sequence */
     uint64_t published; /* newest visible sequence */
+    uint64_t resized;   /* of the newest CREATE or RESIZE that was appended; 0: none since the start */
     uint32_t appended_epoch;
     bool deleting; /* a DELETE is in the log */
     bool deleted;  /* and published: upkeep will remove it */
@@ -325,7 +326,7 @@ const uint8_t *meta_memory(const struct store *s, uint64_t address);
 
 /* ---- log.c: the head ---- */
 
-enum { BATCHES = 4, SEALS = 4 };
+enum { BATCHES = 5, BATCHES_A_SEGMENT = 4, SEALS = 4 }; /* one collects, the others are under way */
 
 struct head_segment {
     uint64_t segment, first_number, first_previous;
@@ -347,6 +348,7 @@ struct batch_buf {
     uint8_t *at;
     uint32_t used, records;
     uint64_t number, address, checksum;
+    uint64_t submitted_ns; /* 0: others were under way */
     bool in_flight, finished;
     struct seal *seal;
     struct list ops;
@@ -373,6 +375,14 @@ struct log {
     struct io_msg kick;
     bool kicked, pumping;
     bool starving;                     /* something waits for a slot */
+    struct {
+        struct io_timer timer;
+        bool armed, over;
+        uint32_t crowd;    /* records that are expected: as many as were under way or waiting when the last batch was done */
+        uint32_t skip;     /* batches for which it is not tried */
+        uint32_t misses;   /* times in a row that the crowd did not come */
+        uint64_t write_ns; /* how long a batch takes that is alone, smoothed */
+    } hold;
     uint32_t promised[HEAD_SLOTS_MAX]; /* head list: slots the head may open, in order */
     uint32_t promised_first, promised_count;
     uint32_t promised_good; /* the first so many are in a durable checkpoint: only those may be opened */

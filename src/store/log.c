@@ -6,6 +6,11 @@
  * next collects, so under load every write carries as many records as arrived during the write before. Batches are
  * numbered and carry their predecessor's checksum; several may be under way, but they count as durable in order only.
  *
+ * Clients that wait for their writes send the next when a batch is done. If the first of them to come back went off alone,
+ * the others would wait for it, and batches would alternate between small and large. So when nothing is under way the batch
+ * holds for as many records as were there when the last one was done, but never longer than half of what writing one takes;
+ * and where they do not come in time it is tried ever less often.
+ *
  * A segment is full when the next record and its summary would not fit. Its seal (the summary) is written when the durable
  * watermark has passed its last batch, never earlier: a valid seal says "all of this was durable".
  *
@@ -13,18 +18,61 @@
  */
 #include "store/internal.h"
 
+/* ---- waiting for the crowd ---- */
+
+enum { HOLD_MISSES_MAX = 7, HOLD_NS_MAX = 4000000 };
+
+static void hold_is_over(struct io_timer *timer)
+{
+    struct log *l = CONTAINER(timer, struct log, hold.timer);
+    struct store *s = CONTAINER(l, struct store, log);
+    l->hold.armed = false;
+    l->hold.over = true;
+    log_pump(s);
+}
+
+/* The batch goes: how did holding it turn out? */
+static void hold_end(struct store *s, const struct batch_buf *b)
+{
+    struct log *l = &s->log;
+    if (l->hold.armed) io_cancel(s->io, &l->hold.timer);
+    if (l->hold.over) {
+        l->hold.misses = min32(l->hold.misses + 1, HOLD_MISSES_MAX);
+        l->hold.skip = (1u << l->hold.misses) - 1;
+    } else if (l->hold.armed && b->records >= l->hold.crowd) {
+        l->hold.misses = 0;
+    } else if (l->hold.skip > 0) {
+        l->hold.skip--;
+    }
+    l->hold.armed = l->hold.over = false;
+}
+
+static bool batch_is_due(struct store *s, const struct batch_buf *b)
+{
+    struct log *l = &s->log;
+    if (b->used >= l->batch_bytes / 2) return true;
+    if (l->in_flight > 0) return false;
+    if (b->records >= l->hold.crowd || l->hold.over || l->hold.skip > 0) return true;
+    if (!l->hold.armed) io_after(s->io, min64(l->hold.write_ns / 2, HOLD_NS_MAX), &l->hold.timer);
+    l->hold.armed = true;
+    return false;
+}
+
+/* ---- life ---- */
+
 enum err log_init(struct store *s)
 {
     struct log *l = &s->log;
     uint64_t record = sizeof(struct disk_record) + RECORD_BLOCKS_MAX * sizeof(struct disk_entry) + 64 +
                       (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
-    l->batch_bytes =
-        (uint32_t)round_up64(max64(s->segment_bytes / 8, record + sizeof(struct disk_batch) + STATE_VALUE_MAX), SECTOR);
+    uint64_t least = record + sizeof(struct disk_batch) + STATE_VALUE_MAX;
+    l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / BATCHES_A_SEGMENT, least), SECTOR);
     for (uint32_t i = 0; i < BATCHES; i++) {
         l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
         list_init(&l->batch[i].ops);
         if (!l->batch[i].at) return ERR_NO_MEMORY;
     }
+    l->hold.timer.fire = hold_is_over;
     for (uint32_t i = 0; i < SEALS; i++) {
         l->seals[i] = (struct seal){.store = s, .buf = mem_alloc(s->mem, s->segment_bytes)};
         if (!l->seals[i].buf) return ERR_NO_MEMORY;
@@ -232,6 +280,8 @@ void log_submit(struct store *s)
     b->seal->trailer.last_number = b->number;
     b->seal->trailer.last_checksum = b->checksum;
     b->seal->trailer.data_bytes = l->used;
+    hold_end(s, b);
+    b->submitted_ns = l->in_flight == 0 ? io_now_ns(s->io) : 0;
     b->in_flight = true;
     b->finished = false;
     l->in_flight++;
@@ -252,7 +302,9 @@ static void batch_done(struct io_op *op)
     struct batch_buf *done = CONTAINER(op, struct batch_buf, op);
     struct store *s = done->store;
     struct log *l = &s->log;
+    uint32_t over = 0;
     done->finished = true;
+    if (done->submitted_ns) l->hold.write_ns = (l->hold.write_ns * 7 + io_now_ns(s->io) - done->submitted_ns) / 8;
     if (op->err != OK) log_fail(s, op->err, "writing the log");
     if (MUTATED(MUTATE_ACK_OUT_OF_ORDER)) write_batch_done(s, done);
     for (;;) {
@@ -265,11 +317,13 @@ static void batch_done(struct io_op *op)
             l->durable = b->number;
             l->durable_checksum = b->checksum;
         }
+        over += b->records;
         b->in_flight = b->finished = false;
         b->used = b->records = 0;
         l->in_flight--;
         write_batch_done(s, b);
     }
+    if (over > 0) l->hold.crowd = over + l->batch[l->open].records;
     if (s->failed == OK) seal_pass(s);
     log_pump(s);
 }
@@ -320,15 +374,30 @@ static struct batch_buf *room_for(struct store *s, uint32_t bytes, uint32_t head
 
 /* What becomes of each block: a chunk of its own, a reference, or nothing to store. */
 struct plan {
-    struct entry entries[RECORD_BLOCKS_MAX];
     uint32_t count, payload;
+    struct entry entries[RECORD_BLOCKS_MAX];
+    uint8_t block[RECORD_BLOCKS_MAX];  /* first of an entry */
+    uint8_t repeat[RECORD_BLOCKS_MAX]; /* DUP of a block of the same operation, + 1: its place is known when that one's is */
 };
+
+/* An equal block earlier in the operation, + 1; 0: none. Of several the first: that one is NEW. */
+static uint8_t block_repeats(const struct store_op *op, uint32_t block)
+{
+    const struct fingerprint *print = &op->digests[block].print;
+    for (uint32_t i = 0; i < block; i++) {
+        if (op->tags[i] != op->tags[block] || op->digests[i].size == 0) continue;
+        if (fingerprint_equal(&op->digests[i].print, print)) return (uint8_t)(i + 1);
+    }
+    return 0;
+}
 
 static void plan_block(struct store *s, struct store_op *op, struct plan *plan, uint32_t i)
 {
     const struct block_digest *d = &op->digests[i];
     struct entry *e = &plan->entries[plan->count];
     struct entry *last = plan->count ? e - 1 : NULL;
+    plan->block[plan->count] = (uint8_t)i;
+    plan->repeat[plan->count] = 0;
     if (d->size == 0) {
         op->places[i] = PLACE_ZERO;
         op->tags[i] = 0;
@@ -346,7 +415,8 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
     if (place != PLACE_NONE && mark_refuses(s, place)) place = PLACE_NONE;
     op->places[i] = place;
     op->tags[i] = tag;
-    if (place != PLACE_NONE) {
+    if (place == PLACE_NONE) plan->repeat[plan->count] = block_repeats(op, i);
+    if (place != PLACE_NONE || plan->repeat[plan->count] > 0) {
         *e = (struct entry){.kind = ENTRY_DUP, .count = 1, .place = place, .tag = tag};
     } else {
         *e = (struct entry){.kind = ENTRY_NEW, .count = 1, .units = d->units, .print = d->print, .tag = tag};
@@ -381,8 +451,18 @@ static void account(struct store *s, const struct store_op *op, const struct pla
     }
 }
 
+/* Lays one new chunk into the segment and tells the tables. */
+static void chunk_add(struct store *s, struct seal *seal, const struct entry *e, uint64_t address)
+{
+    summary_append(s, seal->summary, locator_of(address, e->units), &e->print);
+    index_insert(s->index, &e->print, s->log.segment);
+    slot_at(s, s->log.slot)->live += e->units;
+    s->live_units += e->units;
+    seal->trailer.chunks++;
+}
+
 /* Writes entries, payload, header into the batch and the head into the summary, and tells the tables. */
-static bool record_put(struct store *s, struct store_op *op, const struct plan *plan, const struct record *r)
+static bool record_put(struct store *s, struct store_op *op, struct plan *plan, const struct record *r)
 {
     struct log *l = &s->log;
     uint32_t head = record_head_bytes(r);
@@ -392,30 +472,25 @@ static bool record_put(struct store *s, struct store_op *op, const struct plan *
     uint8_t *at = b->at + b->used;
     uint64_t address = b->address + b->used;
     memset(at, 0, head);
-    for (uint32_t i = 0; i < plan->count; i++) {
-        struct disk_entry e = entry_encode(&plan->entries[i]);
-        memcpy(at + sizeof(struct disk_record) + i * sizeof e, &e, sizeof e);
-    }
-    if (r->kind == RECORD_STATE) {
-        memcpy(at + sizeof(struct disk_record), op->key, op->key_bytes);
-        if (op->value_bytes) memcpy(at + sizeof(struct disk_record) + op->key_bytes, op->value, op->value_bytes);
-    }
     uint8_t *chunk = at + head;
-    uint32_t block = 0;
     for (uint32_t i = 0; i < plan->count; i++) {
-        const struct entry *e = &plan->entries[i];
+        struct entry *e = &plan->entries[i];
+        uint32_t block = plan->block[i];
         if (e->kind == ENTRY_NEW) {
             uint64_t chunk_address = address + (uint64_t)(chunk - at);
             chunk_put(chunk, &op->digests[block], e->tag, chunk_address);
             op->places[block] = place_of(chunk_address, e->units);
-            summary_append(s, seal->summary, locator_of(chunk_address, e->units), &e->print);
-            index_insert(s->index, &e->print, l->segment);
-            slot_at(s, l->slot)->live += e->units;
-            s->live_units += e->units;
-            seal->trailer.chunks++;
+            chunk_add(s, seal, e, chunk_address);
             chunk += e->units * UNIT;
+        } else if (plan->repeat[i] > 0) {
+            op->places[block] = e->place = op->places[plan->repeat[i] - 1];
         }
-        block += e->count;
+        struct disk_entry disk = entry_encode(e);
+        memcpy(at + sizeof(struct disk_record) + i * sizeof disk, &disk, sizeof disk);
+    }
+    if (r->kind == RECORD_STATE) {
+        memcpy(at + sizeof(struct disk_record), op->key, op->key_bytes);
+        if (op->value_bytes) memcpy(at + sizeof(struct disk_record) + op->key_bytes, op->value, op->value_bytes);
     }
     record_seal(r, address, at);
     seal->body_bytes += summary_add(seal->buf + seal->body_bytes, (uint32_t)(address - l->base), at, head);
@@ -433,7 +508,8 @@ static bool record_put(struct store *s, struct store_op *op, const struct plan *
 /* Appends the operation's record to the open batch. False: it has to wait (slot, buffer). */
 bool log_append(struct store *s, struct store_op *op)
 {
-    struct plan plan = {.count = 0};
+    struct plan plan; /* large: only what counts is set */
+    plan.count = plan.payload = 0;
     struct record r = {.kind = (uint8_t)op->kind,
                        .volume = op->volume,
                        .epoch = op->epoch,
@@ -451,6 +527,7 @@ bool log_append(struct store *s, struct store_op *op)
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
         for (uint32_t i = 0; i < op->count; i++) plan_block(s, op, &plan, i);
     } else if (op->kind == RECORD_DATA) {
+        plan.repeat[0] = plan.block[0] = 0;
         plan.entries[plan.count++] = (struct entry){.kind = (uint8_t)op->what, .count = op->count};
     } else {
         r.count = 0;
@@ -499,6 +576,6 @@ void log_pump(struct store *s)
     write_pump(s);
     if (s->failed != OK) fail_open(s);
     struct batch_buf *b = batch_open(l);
-    if (b && b->records && (l->in_flight == 0 || b->used >= l->batch_bytes / 2)) log_submit(s);
+    if (b && b->records && batch_is_due(s, b)) log_submit(s);
     l->pumping = false;
 }

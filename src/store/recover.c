@@ -173,6 +173,7 @@ static enum err replay_record(struct replay *rp, const uint8_t *rec, uint32_t by
     if (r.kind == RECORD_DATA) take_blocks(s, op, &r, rec, address);
     if (r.kind == RECORD_STATE) TRY(take_state(s, op, &r, rec));
     if (r.kind == RECORD_DELETE) v->deleting = true;
+    if (r.kind == RECORD_CREATE || r.kind == RECORD_RESIZE) v->resized = r.sequence;
     v->appended = v->prepared = r.sequence;
     v->appended_epoch = r.epoch;
     list_push(&s->prepared, &op->prepared);

@@ -17,17 +17,20 @@ struct shares {
     uint64_t delta, index, pages, blocks, summaries, reads;
 };
 
-/* Of what the fixed buffers leave: the delta makes metadata writes rare, the index finds duplicates, the rest is caches. */
+/* Of what the fixed buffers leave: the delta makes metadata writes rare, the index finds duplicates, the rest is caches.
+ * Tables that are used all over are no larger than the pool can fill (chunks of 1 KiB on average, every block twice in the
+ * delta): what is larger only costs page faults and misses. */
 static struct shares share_out(const struct store *s)
 {
-    uint64_t fixed = s->segment_bytes * 10 + (uint64_t)BATCHES * s->segment_bytes / 8 + (4u << 20) +
+    uint64_t fixed = s->segment_bytes * 10 + BATCHES * s->segment_bytes / BATCHES_A_SEGMENT + (4u << 20) +
                      IN_PARTS * min64(IN_BYTES_MAX, s->segment_bytes) + 4 * s->super.checkpoint_bytes;
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
-    return (struct shares){.delta = left * 22 / 100,
-                           .index = left * 22 / 100,
+    uint64_t pool = s->slots_total * s->segment_bytes;
+    return (struct shares){.delta = min64(left * 22 / 100, max64(16u << 20, pool / 40)),
+                           .index = min64(left * 22 / 100, max64(1u << 20, pool / 128)),
                            .pages = left * 12 / 100,
                            .blocks = left * 12 / 100,
-                           .summaries = left * 8 / 100,
+                           .summaries = min64(left * 8 / 100, max64(4u << 20, pool / 32)),
                            .reads = left * 6 / 100};
 }
 
@@ -50,11 +53,14 @@ static enum err parts_init(struct store *s)
     s->page_buf = mem_alloc(s->mem, 16384);
     if (!s->slot_pages || !s->directory_bits || !s->directory_dirty || !s->checkpoint_buf || !s->page_buf) return ERR_NO_MEMORY;
     s->directory = directory_open(s->mem, (uint32_t)min64(s->slots_total * RUNS_MAX + 64, UINT32_MAX));
+    mem_on_large(s->mem, io_memory_large); /* tables that are touched all over, the delta's entries among them */
     s->index = index_open(s->mem, share.index);
-    s->blocks = cache_open(s->mem, share.blocks, BLOCK_SIZE);
-    if (!s->directory || !s->index || !s->blocks) return ERR_NO_MEMORY;
+    if (!s->index) return ERR_NO_MEMORY;
     TRY(summaries_init(s, share.summaries));
     TRY(delta_init(s, share.delta));
+    mem_on_large(s->mem, NULL);
+    s->blocks = cache_open(s->mem, share.blocks, BLOCK_SIZE);
+    if (!s->directory || !s->blocks) return ERR_NO_MEMORY;
     TRY(map_init(s, share.pages));
     TRY(meta_init(s));
     TRY(log_init(s));
@@ -137,6 +143,7 @@ void store_abandon(struct store *s)
 {
     if (!s) return;
     io_cancel(s->io, &s->tick);
+    io_cancel(s->io, &s->log.hold.timer);
     if (s->upkeep_started) io_task_done(&s->upkeep);
     for (uint32_t i = 0; i < POOL_DEVICES_MAX; i++) io_file_close(s->devices[i].file);
     mem_close(s->mem);

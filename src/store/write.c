@@ -182,7 +182,8 @@ static enum err op_in_bounds(const struct store *s, const struct store_op *op, c
 {
     if (op->kind != RECORD_DATA) return OK;
     uint64_t blocks = v->blocks;
-    for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
+    bool resized = v->resized > v->published; /* an operation that was discarded since may look so, too */
+    for (struct list *l = s->prepared.next; resized && l != &s->prepared; l = l->next) {
         const struct store_op *p = CONTAINER(l, struct store_op, prepared);
         if (p->volume == op->volume && (p->kind == RECORD_CREATE || p->kind == RECORD_RESIZE)) blocks = p->lba;
     }
@@ -242,6 +243,7 @@ static void appended(struct store *s, struct store_op *op, struct volume *v)
     v->appended = op->sequence;
     v->appended_epoch = op->epoch;
     if (op->kind == RECORD_DELETE) v->deleting = true;
+    if (op->kind == RECORD_CREATE || op->kind == RECORD_RESIZE) v->resized = op->sequence;
     list_push(&s->prepared, &op->prepared);
     s->stats.memory_used = mem_used(s->mem);
 }

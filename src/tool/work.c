@@ -6,6 +6,8 @@
  */
 #include "tool/work.h"
 
+enum { DIGEST_US = 10 }; /* of one block, about */
+
 struct work_volume {
     uint32_t id, epoch;
     uint64_t next; /* sequence */
@@ -198,7 +200,7 @@ void work_submit(struct work *w, struct work_op *op)
         pump(w);
         return;
     }
-    op->job = (struct io_job){.work = digest_work, .done = digest_done};
+    op->job = (struct io_job){.work = digest_work, .done = digest_done, .cost_us = op->count * DIGEST_US};
     io_submit_job(w->config.io, &op->job);
 }
 

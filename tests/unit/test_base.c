@@ -153,6 +153,28 @@ TEST(a_large_table_costs_nothing_until_touched)
     mem_close(mem);
 }
 
+static size_t large_bytes;
+
+static void note_large(void *at, size_t size)
+{
+    if (((uint8_t *)at)[0] == 0) large_bytes += size;
+}
+
+TEST(memory_tells_of_large_pieces_while_asked_to)
+{
+    struct mem *mem = mem_open(64 << 20);
+    CHECK(mem_alloc(mem, MEM_LARGE) != NULL);
+    mem_on_large(mem, note_large);
+    CHECK(mem_alloc(mem, MEM_LARGE - 1) != NULL);
+    CHECK_EQ(large_bytes, 0);
+    CHECK(mem_alloc(mem, MEM_LARGE) != NULL);
+    CHECK_EQ(large_bytes, MEM_LARGE);
+    mem_on_large(mem, NULL);
+    CHECK(mem_alloc(mem, MEM_LARGE) != NULL);
+    CHECK_EQ(large_bytes, MEM_LARGE);
+    mem_close(mem);
+}
+
 /* ---- prng ---- */
 
 /* The state after splitmix64 of seed 0 starts 0xe220a8397b1dcdaf (published); the outputs pin the sequence for good,
@@ -402,7 +424,8 @@ TEST(garbage_is_no_number)
 
 TESTS(errors_have_name_text_and_class, a_number_that_is_no_error_is_safe, little_endian_goes_there_and_back,
       a_cursor_never_leaves_its_bytes, a_list_keeps_order, memory_is_zeroed_and_aligned,
-      memory_ends_at_its_budget_and_comes_back, a_large_table_costs_nothing_until_touched, a_seed_repeats_its_numbers,
-      below_is_even_and_in_range, chance_follows_its_odds, fill_writes_exactly_what_it_is_asked, crc32c_vectors,
-      crc32c_continues, xxh3_vectors, fingerprint_vectors, another_secret_gives_another_fingerprint, text_is_built_in_pieces,
-      text_never_overflows, bytes_as_people_read_them, numbers_as_people_write_them, garbage_is_no_number)
+      memory_ends_at_its_budget_and_comes_back, a_large_table_costs_nothing_until_touched,
+      memory_tells_of_large_pieces_while_asked_to, a_seed_repeats_its_numbers, below_is_even_and_in_range,
+      chance_follows_its_odds, fill_writes_exactly_what_it_is_asked, crc32c_vectors, crc32c_continues, xxh3_vectors,
+      fingerprint_vectors, another_secret_gives_another_fingerprint, text_is_built_in_pieces, text_never_overflows,
+      bytes_as_people_read_them, numbers_as_people_write_them, garbage_is_no_number)

@@ -219,6 +219,36 @@ static bool life(struct test *t)
     return t->good && store_close(t->store) == OK;
 }
 
+/* Equal blocks in one operation are stored once, zeros among them not at all, and all of them read back. */
+static bool repeats(struct test *t)
+{
+    static const uint32_t seeds[WRITE_MAX] = {5, 9, 5, 0, 0, 9, 7, 5};
+    struct store_format_config fc = {.device_count = 1, .size = 24u << 20, .segment_shift = 16};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) return false;
+    create(t);
+    struct store_stats before, after;
+    store_stats(t->store, &before);
+    struct flight *f = take(t);
+    f->op.kind = RECORD_DATA;
+    f->op.what = ENTRY_NEW;
+    f->op.lba = 100;
+    f->op.count = WRITE_MAX;
+    f->op.digests = f->digests;
+    for (uint32_t i = 0; i < WRITE_MAX; i++) {
+        t->model[100 + i] = seeds[i];
+        content(seeds[i], f->data[i]);
+        digest_block(store_key(t->store), f->data[i], f->room[i], &f->digests[i]);
+    }
+    store_prepare(t->store, &f->op);
+    quiet(t);
+    store_stats(t->store, &after);
+    bool counted = after.new_blocks - before.new_blocks == 3 && after.dup_blocks - before.dup_blocks == 3 &&
+                   after.zero_blocks - before.zero_blocks == 2;
+    if (!counted || !verify(t)) return false;
+    return store_close(t->store) == OK && open_pool(t) == OK && verify(t) && store_close(t->store) == OK;
+}
+
 static void run_task(void *arg)
 {
     struct test *t = arg;
@@ -263,4 +293,9 @@ TEST(life_on_posix)
     CHECK(run(life, IO_BACKEND_POSIX));
 }
 
-TESTS(life_on_io_uring, life_on_posix)
+TEST(equal_blocks_of_one_operation_are_stored_once)
+{
+    CHECK(run(repeats, IO_BACKEND_AUTO));
+}
+
+TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once)
