@@ -28,7 +28,8 @@ enum slot_state {
     SLOT_IS_FREE,
     SLOT_IS_PROMISED, /* in the head list of the newest checkpoint, not opened yet */
     SLOT_IS_USED,
-    SLOT_IS_PENDING, /* cleaned; free after checkpoint `free_after` and the last reader */
+    SLOT_IS_PENDING,  /* cleaned; free after checkpoint `free_after` and the last reader */
+    SLOT_IS_TRIMMING, /* free, but a discard of it is under way */
 };
 
 struct slot {
@@ -44,6 +45,7 @@ struct slot {
     bool victim;              /* the proof is done: nothing in it gains a reference any more */
     bool sealed;              /* HEAD: its summary is on the device */
     bool bad;                 /* a read of it failed: the cleaner leaves it alone */
+    bool stale;               /* was used, is not any more, and the device still holds its bytes */
     uint64_t free_after;      /* checkpoint number */
     uint64_t start[RUNS_MAX]; /* of its runs, in units */
 };
@@ -440,6 +442,21 @@ void upkeep_wait(struct store *s, struct list *list);
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
 uint32_t slots_private(const struct store *s);
 
+/* ---- trim.c: free slots are given back below ---- */
+
+struct trim {
+    struct io_op op;
+    struct io_timer pause;
+    struct device *device;
+    uint32_t first, count; /* slots under way */
+    uint32_t hand;
+    bool wanted; /* there may be stale slots */
+    bool under_way, pausing;
+    uint64_t began_ns;
+};
+
+void trim_kick(struct store *s);
+
 struct want {
     struct list link;
     struct io_task *task;
@@ -485,6 +502,7 @@ struct store {
     struct meta meta;
     struct log log;
     struct clean clean;
+    struct trim trim;
     struct read_pool *reads;
     struct list volumes;
     uint32_t volume_count, last_volume;
@@ -516,7 +534,6 @@ struct store {
     bool read_only;
     char why[160];
     struct store_stats stats;
-    struct list discards_wait;
     uint8_t *page_buf; /* upkeep's: one page, encoded */
     uint8_t *fetch_buf;
 };

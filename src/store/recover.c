@@ -581,10 +581,15 @@ static enum err take_slots(struct store *s, uint32_t page, const struct slot_ent
     for (uint32_t i = 0; i < count; i++) {
         const struct slot_entry *e = &entries[i];
         uint32_t number = page * DIRECTORY_SLOTS + i;
-        if (e->kind == SLOT_FREE || e->runs == 0) continue;
+        bool free = e->kind == SLOT_FREE || e->runs == 0;
+        if (free && !s->config.discard) continue;
         if (!slot_exists(s, number)) return ERR_DECODE;
         struct slot *sl = slot_touch(s, number);
         if (!sl) return ERR_NO_MEMORY;
+        if (free) { /* a neighbour was used once, so this may have been, and may not have been discarded since */
+            sl->stale = s->trim.wanted = true;
+            continue;
+        }
         for (uint32_t k = 0; k < e->runs; k++) {
             struct directory_run there;
             for (uint32_t j = 0; j < k; j++)

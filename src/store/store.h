@@ -31,7 +31,7 @@ struct store_config {
     uint64_t memory;          /* bytes for everything the store keeps; at least STORE_MEMORY_MIN; 0: 1 GiB */
     uint32_t reserve_percent; /* slots that foreground writes never fill; 0: 15; 5 to 50 */
     bool read_only;           /* look, never write: no recovery is written, prepare fails */
-    bool discard;             /* tell devices about freed slots */
+    bool discard;             /* give freed slots back below, where a device or file can (hole punch, discard) */
     bool no_clean;            /* tests: the cleaner runs only when asked */
     uint32_t checkpoint_ms;   /* longest time between checkpoints while something changed; 0: 30,000 */
 };
@@ -181,6 +181,7 @@ struct store_stats {
     uint64_t directory_bytes, checkpoint_bytes;
     uint64_t cleaned_bytes; /* written by the cleaner */
     uint64_t slots_cleaned, walks;
+    uint64_t trimmed_bytes; /* of free slots, given back below */
     uint64_t batches, checkpoints, leaf_flushes, leaf_loads, summary_loads;
     uint64_t cache_hits, cache_misses, device_reads;
     uint64_t medium_errors;

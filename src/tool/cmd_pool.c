@@ -62,6 +62,7 @@ static const struct number numbers[] = {
     NUMBER(cleaned_bytes, BYTES),
     NUMBER(slots_cleaned, COUNT),
     NUMBER(walks, COUNT),
+    NUMBER(trimmed_bytes, BYTES),
     NUMBER(batches, COUNT),
     NUMBER(checkpoints, COUNT),
     NUMBER(leaf_flushes, COUNT),

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/prng.h"
@@ -177,7 +178,7 @@ static bool verify(struct test *t)
 
 static enum err open_pool(struct test *t)
 {
-    struct store_config config = {.device_count = 1, .memory = 16u << 20};
+    struct store_config config = {.device_count = 1, .memory = 16u << 20, .discard = true};
     struct store_problem problem;
     config.devices[0].path = t->path;
     enum err err = store_open(t->io, &config, &t->store, &problem);
@@ -217,6 +218,51 @@ static bool life(struct test *t)
         }
     }
     return t->good && store_close(t->store) == OK;
+}
+
+static uint64_t space_below(const struct test *t)
+{
+    struct stat st;
+    return stat(t->path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+static bool file_discards(struct test *t)
+{
+    struct io_file *file;
+    struct io_file_info info = {0};
+    if (io_file_open(t->io, t->path, IO_OPEN_DIRECT, &file) != OK) return false;
+    enum err err = io_file_info(file, &info);
+    io_file_close(file);
+    return err == OK && info.discards;
+}
+
+/* What a deleted volume took is given back to the file system. */
+static bool shrinks(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 24u << 20, .segment_shift = 16};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || !file_discards(t) || open_pool(t) != OK) return false;
+    create(t);
+    write_some(t, 900);
+    if (store_checkpoint(t->store, true) != OK) return false;
+    uint64_t full = space_below(t), left = full;
+    struct flight *f = take(t);
+    f->op.kind = RECORD_DELETE;
+    store_prepare(t->store, &f->op);
+    quiet(t);
+    for (uint32_t tries = 0; tries < 200 && left > full / 3; tries++) {
+        uint32_t gained;
+        if (store_clean(t->store, &gained) != OK) return false;
+        io_task_sleep(t->io, 20000000);
+        left = space_below(t);
+    }
+    struct store_stats stats;
+    store_stats(t->store, &stats);
+    printf("# %llu KiB, after the delete %llu KiB, trimmed %llu KiB\n", (unsigned long long)full >> 10,
+           (unsigned long long)left >> 10, (unsigned long long)stats.trimmed_bytes >> 10);
+    if (left > full / 3 || stats.trimmed_bytes < full / 3) return false;
+    if (store_close(t->store) != OK || open_pool(t) != OK) return false;
+    return store_close(t->store) == OK;
 }
 
 static void run_task(void *arg)
@@ -263,4 +309,14 @@ TEST(life_on_posix)
     CHECK(run(life, IO_BACKEND_POSIX));
 }
 
-TESTS(life_on_io_uring, life_on_posix)
+TEST(file_shrinks_on_io_uring)
+{
+    CHECK(run(shrinks, IO_BACKEND_AUTO));
+}
+
+TEST(file_shrinks_on_posix)
+{
+    CHECK(run(shrinks, IO_BACKEND_POSIX));
+}
+
+TESTS(life_on_io_uring, life_on_posix, file_shrinks_on_io_uring, file_shrinks_on_posix)
