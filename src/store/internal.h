@@ -428,10 +428,11 @@ enum err mark_walk(struct store *s);                                     /* [upk
 enum err clean_pass(struct store *s, bool forced, uint32_t *ret_gained); /* [upkeep] */
 bool clean_pays(struct store *s);
 
-/* ---- checkpoint.c, recover.c, super.c, upkeep.c ---- */
+/* ---- checkpoint.c, recover.c, load.c, super.c, upkeep.c ---- */
 
 enum err checkpoint_write(struct store *s, bool clean); /* [upkeep] */
 enum err recover(struct store *s, struct store_problem *problem);
+enum err load_directory(struct store *s, const struct checkpoint *c, struct store_problem *problem); /* [task] */
 enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem);
 void problem_say(struct store_problem *problem, const char *format, ...);
 enum err upkeep_duties(struct store *s); /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */

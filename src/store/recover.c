@@ -509,7 +509,7 @@ static enum err replay_all(struct replay *rp, struct head_slot *list, uint32_t c
     return look_behind(rp, list, i, count);
 }
 
-/* ---- checkpoint and directory ---- */
+/* ---- checkpoint ---- */
 
 static enum err read_checkpoint(struct store *s, uint64_t side, uint32_t copy, uint8_t *buf, void *room,
                                 struct checkpoint *ret_c)
@@ -550,89 +550,6 @@ static enum err find_checkpoint(struct store *s, void **rooms, struct checkpoint
     problem_say(problem, "no checkpoint can be read (%s): the pool cannot be opened from this copy; use a replica or a backup",
                 err_text(first));
     return ERR_CHECKPOINT_LOST;
-}
-
-static enum err load_directory_page(struct store *s, uint32_t page, bool side, struct slot_entry *entries, uint32_t *ret_count)
-{
-    struct device *d;
-    uint64_t ignored, checkpoint;
-    slot_where(s, page * DIRECTORY_SLOTS, &d, &ignored);
-    uint64_t at = d->directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES, newest = 0;
-    bool found = false;
-    for (uint32_t copy = 0; copy < 2; copy++) { /* both: one may be an old page whose newer version was lost */
-        struct slot_entry these[DIRECTORY_SLOTS];
-        uint32_t count;
-        enum err err = io_task_read(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, s->fetch_buf, DIRECTORY_BYTES);
-        if (err == ERR_POWER) return err;
-        if (err == OK) err = directory_decode(s->fetch_buf, DIRECTORY_BYTES, page, s->salt, &checkpoint, &count, these);
-        if (err != OK || (found && checkpoint <= newest)) continue;
-        memcpy(entries, these, sizeof these);
-        *ret_count = count;
-        newest = checkpoint;
-        found = true;
-    }
-    s->directory_numbers[page] = newest;
-    if (found) s->directory_digest ^= directory_mix(page, newest);
-    return found ? OK : ERR_DIRECTORY_LOST;
-}
-
-static enum err take_slots(struct store *s, uint32_t page, const struct slot_entry *entries, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        const struct slot_entry *e = &entries[i];
-        uint32_t number = page * DIRECTORY_SLOTS + i;
-        bool free = e->kind == SLOT_FREE || e->runs == 0;
-        if (free && !s->config.discard) continue;
-        if (!slot_exists(s, number)) return ERR_DECODE;
-        struct slot *sl = slot_touch(s, number);
-        if (!sl) return ERR_NO_MEMORY;
-        if (free) { /* a neighbour was used once, so this may have been, and may not have been discarded since */
-            sl->stale = s->trim.wanted = true;
-            continue;
-        }
-        for (uint32_t k = 0; k < e->runs; k++) {
-            struct directory_run there;
-            for (uint32_t j = 0; j < k; j++)
-                if (e->run[j].start < e->run[k].start + e->run[k].units && e->run[k].start < e->run[j].start + e->run[j].units)
-                    return ERR_DECODE;
-            if (e->run[k].units == 0 ||
-                (directory_next(s->directory, e->run[k].start, &there) && there.start < e->run[k].start + e->run[k].units))
-                return ERR_DECODE;
-        }
-        sl->state = SLOT_IS_USED;
-        slot_use(s, number, (enum slot_kind)e->kind, e->runs, e->run);
-        sl->live = e->live;
-        sl->chunks = e->chunks;
-        sl->age = e->age;
-        sl->sealed = true; /* the replay point never passes an open segment; those after it are looked at */
-        s->live_units += e->live;
-        s->slots_free--;
-    }
-    return OK;
-}
-
-static enum err load_directory(struct store *s, const struct checkpoint *c, struct store_problem *problem)
-{
-    struct slot_entry entries[DIRECTORY_SLOTS];
-    memcpy(s->directory_bits, c->directory_bits, (s->page_count * 2 + 7) / 8);
-    s->slots_free = s->slots_total;
-    for (uint32_t page = 0; page < s->page_count; page++) {
-        uint32_t count;
-        if (!(s->directory_bits[page / 4] >> (page % 4 * 2) & 1)) continue;
-        bool side = s->directory_bits[page / 4] >> (page % 4 * 2 + 1) & 1;
-        enum err err = load_directory_page(s, page, side, entries, &count);
-        if (err == OK) err = take_slots(s, page, entries, count);
-        if (err != OK) {
-            problem_say(problem, "directory page %u: %s", page, err_text(err));
-            return err == ERR_DECODE ? ERR_DIRECTORY_LOST : err;
-        }
-    }
-    if (s->directory_digest != c->directory_digest) {
-        problem_say(problem,
-                    "a directory page is older than the checkpoint: a device lost a write that it had reported as durable");
-        return ERR_DIRECTORY_LOST;
-    }
-    return OK;
 }
 
 static enum err load_volumes(struct store *s, const struct checkpoint *c)

@@ -48,10 +48,12 @@ double usage_busy(const struct usage *used)
 
 void data_fill(struct prng *prng, uint8_t *at, uint64_t blocks, uint32_t random)
 {
-    static const char pattern[] = "what repeats in a block is packed away, ";
+    static const char words[] = "what repeats in a block is packed away, ";
+    uint8_t pattern[BLOCK_SIZE];
+    for (uint32_t i = 0; i < BLOCK_SIZE; i++) pattern[i] = (uint8_t)words[i % (sizeof words - 1)];
     for (uint64_t b = 0; b < blocks; b++, at += BLOCK_SIZE) {
         prng_fill(prng, at, random);
-        for (uint32_t i = random; i < BLOCK_SIZE; i++) at[i] = (uint8_t)pattern[i % (sizeof pattern - 1)];
+        memcpy(at + random, pattern + random, BLOCK_SIZE - random);
     }
 }
 
