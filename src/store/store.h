@@ -174,10 +174,11 @@ struct store_stats {
     uint64_t live_bytes;   /* estimate */
     uint64_t user_written; /* bytes of client data prepared */
     uint64_t new_blocks, dup_blocks, zero_blocks, unmapped_blocks;
-    uint64_t stored_bytes;  /* chunks of new blocks, padded */
-    uint64_t head_bytes;    /* written to HEAD slots, batches with padding */
-    uint64_t summary_bytes; /* summaries of HEAD slots */
-    uint64_t meta_bytes;    /* map pages written */
+    uint64_t stored_bytes;   /* chunks of new blocks, padded */
+    uint64_t head_bytes;     /* written to HEAD slots, batches with padding */
+    uint64_t summary_bytes;  /* summaries of HEAD slots */
+    uint64_t unfilled_bytes; /* left between batches and summary: the next record did not fit */
+    uint64_t meta_bytes;     /* map pages written */
     uint64_t directory_bytes, checkpoint_bytes;
     uint64_t cleaned_bytes; /* written by the cleaner */
     uint64_t slots_cleaned, walks;
@@ -186,6 +187,8 @@ struct store_stats {
     uint64_t cache_hits, cache_misses, device_reads;
     uint64_t medium_errors;
     uint64_t memory, memory_used, index_bytes, index_entries, directory_ram, sketch_ram, delta_entries, delta_capacity;
+    uint64_t slot_ram;   /* of one slot that is or was in use, besides the directory */
+    uint64_t tables_ram; /* at most: cached address tables and fingerprints, and the cleaner's with their marks */
     uint64_t replayed_records, recovery_ns;
     bool failed, full;
 };

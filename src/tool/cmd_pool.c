@@ -56,6 +56,7 @@ static const struct number numbers[] = {
     NUMBER(stored_bytes, BYTES),
     NUMBER(head_bytes, BYTES),
     NUMBER(summary_bytes, BYTES),
+    NUMBER(unfilled_bytes, BYTES),
     NUMBER(meta_bytes, BYTES),
     NUMBER(directory_bytes, BYTES),
     NUMBER(checkpoint_bytes, BYTES),
