@@ -78,6 +78,7 @@ struct mix {
     uint64_t memory, volume_blocks;
     uint32_t windows, reserve, checkpoint_ms;
     bool no_clean, discard, fill, slow_reads;
+    uint32_t delta_entries;
     uint32_t faults;
 };
 

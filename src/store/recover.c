@@ -212,7 +212,6 @@ static enum err segment_found(struct replay *rp, struct head_slot *hs, uint64_t 
         if (directory_next(s->directory, unit, &there) && there.start < unit + s->segment_bytes / UNIT) return ERR_LOG_DAMAGED;
         struct slot *sl = slot_at(s, hs->slot);
         if (sl->state == SLOT_IS_FREE) s->slots_free--;
-        sl->state = SLOT_IS_USED;
         struct run run = {segment * s->segment_bytes / UNIT, (uint32_t)(s->segment_bytes / UNIT)};
         slot_use(s, hs->slot, SLOT_HEAD, 1, &run);
         hs->known = true;
@@ -602,6 +601,37 @@ static enum err settle_volumes(struct store *s, const struct checkpoint *c)
     return OK;
 }
 
+/* Replay may have to flush the delta, and pages must neither go into a slot that the head may have written since the
+ * checkpoint, nor under the number of a segment that replay is still to find: no more segments than there are slots can
+ * have been opened meanwhile. */
+static enum err keep_off_head(struct store *s, const struct checkpoint *c)
+{
+    s->next_segment = c->next_segment + s->slots_total;
+    for (uint32_t i = 0; i < c->head_slot_count; i++) {
+        uint32_t slot = c->head_slots[i];
+        if (!slot_exists(s, slot)) return ERR_LOG_DAMAGED;
+        if (!slot_touch(s, slot)) return ERR_NO_MEMORY;
+        if (slot_at(s, slot)->state != SLOT_IS_FREE) continue;
+        slot_at(s, slot)->state = SLOT_IS_PROMISED;
+        s->slots_promised++;
+        s->slots_free--;
+    }
+    return OK;
+}
+
+/* The promises that the head had not come to are over. */
+static void promises_end(struct store *s, const struct checkpoint *c)
+{
+    for (uint32_t i = 0; i < c->head_slot_count; i++) {
+        struct slot *sl = slot_at(s, c->head_slots[i]);
+        if (sl->state != SLOT_IS_PROMISED) continue;
+        sl->state = SLOT_IS_FREE;
+        sl->stale = s->trim.wanted = true;
+        s->slots_promised--;
+        s->slots_free++;
+    }
+}
+
 /* Head segments that the directory knew but the chain did not reach hold nothing that was accepted: their slots become free. */
 static void drop_unreached(struct store *s, const struct head_slot *list, uint32_t count)
 {
@@ -621,10 +651,10 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
         if (!(rooms[i] = mem_alloc(s->mem, checkpoint_decode_room(s->super.checkpoint_bytes)))) return ERR_NO_MEMORY;
     TRY(find_checkpoint(s, rooms, c, problem));
     s->checkpoint_number = c->number;
-    s->next_segment = c->next_segment;
     s->next_serial = c->next_serial;
     s->stats.user_written = c->user_bytes;
     TRY(load_directory(s, c, problem));
+    TRY(keep_off_head(s, c));
     TRY(load_volumes(s, c));
     s->directory_dirty_count = 0;
     memset(s->directory_dirty, 0, (s->page_count + 7) / 8);
@@ -645,6 +675,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     s->log.chain_count = c->chain_count;
     TRY(replay_all(rp, list, count));
     drop_unreached(s, list, count);
+    promises_end(s, c);
     TRY(settle_volumes(s, c));
     mem_free(s->mem, list);
     s->replay_segment = c->replay_address / s->segment_bytes;
