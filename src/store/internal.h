@@ -428,6 +428,17 @@ enum err mark_walk(struct store *s);                                     /* [upk
 enum err clean_pass(struct store *s, bool forced, uint32_t *ret_gained); /* [upkeep] */
 bool clean_pays(struct store *s);
 
+/* ---- ahead.c: recovery's reads of the ends of slots ---- */
+
+struct ahead;
+struct ahead *ahead_open(struct store *s);          /* NULL: no memory; all the rest takes NULL */
+void ahead_close(struct store *s, struct ahead *a); /* [task] */
+/* [task] Entry i of a list of slots is at hand: reads on from there. */
+void ahead_on(struct store *s, struct ahead *a, uint32_t i, uint32_t count, uint32_t (*slot_of)(const void *list, uint32_t i),
+              const void *list);
+/* [task] The last bytes of the slot; false: not read ahead, or not so much, or it could not be read. */
+bool ahead_take(struct ahead *a, uint32_t slot, uint32_t bytes, uint8_t *ret_buf);
+
 /* ---- checkpoint.c, recover.c, load.c, super.c, upkeep.c ---- */
 
 enum err checkpoint_write(struct store *s, bool clean); /* [upkeep] */

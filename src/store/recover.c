@@ -31,6 +31,7 @@ struct replay {
     uint8_t *body;        /* of the summary that an open segment gets now, one segment */
     struct trailer seal;
     struct store_problem *problem;
+    struct ahead *ahead;
 };
 
 /* ---- undecided operations ---- */
@@ -88,10 +89,12 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
 
 /* ---- records ---- */
 
+/* The fingerprints are left to the rebuild of the index, which comes by here later: to insert them now would take as long as all
+ * the rest of replay. */
 static void take_blocks(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec, uint64_t address)
 {
     uint64_t chunk = address + record_head_bytes(r);
-    uint32_t block = 0;
+    uint32_t block = 0, units = 0;
     op->what = ENTRY_NEW;
     for (uint32_t i = 0; i < r->entries; i++) {
         struct entry e = record_entry(rec, i);
@@ -108,14 +111,13 @@ static void take_blocks(struct store *s, struct store_op *op, const struct recor
             op->tags[block] = e.kind == ENTRY_NEW || e.kind == ENTRY_DUP ? e.tag : 0;
         }
         if (e.kind != ENTRY_NEW) continue;
-        index_insert(s->index, &e.print, chunk / s->segment_bytes);
-        struct directory_run run;
-        if (directory_find(s->directory, chunk / UNIT, &run)) {
-            slot_at(s, run.slot)->live += e.units;
-            s->live_units += e.units;
-        }
         chunk += e.units * UNIT;
+        units += e.units;
     }
+    struct directory_run run; /* of the segment that the record is in */
+    if (units == 0 || !directory_find(s->directory, address / UNIT, &run)) return;
+    slot_at(s, run.slot)->live += units;
+    s->live_units += units;
 }
 
 static enum err take_state(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec)
@@ -201,6 +203,19 @@ static enum err slot_read_patient(struct store *s, uint32_t slot, uint32_t offse
     return err;
 }
 
+/* The end of a slot, which is where its summary is. */
+static enum err slot_end_read(struct replay *rp, uint32_t slot, uint32_t bytes)
+{
+    uint32_t segment_bytes = (uint32_t)rp->s->segment_bytes;
+    if (ahead_take(rp->ahead, slot, bytes, rp->buf)) return OK;
+    return slot_read_patient(rp->s, slot, segment_bytes - bytes, rp->buf, bytes);
+}
+
+static uint32_t slot_of_head(const void *list, uint32_t i)
+{
+    return ((const struct head_slot *)list)[i].slot;
+}
+
 /* A slot that recovery found to be a head segment: into the directory, unless it was there. */
 static enum err segment_found(struct replay *rp, struct head_slot *hs, uint64_t segment, bool sealed, uint32_t chunks)
 {
@@ -239,7 +254,7 @@ static enum err replay_sealed(struct replay *rp, struct head_slot *hs, const str
     struct store *s = rp->s;
     uint64_t base = t->segment * s->segment_bytes;
     uint32_t tail = (uint32_t)round_up64(t->body_bytes + sizeof(struct disk_trailer), SECTOR);
-    TRY(slot_read_patient(s, hs->slot, (uint32_t)s->segment_bytes - tail, rp->buf, tail));
+    TRY(slot_end_read(rp, hs->slot, tail));
     const uint8_t *body = rp->buf + tail - sizeof(struct disk_trailer) - t->body_bytes;
     if (body_checksum(body, t->body_bytes, s->salt) != t->body_checksum) return ERR_CHECKSUM;
     TRY(segment_found(rp, hs, t->segment, true, t->chunks));
@@ -367,7 +382,7 @@ static enum err replay_segment(struct replay *rp, struct head_slot *hs, bool *re
     *ret_on = false;
     if (!slot_exists(s, hs->slot) || !slot_touch(s, hs->slot)) return ERR_LOG_DAMAGED;
     struct trailer t;
-    TRY(slot_read_patient(s, hs->slot, (uint32_t)s->segment_bytes - SECTOR, rp->buf, SECTOR));
+    TRY(slot_end_read(rp, hs->slot, SECTOR));
     enum err err = trailer_decode(rp->buf + SECTOR - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes,
                                   s->salt, &t);
     bool sealed = err == OK && t.kind == SLOT_HEAD && t.slot == hs->slot && t.first_number == rp->number &&
@@ -497,6 +512,7 @@ static enum err replay_all(struct replay *rp, struct head_slot *list, uint32_t c
     uint32_t i = 0;
     for (; i < count; i++) {
         bool on;
+        ahead_on(rp->s, rp->ahead, i, count, slot_of_head, list);
         next_incarnation(rp);
         if (rp->chain > 0 && list[i].known && list[i].segment < rp->c->chains[rp->chain - 1].next_segment) continue;
         TRY(replay_segment(rp, &list[i], &on));
@@ -664,7 +680,8 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
                           .previous = c->replay_previous,
                           .problem = problem,
                           .buf = rp->buf,
-                          .body = rp->body};
+                          .body = rp->body,
+                          .ahead = rp->ahead};
     rp->incarnation = c->chain_count ? c->chains[0].incarnation : c->incarnation;
     rp->newest_segment = c->replay_address / s->segment_bytes - 1;
     struct head_slot *list = NULL;
@@ -690,7 +707,9 @@ enum err recover(struct store *s, struct store_problem *problem)
     uint64_t began = io_now_ns(s->io);
     struct checkpoint c = {0};
     struct replay rp = {.buf = mem_alloc(s->mem, s->segment_bytes), .body = mem_alloc(s->mem, s->segment_bytes)};
+    rp.ahead = ahead_open(s);
     enum err err = rp.buf && rp.body ? run(s, &rp, &c, problem) : ERR_NO_MEMORY;
+    ahead_close(s, rp.ahead);
     mem_free(s->mem, rp.buf);
     mem_free(s->mem, rp.body);
     if (err == ERR_LOG_DAMAGED)
