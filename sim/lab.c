@@ -271,7 +271,6 @@ static void make_devices(struct lab *lab)
                                         .reserve_percent = mix->reserve,
                                         .discard = mix->discard,
                                         .no_clean = mix->no_clean,
-                                        .delta_entries = mix->delta_entries,
                                         .checkpoint_ms = mix->checkpoint_ms};
     for (uint32_t i = 0; i < mix->devices; i++) {
         snprintf(lab->names[i], sizeof lab->names[i], "disk%u", i);

@@ -78,7 +78,6 @@ struct mix {
     uint64_t memory, volume_blocks;
     uint32_t windows, reserve, checkpoint_ms;
     bool no_clean, discard, fill, slow_reads;
-    uint32_t delta_entries;
     uint32_t faults;
 };
 

@@ -86,7 +86,6 @@ void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
     mix->checkpoint_ms = one_of(prng, 0, 0, 100, 5);
     mix->no_clean = prng_below(prng, 3) == 0;
     mix->discard = prng_below(prng, 3) != 0;
-    mix->delta_entries = one_of(prng, 0, 0, 0, 2048);
     mix->fill = prng_below(prng, 24) == 0;
     mix->slow_reads = prng_below(prng, 10) == 0;
     if (faults & FAULT_LIE) mix->cut_within = between(prng, 5, 60);

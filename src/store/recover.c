@@ -89,8 +89,8 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
 
 /* ---- records ---- */
 
-/* The fingerprints are left to the rebuild of the index, which comes by here later: to insert them now would take as long as all
- * the rest of replay. */
+/* The fingerprints are left to the rebuild of the index, which comes by here later: to insert them now would take as long
+ * as all the rest of replay. */
 static void take_blocks(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec, uint64_t address)
 {
     uint64_t chunk = address + record_head_bytes(r);
