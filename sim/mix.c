@@ -120,7 +120,7 @@ void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
     mix->reserve = one_of(prng, 0, 0, 5, 30);
     mix->checkpoint_ms = one_of(prng, 0, 0, 100, 5);
     mix->no_clean = prng_below(prng, 3) == 0;
-    mix->discard = prng_below(prng, 3) == 0;
+    mix->discard = prng_below(prng, 3) != 0;
     mix->fill = prng_below(prng, 24) == 0;
     mix->slow_reads = prng_below(prng, 10) == 0;
     if (faults & FAULT_LIE) mix->cut_within = between(prng, 5, 60);
@@ -159,6 +159,8 @@ static const struct aim aims[] = {
     {MUTATE_HIT_ON_VICTIM, {DO_CLEAN, DO_UNMAP}, 800000, 8, 24, 0, 0, 24, false},
     {MUTATE_REUSE_EARLY, {DO_CLEAN, DO_CUT, DO_UNMAP}, 0, 16, 24, 60, 0, 8, true},
     {MUTATE_REUSE_UNDER_READ, {DO_CLEAN, DO_READ, DO_UNMAP}, 0, 8, 24, 0, 0, 24, true},
+    {MUTATE_TRIM_EARLY, {DO_CLEAN, DO_CUT, DO_UNMAP}, 0, 16, 24, 60, 0, 8, true},
+    {MUTATE_TRIM_IN_USE, {DO_CLEAN, DO_CHECKPOINT, DO_UNMAP}, 0, 8, 24, 0, 0, 24, true},
     {MUTATE_CHECKPOINT_UNSYNCED, {DO_CHECKPOINT, DO_FLUSH, DO_CUT}, 0, 8, 24, 20, 0, 8, false},
     {MUTATE_REPLAY_POINT_LATE, {DO_CHECKPOINT, DO_CUT}, 0, 8, 24, 40, 0, 8, false},
     {MUTATE_STALE_NEWEST, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8, false},
@@ -181,6 +183,7 @@ void mix_aim(struct mix *mix, struct prng *prng, int mutation)
         if (aim->depth) mix->depth = aim->depth;
         if (aim->fill) fill_up(mix, prng);
         if (aim->mutation == MUTATE_REUSE_UNDER_READ) mix->slow_reads = true;
+        if (aim->mutation == MUTATE_TRIM_EARLY || aim->mutation == MUTATE_TRIM_IN_USE) mix->discard = true;
         mix->steps = max64(mix->steps, 120) > 240 ? 240 : (uint32_t)max64(mix->steps, 120);
     }
     total(mix);

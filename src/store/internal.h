@@ -28,7 +28,8 @@ enum slot_state {
     SLOT_IS_FREE,
     SLOT_IS_PROMISED, /* in the head list of the newest checkpoint, not opened yet */
     SLOT_IS_USED,
-    SLOT_IS_PENDING, /* cleaned; free after checkpoint `free_after` and the last reader */
+    SLOT_IS_PENDING,  /* cleaned; free after checkpoint `free_after` and the last reader */
+    SLOT_IS_TRIMMING, /* free, but a discard of it is under way */
 };
 
 struct slot {
@@ -45,6 +46,7 @@ struct slot {
     bool victim;              /* the proof is done: nothing in it gains a reference any more */
     bool sealed;              /* HEAD: its summary is on the device */
     bool bad;                 /* a read of it failed: the cleaner leaves it alone */
+    bool stale;               /* was used, is not any more, and the device still holds its bytes */
     uint64_t free_after;      /* checkpoint number */
     uint64_t start[RUNS_MAX]; /* of its runs, in units */
 };
@@ -457,7 +459,18 @@ enum err mark_walk(struct store *s);                  /* [upkeep] */
 enum err clean_pass(struct store *s, bool forced, uint32_t goal, uint32_t *ret_gained);
 bool clean_pays(struct store *s);
 
-/* ---- checkpoint.c, recover.c, super.c, upkeep.c ---- */
+/* ---- ahead.c: recovery's reads of the ends of slots ---- */
+
+struct ahead;
+struct ahead *ahead_open(struct store *s);          /* NULL: no memory; all the rest takes NULL */
+void ahead_close(struct store *s, struct ahead *a); /* [task] */
+/* [task] Entry i of a list of slots is at hand: reads on from there. */
+void ahead_on(struct store *s, struct ahead *a, uint32_t i, uint32_t count, uint32_t (*slot_of)(const void *list, uint32_t i),
+              const void *list);
+/* [task] The last bytes of the slot; false: not read ahead, or not so much, or it could not be read. */
+bool ahead_take(struct ahead *a, uint32_t slot, uint32_t bytes, uint8_t *ret_buf);
+
+/* ---- checkpoint.c, recover.c, load.c, super.c, upkeep.c ---- */
 
 enum err checkpoint_write(struct store *s); /* [upkeep] */
 /* [upkeep] Without any page: roots and replay point stay those of `from`, the checkpoint that recovery came from. */
@@ -467,6 +480,7 @@ uint64_t checkpoint_slots(const struct store *s);
 /* Slots that the head should be promised. */
 uint64_t checkpoint_promises(const struct store *s);
 enum err recover(struct store *s, struct store_problem *problem);
+enum err load_directory(struct store *s, const struct checkpoint *c, struct store_problem *problem); /* [task] */
 enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem);
 void problem_say(struct store_problem *problem, const char *format, ...);
 enum err upkeep_flush_all(struct store *s); /* [upkeep] */
@@ -477,6 +491,21 @@ enum err devices_sync(struct store *s);
 void upkeep_wait(struct store *s, struct list *list);
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
 uint32_t slots_private(const struct store *s);
+
+/* ---- trim.c: free slots are given back below ---- */
+
+struct trim {
+    struct io_op op;
+    struct io_timer pause;
+    struct device *device;
+    uint32_t first, count; /* slots under way */
+    uint32_t hand;
+    bool wanted; /* there may be stale slots */
+    bool under_way, pausing;
+    uint64_t began_ns;
+};
+
+void trim_kick(struct store *s);
 
 struct want {
     struct list link;
@@ -525,6 +554,7 @@ struct store {
     struct meta meta;
     struct log log;
     struct clean clean;
+    struct trim trim;
     struct read_pool *reads;
     struct list volumes;
     uint32_t volume_count, last_volume;
@@ -556,7 +586,6 @@ struct store {
     bool read_only;
     char why[160];
     struct store_stats stats;
-    struct list discards_wait;
     uint8_t *page_buf; /* upkeep's: one page, encoded */
     uint8_t *fetch_buf;
 };

@@ -232,6 +232,7 @@ static void seal_write(struct store *s, struct seal *seal)
     seal->writing = true;
     seal->op.done = seal_done;
     s->stats.summary_bytes += bytes;
+    s->stats.unfilled_bytes += s->segment_bytes - t->data_bytes - bytes;
     io_write(s->io, d->file, at + s->segment_bytes - bytes, seal->buf, bytes, 0, &seal->op);
 }
 

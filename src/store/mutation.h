@@ -22,6 +22,8 @@
     X(MUTATE_HIT_ON_VICTIM, "a dedupe hit on a victim is accepted after the proof")                                            \
     X(MUTATE_REUSE_EARLY, "a slot is reused before the checkpoint that frees it")                                              \
     X(MUTATE_REUSE_UNDER_READ, "a slot is reused under a read in flight")                                                      \
+    X(MUTATE_TRIM_EARLY, "a slot is discarded before the checkpoint that frees it")                                            \
+    X(MUTATE_TRIM_IN_USE, "a slot is allocated while its discard is under way")                                                \
     X(MUTATE_CHECKPOINT_UNSYNCED, "the checkpoint is written before what it points to is durable")                             \
     X(MUTATE_REPLAY_POINT_LATE, "the replay point ignores what is only in the delta")                                          \
     X(MUTATE_STALE_NEWEST, "a flush does not raise the newest sequence of the leaf")                                           \

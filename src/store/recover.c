@@ -31,6 +31,7 @@ struct replay {
     uint8_t *body;        /* of the summary that an open segment gets now, one segment */
     struct trailer seal;
     struct store_problem *problem;
+    struct ahead *ahead;
 };
 
 /* ---- undecided operations ---- */
@@ -101,10 +102,12 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
 
 /* ---- records ---- */
 
+/* The fingerprints are left to the rebuild of the index, which comes by here later: to insert them now would take as long
+ * as all the rest of replay. */
 static void take_blocks(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec, uint64_t address)
 {
     uint64_t chunk = address + record_head_bytes(r);
-    uint32_t block = 0;
+    uint32_t block = 0, units = 0;
     op->what = ENTRY_NEW;
     for (uint32_t i = 0; i < r->entries; i++) {
         struct entry e = record_entry(rec, i);
@@ -121,14 +124,13 @@ static void take_blocks(struct store *s, struct store_op *op, const struct recor
             op->tags[block] = e.kind == ENTRY_NEW || e.kind == ENTRY_DUP ? e.tag : 0;
         }
         if (e.kind != ENTRY_NEW) continue;
-        index_insert(s->index, &e.print, chunk / s->segment_bytes);
-        struct directory_run run;
-        if (directory_find(s->directory, chunk / UNIT, &run)) {
-            slot_at(s, run.slot)->live += e.units;
-            s->live_units += e.units;
-        }
         chunk += e.units * UNIT;
+        units += e.units;
     }
+    struct directory_run run; /* of the segment that the record is in */
+    if (units == 0 || !directory_find(s->directory, address / UNIT, &run)) return;
+    slot_at(s, run.slot)->live += units;
+    s->live_units += units;
 }
 
 static enum err take_state(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec)
@@ -202,6 +204,19 @@ static enum err slot_read_patient(struct store *s, uint32_t slot, uint32_t offse
     return err;
 }
 
+/* The end of a slot, which is where its summary is. */
+static enum err slot_end_read(struct replay *rp, uint32_t slot, uint32_t bytes)
+{
+    uint32_t segment_bytes = (uint32_t)rp->s->segment_bytes;
+    if (ahead_take(rp->ahead, slot, bytes, rp->buf)) return OK;
+    return slot_read_patient(rp->s, slot, segment_bytes - bytes, rp->buf, bytes);
+}
+
+static uint32_t slot_of_head(const void *list, uint32_t i)
+{
+    return ((const struct head_slot *)list)[i].slot;
+}
+
 /* A slot that recovery found to be a head segment: into the directory, unless it was there. */
 static enum err segment_found(struct replay *rp, struct head_slot *hs, uint64_t segment, bool sealed, uint32_t chunks)
 {
@@ -213,7 +228,6 @@ static enum err segment_found(struct replay *rp, struct head_slot *hs, uint64_t 
         if (directory_next(s->directory, unit, &there) && there.start < unit + s->segment_bytes / UNIT) return ERR_LOG_DAMAGED;
         struct slot *sl = slot_at(s, hs->slot);
         if (sl->state == SLOT_IS_FREE) s->slots_free--;
-        sl->state = SLOT_IS_USED;
         struct run run = {segment * s->segment_bytes / UNIT, (uint32_t)(s->segment_bytes / UNIT)};
         slot_use(s, hs->slot, SLOT_HEAD, 1, &run);
         hs->known = true;
@@ -241,7 +255,7 @@ static enum err replay_sealed(struct replay *rp, struct head_slot *hs, const str
     struct store *s = rp->s;
     uint64_t base = t->segment * s->segment_bytes;
     uint32_t tail = (uint32_t)round_up64(t->body_bytes + sizeof(struct disk_trailer), SECTOR);
-    TRY(slot_read_patient(s, hs->slot, (uint32_t)s->segment_bytes - tail, rp->buf, tail));
+    TRY(slot_end_read(rp, hs->slot, tail));
     const uint8_t *body = rp->buf + tail - sizeof(struct disk_trailer) - t->body_bytes;
     if (body_checksum(body, t->body_bytes, s->salt) != t->body_checksum) return ERR_CHECKSUM;
     TRY(segment_found(rp, hs, t->segment, true, t->chunks));
@@ -369,7 +383,7 @@ static enum err replay_segment(struct replay *rp, struct head_slot *hs, bool *re
     *ret_on = false;
     if (!slot_exists(s, hs->slot) || !slot_touch(s, hs->slot)) return ERR_LOG_DAMAGED;
     struct trailer t;
-    TRY(slot_read_patient(s, hs->slot, (uint32_t)s->segment_bytes - SECTOR, rp->buf, SECTOR));
+    TRY(slot_end_read(rp, hs->slot, SECTOR));
     enum err err = trailer_decode(rp->buf + SECTOR - sizeof(struct disk_trailer), sizeof(struct disk_trailer), s->segment_bytes,
                                   s->salt, &t);
     bool sealed = err == OK && t.kind == SLOT_HEAD && t.slot == hs->slot && t.first_number == rp->number &&
@@ -499,6 +513,7 @@ static enum err replay_all(struct replay *rp, struct head_slot *list, uint32_t c
     uint32_t i = 0;
     for (; i < count; i++) {
         bool on;
+        ahead_on(rp->s, rp->ahead, i, count, slot_of_head, list);
         next_incarnation(rp);
         if (rp->chain > 0 && list[i].known && list[i].segment < rp->c->chains[rp->chain - 1].next_segment) continue;
         TRY(replay_segment(rp, &list[i], &on));
@@ -510,7 +525,7 @@ static enum err replay_all(struct replay *rp, struct head_slot *list, uint32_t c
     return look_behind(rp, list, i, count);
 }
 
-/* ---- checkpoint and directory ---- */
+/* ---- checkpoint ---- */
 
 static enum err read_checkpoint(struct store *s, uint64_t side, uint32_t copy, uint8_t *buf, void *room,
                                 struct checkpoint *ret_c)
@@ -551,84 +566,6 @@ static enum err find_checkpoint(struct store *s, void **rooms, struct checkpoint
     problem_say(problem, "no checkpoint can be read (%s): the pool cannot be opened from this copy; use a replica or a backup",
                 err_text(first));
     return ERR_CHECKPOINT_LOST;
-}
-
-static enum err load_directory_page(struct store *s, uint32_t page, bool side, struct slot_entry *entries, uint32_t *ret_count)
-{
-    struct device *d;
-    uint64_t ignored, checkpoint;
-    slot_where(s, page * DIRECTORY_SLOTS, &d, &ignored);
-    uint64_t at = d->directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES, newest = 0;
-    bool found = false;
-    for (uint32_t copy = 0; copy < 2; copy++) { /* both: one may be an old page whose newer version was lost */
-        struct slot_entry these[DIRECTORY_SLOTS];
-        uint32_t count;
-        enum err err = io_task_read(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, s->fetch_buf, DIRECTORY_BYTES);
-        if (err == ERR_POWER) return err;
-        if (err == OK) err = directory_decode(s->fetch_buf, DIRECTORY_BYTES, page, s->salt, &checkpoint, &count, these);
-        if (err != OK || (found && checkpoint <= newest)) continue;
-        memcpy(entries, these, sizeof these);
-        *ret_count = count;
-        newest = checkpoint;
-        found = true;
-    }
-    s->directory_numbers[page] = newest;
-    if (found) s->directory_digest ^= directory_mix(page, newest);
-    return found ? OK : ERR_DIRECTORY_LOST;
-}
-
-static enum err take_slots(struct store *s, uint32_t page, const struct slot_entry *entries, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        const struct slot_entry *e = &entries[i];
-        uint32_t number = page * DIRECTORY_SLOTS + i;
-        if (e->kind == SLOT_FREE || e->runs == 0) continue;
-        if (!slot_exists(s, number)) return ERR_DECODE;
-        struct slot *sl = slot_touch(s, number);
-        if (!sl) return ERR_NO_MEMORY;
-        for (uint32_t k = 0; k < e->runs; k++) {
-            struct directory_run there;
-            for (uint32_t j = 0; j < k; j++)
-                if (e->run[j].start < e->run[k].start + e->run[k].units && e->run[k].start < e->run[j].start + e->run[j].units)
-                    return ERR_DECODE;
-            if (e->run[k].units == 0 ||
-                (directory_next(s->directory, e->run[k].start, &there) && there.start < e->run[k].start + e->run[k].units))
-                return ERR_DECODE;
-        }
-        sl->state = SLOT_IS_USED;
-        slot_use(s, number, (enum slot_kind)e->kind, e->runs, e->run);
-        sl->live = e->live;
-        sl->chunks = e->chunks;
-        sl->age = e->age;
-        sl->sealed = true; /* the replay point never passes an open segment; those after it are looked at */
-        s->live_units += e->live;
-        s->slots_free--;
-    }
-    return OK;
-}
-
-static enum err load_directory(struct store *s, const struct checkpoint *c, struct store_problem *problem)
-{
-    struct slot_entry entries[DIRECTORY_SLOTS];
-    memcpy(s->directory_bits, c->directory_bits, (s->page_count * 2 + 7) / 8);
-    s->slots_free = s->slots_total;
-    for (uint32_t page = 0; page < s->page_count; page++) {
-        uint32_t count;
-        if (!(s->directory_bits[page / 4] >> (page % 4 * 2) & 1)) continue;
-        bool side = s->directory_bits[page / 4] >> (page % 4 * 2 + 1) & 1;
-        enum err err = load_directory_page(s, page, side, entries, &count);
-        if (err == OK) err = take_slots(s, page, entries, count);
-        if (err != OK) {
-            problem_say(problem, "directory page %u: %s", page, err_text(err));
-            return err == ERR_DECODE ? ERR_DIRECTORY_LOST : err;
-        }
-    }
-    if (s->directory_digest != c->directory_digest) {
-        problem_say(problem,
-                    "a directory page is older than the checkpoint: a device lost a write that it had reported as durable");
-        return ERR_DIRECTORY_LOST;
-    }
-    return OK;
 }
 
 static enum err load_volumes(struct store *s, const struct checkpoint *c)
@@ -686,6 +623,37 @@ static enum err settle_volumes(struct store *s, const struct checkpoint *c)
     return OK;
 }
 
+/* Replay may have to flush the delta, and pages must neither go into a slot that the head may have written since the
+ * checkpoint, nor under the number of a segment that replay is still to find: no more segments than there are slots can
+ * have been opened meanwhile. */
+static enum err keep_off_head(struct store *s, const struct checkpoint *c)
+{
+    s->next_segment = c->next_segment + s->slots_total;
+    for (uint32_t i = 0; i < c->head_slot_count; i++) {
+        uint32_t slot = c->head_slots[i];
+        if (!slot_exists(s, slot)) return ERR_LOG_DAMAGED;
+        if (!slot_touch(s, slot)) return ERR_NO_MEMORY;
+        if (slot_at(s, slot)->state != SLOT_IS_FREE) continue;
+        slot_at(s, slot)->state = SLOT_IS_PROMISED;
+        s->slots_promised++;
+        s->slots_free--;
+    }
+    return OK;
+}
+
+/* The promises that the head had not come to are over. */
+static void promises_end(struct store *s, const struct checkpoint *c)
+{
+    for (uint32_t i = 0; i < c->head_slot_count; i++) {
+        struct slot *sl = slot_at(s, c->head_slots[i]);
+        if (sl->state != SLOT_IS_PROMISED) continue;
+        sl->state = SLOT_IS_FREE;
+        sl->stale = s->trim.wanted = true;
+        s->slots_promised--;
+        s->slots_free++;
+    }
+}
+
 /* Head segments that the directory knew but the chain did not reach hold nothing that was accepted: their slots become free. */
 static void drop_unreached(struct store *s, const struct head_slot *list, uint32_t count)
 {
@@ -705,10 +673,10 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
         if (!(rooms[i] = mem_alloc(s->mem, checkpoint_decode_room(s->super.checkpoint_bytes)))) return ERR_NO_MEMORY;
     TRY(find_checkpoint(s, rooms, c, problem));
     s->checkpoint_number = c->number;
-    s->next_segment = c->next_segment;
     s->next_serial = c->next_serial;
     s->stats.user_written = c->user_bytes;
     TRY(load_directory(s, c, problem));
+    TRY(keep_off_head(s, c));
     TRY(load_volumes(s, c));
     s->directory_dirty_count = 0;
     memset(s->directory_dirty, 0, (s->page_count + 7) / 8);
@@ -718,7 +686,8 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
                           .previous = c->replay_previous,
                           .problem = problem,
                           .buf = rp->buf,
-                          .body = rp->body};
+                          .body = rp->body,
+                          .ahead = rp->ahead};
     rp->incarnation = c->chain_count ? c->chains[0].incarnation : c->incarnation;
     rp->newest_segment = c->replay_address / s->segment_bytes - 1;
     struct head_slot *list = NULL;
@@ -729,6 +698,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
     s->log.chain_count = c->chain_count;
     TRY(replay_all(rp, list, count));
     drop_unreached(s, list, count);
+    promises_end(s, c);
     TRY(settle_volumes(s, c));
     for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) /* what is left waits for the caller's decision */
         TRY(delta_room(s, CONTAINER(l, struct store_op, prepared)));
@@ -756,7 +726,9 @@ enum err recover(struct store *s, struct store_problem *problem)
     uint64_t began = io_now_ns(s->io);
     struct checkpoint c = {0};
     struct replay rp = {.buf = mem_alloc(s->mem, s->segment_bytes), .body = mem_alloc(s->mem, s->segment_bytes)};
+    rp.ahead = ahead_open(s);
     enum err err = rp.buf && rp.body ? run(s, &rp, &c, problem) : ERR_NO_MEMORY;
+    ahead_close(s, rp.ahead);
     mem_free(s->mem, rp.buf);
     mem_free(s->mem, rp.body);
     if (err == ERR_LOG_DAMAGED)

@@ -2,7 +2,7 @@
 /*
  * Slots: the physical places of a pool, and their life.
  *
- *     FREE -> PROMISED (listed in a checkpoint for the head) -> USED -> PENDING -> FREE
+ *     FREE -> PROMISED (listed in a checkpoint for the head) -> USED -> PENDING -> FREE (-> TRIMMING -> FREE, trim.c)
  *
  * A slot becomes PENDING when the cleaner has taken the last run out of it. It becomes FREE only when the checkpoint that no
  * longer points into it is durable and the last read in flight is over: until then a crash would come back to a directory
@@ -82,6 +82,7 @@ bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot)
         assert(sl->runs == 0);
         sl->state = (uint8_t)state;
         sl->kind = SLOT_FREE;
+        sl->stale = false;
         sl->life++;
         s->slots_free--;
         if (state == SLOT_IS_PROMISED) s->slots_promised++;
@@ -103,6 +104,7 @@ void slot_release(struct store *s, uint32_t slot)
     sl->live = sl->chunks = sl->proven = 0;
     sl->age = 0;
     sl->sealed = sl->bad = sl->victim = false;
+    sl->stale = s->trim.wanted = true;
     s->slots_free++;
     slot_dirty(s, slot);
     waiters_wake(s, &s->space_waiters);
@@ -115,6 +117,7 @@ void slot_use(struct store *s, uint32_t slot, enum slot_kind kind, uint32_t runs
     assert(sl->runs == 0 && runs <= RUNS_MAX);
     if (sl->state == SLOT_IS_PROMISED) s->slots_promised--;
     sl->state = SLOT_IS_USED;
+    sl->stale = false;
     sl->kind = (uint8_t)kind;
     sl->runs = (uint8_t)runs;
     for (uint32_t i = 0; i < runs; i++) {
@@ -138,9 +141,14 @@ void slot_retire(struct store *s, uint32_t slot)
     s->changed = true;
     summary_drop(s, slot);
     slot_dirty(s, slot);
-    if (!MUTATED(MUTATE_REUSE_EARLY)) return;
-    slot_release(s, slot);
-    s->alloc_hand = slot;
+    if (MUTATED(MUTATE_REUSE_EARLY)) {
+        slot_release(s, slot);
+        s->alloc_hand = slot;
+    }
+    if (MUTATED(MUTATE_TRIM_EARLY)) {
+        sl->stale = s->trim.wanted = true;
+        trim_kick(s);
+    }
 }
 
 static void free_if_due(struct store *s, uint32_t slot, struct slot *sl)
@@ -159,6 +167,7 @@ void slot_freed_by(struct store *s, uint64_t checkpoint)
         if (!s->slot_pages[p]) continue;
         for (uint32_t i = 0; i < DIRECTORY_SLOTS; i++) free_if_due(s, p * DIRECTORY_SLOTS + i, &s->slot_pages[p]->slots[i]);
     }
+    trim_kick(s);
 }
 
 void slot_reader_add(struct store *s, uint32_t slot)

@@ -74,6 +74,7 @@ static void tick(struct io_timer *timer)
 {
     struct store *s = CONTAINER(timer, struct store, tick);
     upkeep_kick(s);
+    trim_kick(s);
     io_after(s->io, 1000000000, &s->tick);
 }
 
@@ -144,6 +145,7 @@ void store_abandon(struct store *s)
     if (!s) return;
     io_cancel(s->io, &s->tick);
     io_cancel(s->io, &s->log.hold.timer);
+    io_cancel(s->io, &s->trim.pause);
     if (s->upkeep_started) io_task_done(&s->upkeep);
     for (uint32_t i = 0; i < POOL_DEVICES_MAX; i++) io_file_close(s->devices[i].file);
     mem_close(s->mem);
@@ -152,7 +154,8 @@ void store_abandon(struct store *s)
 static bool log_is_quiet(const struct store *s)
 {
     const struct log *l = &s->log;
-    bool quiet = l->in_flight == 0 && !l->kicked && !s->wake_sent && s->reading == 0 && list_empty(&s->waking);
+    bool quiet =
+        l->in_flight == 0 && !l->kicked && !s->wake_sent && s->reading == 0 && list_empty(&s->waking) && !s->trim.under_way;
     for (uint32_t i = 0; i < SEALS; i++) quiet = quiet && !l->seals[i].writing;
     return quiet;
 }
@@ -167,6 +170,7 @@ enum err store_close(struct store *s)
     if (s->failed != OK) err = s->failed;
     s->stopping = true;
     io_cancel(s->io, &s->tick);
+    io_cancel(s->io, &s->trim.pause);
     upkeep_kick(s);
     for (uint64_t pause = 100000; !s->upkeep_ended || !log_is_quiet(s); pause = min64(2 * pause, 1000000000)) {
         io_task_sleep(s->io, pause);
@@ -193,7 +197,7 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
 {
     *ret_stats = s->stats;
     ret_stats->slots = s->slots_total;
-    ret_stats->slots_free = s->slots_free + s->slots_promised;
+    ret_stats->slots_free = s->slots_free + s->slots_promised + (s->trim.under_way ? s->trim.count : 0);
     ret_stats->slots_pending = s->slots_pending;
     ret_stats->segment_bytes = s->segment_bytes;
     ret_stats->live_bytes = s->live_units * UNIT;
@@ -203,6 +207,8 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
     ret_stats->index_entries = index_entries(s->index);
     ret_stats->directory_ram = directory_ram(s->directory);
     ret_stats->sketch_ram = (uint64_t)s->clean.sketch_slots * SKETCH_WORDS * 8;
+    ret_stats->slot_ram = sizeof(struct slot);
+    ret_stats->tables_ram = s->summaries.budget + s->config.memory / 16;
     ret_stats->delta_entries = s->delta.entries_used;
     ret_stats->delta_capacity = s->delta.entry_room;
     ret_stats->failed = s->failed != OK;

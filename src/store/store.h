@@ -31,9 +31,10 @@ struct store_config {
     uint64_t memory;          /* bytes for everything the store keeps; at least STORE_MEMORY_MIN; 0: 1 GiB */
     uint32_t reserve_percent; /* slots that foreground writes never fill; 0: 15; 5 to 50 */
     bool read_only;           /* look, never write: no recovery is written, prepare fails */
-    bool discard;             /* tell devices about freed slots */
+    bool discard;             /* give freed slots back below, where a device or file can (hole punch, discard) */
     bool no_clean;            /* tests: the cleaner runs only when asked */
     uint32_t delta_leaves;    /* tests: leaves that fit into the delta; 0: a share of memory */
+    uint32_t delta_entries;   /* tests: no more in the delta, so that it is flushed often; at least 2048; 0: by memory */
     uint32_t checkpoint_ms;   /* longest time between checkpoints while something changed; 0: 30,000 */
 };
 
@@ -175,17 +176,21 @@ struct store_stats {
     uint64_t live_bytes;   /* estimate */
     uint64_t user_written; /* bytes of client data prepared */
     uint64_t new_blocks, dup_blocks, zero_blocks, unmapped_blocks;
-    uint64_t stored_bytes;  /* chunks of new blocks, padded */
-    uint64_t head_bytes;    /* written to HEAD slots, batches with padding */
-    uint64_t summary_bytes; /* summaries of HEAD slots */
-    uint64_t meta_bytes;    /* map pages written */
+    uint64_t stored_bytes;   /* chunks of new blocks, padded */
+    uint64_t head_bytes;     /* written to HEAD slots, batches with padding */
+    uint64_t summary_bytes;  /* summaries of HEAD slots */
+    uint64_t unfilled_bytes; /* left between batches and summary: the next record did not fit */
+    uint64_t meta_bytes;     /* map pages written */
     uint64_t directory_bytes, checkpoint_bytes;
     uint64_t cleaned_bytes; /* written by the cleaner */
     uint64_t slots_cleaned, walks;
+    uint64_t trimmed_bytes; /* of free slots, given back below */
     uint64_t batches, checkpoints, leaf_flushes, leaf_loads, summary_loads;
     uint64_t cache_hits, cache_misses, device_reads;
     uint64_t medium_errors;
     uint64_t memory, memory_used, index_bytes, index_entries, directory_ram, sketch_ram, delta_entries, delta_capacity;
+    uint64_t slot_ram;   /* of one slot that is or was in use, besides the directory */
+    uint64_t tables_ram; /* at most: cached address tables and fingerprints, and the cleaner's with their marks */
     uint64_t replayed_records, recovery_ns;
     bool failed, full;
 };

@@ -435,7 +435,7 @@ static void load_start(struct store *s, struct summary *sum, bool prints)
 {
     const struct slot *sl = slot_at(s, sum->slot);
     uint32_t guess = SECTOR; /* most summaries fit what is read at once */
-    if (sl->kind == SLOT_HEAD) guess = (uint32_t)s->segment_bytes / 32;
+    if (sl->kind == SLOT_HEAD) guess = (uint32_t)s->segment_bytes / 64;
     if (sl->kind == SLOT_CLEANED) guess = (uint32_t)s->segment_bytes / (prints ? 48 : 128);
     guess = (uint32_t)round_up64(guess, SECTOR);
     sum->loading = true;

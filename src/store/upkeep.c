@@ -104,13 +104,14 @@ static void prefetch(struct store *s, struct prefetch *pf)
     }
 }
 
-static void prefetch_end(struct prefetch *pf)
+/* They are on the stack, and may still stand in a list. */
+static void waiters_end(struct waiter *waiters, uint32_t count)
 {
-    for (uint32_t i = 0; i < PREFETCH; i++)
-        if (pf->waiter[i].waiting) {
-            list_remove(&pf->waiter[i].link);
-            pf->waiter[i].waiting = false;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!waiters[i].waiting) continue;
+        list_remove(&waiters[i].link);
+        waiters[i].waiting = false;
+    }
 }
 
 static enum err flush_some(struct store *s, uint32_t leaves, uint32_t percent)
@@ -123,7 +124,7 @@ static enum err flush_some(struct store *s, uint32_t leaves, uint32_t percent)
         s->delta.wanted = false; /* who waits tries again, and says so if it was not enough */
         log_kick(s);
     }
-    prefetch_end(&pf);
+    waiters_end(pf.waiter, PREFETCH);
     return err;
 }
 
@@ -142,7 +143,7 @@ enum err upkeep_flush_all(struct store *s)
         if (n % (PREFETCH / 2) == 0) prefetch(s, &pf);
         err = flush_has_room(s) ? map_flush_leaf(s, CONTAINER(l, struct delta_leaf, by_age)) : ERR_NO_SPACE;
     }
-    prefetch_end(&pf);
+    waiters_end(pf.waiter, PREFETCH);
     return err;
 }
 
@@ -223,23 +224,55 @@ static void clean_once(struct store *s)
 
 /* ---- the index after a start ---- */
 
+struct rebuild {
+    struct waiter waiter[PREFETCH];
+    uint32_t slot[PREFETCH];
+    uint32_t count;
+};
+
+/* Sealed segments and cleaned slots have fingerprints to tell. */
+static bool has_prints(const struct store *s, uint32_t slot)
+{
+    const struct slot *sl = slot_peek(s, slot);
+    if (!sl || sl->state != SLOT_IS_USED || sl->bad) return false;
+    return sl->kind == SLOT_CLEANED || (sl->kind == SLOT_HEAD && sl->sealed);
+}
+
+static void index_insert_all(struct store *s, const struct summary *sum)
+{
+    for (uint32_t i = 0; sum->has_prints && i < sum->count; i++)
+        index_insert(s->index, &sum->prints[i], locator_address(sum->locators[i]) / s->segment_bytes);
+}
+
+/* A few slots, all their summaries read at once. */
 static void index_step(struct store *s)
 {
+    struct rebuild r = {.count = 0};
+    uint32_t end = s->page_count * DIRECTORY_SLOTS;
+    uint32_t most = (uint32_t)min64(PREFETCH, max64(s->summaries.budget / 4 / (s->segment_bytes / 32), 2));
+    for (; r.count < most && s->rebuild_next < end; s->rebuild_next++) {
+        bool failed;
+        if (!has_prints(s, s->rebuild_next)) continue;
+        r.waiter[r.count].wake = ignore_wake;
+        summary_get(s, s->rebuild_next, true, &r.waiter[r.count], &failed);
+        r.slot[r.count++] = s->rebuild_next;
+    }
     struct task_waiter w;
     task_waiter_init(&w);
-    for (uint32_t n = 0; n < 4 && s->rebuild_next < s->page_count * DIRECTORY_SLOTS; s->rebuild_next++) {
-        uint32_t slot = s->rebuild_next;
-        const struct slot *sl = slot_peek(s, slot);
-        if (!sl || sl->state != SLOT_IS_USED || sl->bad || (sl->kind != SLOT_HEAD && sl->kind != SLOT_CLEANED)) continue;
-        if (sl->kind == SLOT_HEAD && !sl->sealed) continue;
+    for (uint32_t i = 0; i < r.count; i++) {
         bool failed = false;
-        struct summary *sum;
-        while (!(sum = summary_get(s, slot, true, &w.waiter, &failed)) && !failed)
+        struct summary *sum = NULL;
+        while (has_prints(s, r.slot[i]) && !(sum = summary_get(s, r.slot[i], true, &w.waiter, &failed)) && !failed)
             while (w.waiter.waiting) io_task_park();
-        for (uint32_t i = 0; sum && sum->has_prints && i < sum->count; i++)
-            index_insert(s->index, &sum->prints[i], locator_address(sum->locators[i]) / s->segment_bytes);
-        n++;
+        if (sum) index_insert_all(s, sum);
+        io_task_yield(); /* some thousand insertions: the foreground gets its turn */
     }
+    waiters_end(r.waiter, r.count);
+}
+
+static bool index_incomplete(const struct store *s)
+{
+    return s->failed == OK && s->rebuild_next < s->page_count * DIRECTORY_SLOTS;
 }
 
 /* ---- the task ---- */
@@ -318,16 +351,13 @@ void upkeep_main(void *arg)
         if (s->failed == OK && !s->read_only) {
             enum err err = duties(s);
             if (!list_empty(&s->wants) || s->stopping) continue;
+            if (index_incomplete(s)) index_step(s); /* also when there is much to do: until then duplicates are missed */
             if (s->failed == OK && clean_pays(s)) {
                 clean_once(s);
                 continue;
             }
             if (err == OK && (flush_due(s, 60) || checkpoint_due(s))) continue;
-        }
-        if (s->failed == OK && s->rebuild_next < s->page_count * DIRECTORY_SLOTS) {
-            index_step(s);
-            io_task_yield();
-            continue;
+            if (index_incomplete(s)) continue;
         }
         park(s);
     }

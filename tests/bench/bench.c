@@ -3,18 +3,26 @@
  * The figures of the product, measured: `make bench` runs this through tools/bench. Prints a table and writes results.json
  * into the folder it is given: a list of {name, value, unit, against, ratio, target, ok}.
  *
- *     bench DIR [--fast-dir DIR] [--tool PATH] [--only STAGE] [--scale S] [--rounds N] [--io NAME]
+ *     bench DIR [--fast-dir DIR] [--tool PATH] [--only STAGE] [--scale S] [--rounds N] [--io NAME] [--patience P]
  */
 #define _GNU_SOURCE
+#include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
 
-static struct result results[RESULTS_MAX];
-static uint32_t result_count;
+/* Each stage is a process, so that one that fails or does not end takes nothing else with it; the results are in memory that
+ * all of them share. */
+static struct shared {
+    struct result results[RESULTS_MAX];
+    uint32_t count;
+} * shared;
 
 /* ---- results ---- */
 
@@ -48,8 +56,8 @@ static void result_words(const struct result *r, char *ratio, char *target, size
 void report(const struct result *r)
 {
     char ratio[24], target[24], against[24];
-    if (result_count == RESULTS_MAX) return;
-    results[result_count++] = *r;
+    if (shared->count == RESULTS_MAX) return;
+    shared->results[shared->count++] = *r;
     result_words(r, ratio, target, sizeof ratio);
     snprintf(against, sizeof against, r->against > 0 ? "%.1f" : "-", r->against);
     printf("| %s%s | %.2f %s | %s | %s | %s | %s |\n", r->name, r->note, r->value, r->unit, against, ratio, target,
@@ -75,8 +83,8 @@ static void write_json(const char *dir)
     FILE *out = fopen(path, "w");
     if (out == NULL) must(ERR_IO, path);
     fprintf(out, "[\n");
-    for (uint32_t i = 0; i < result_count; i++) {
-        const struct result *r = &results[i];
+    for (uint32_t i = 0; i < shared->count; i++) {
+        const struct result *r = &shared->results[i];
         result_words(r, ratio, target, sizeof ratio);
         fprintf(out, "  {\"name\": \"%s\", \"value\": %.4f, \"unit\": \"%s\"", r->name, r->value, r->unit);
         json_number(out, "against", r->against);
@@ -85,7 +93,7 @@ static void write_json(const char *dir)
             fprintf(out, ", \"target\": null, \"ok\": null}");
         else
             fprintf(out, ", \"target\": \"%s\", \"ok\": %s}", target, result_ok(r) ? "true" : "false");
-        fprintf(out, i + 1 < result_count ? ",\n" : "\n");
+        fprintf(out, i + 1 < shared->count ? ",\n" : "\n");
     }
     fprintf(out, "]\n");
     fclose(out);
@@ -131,11 +139,57 @@ static const struct {
     const char *name;
     void (*run)(struct stage *s);
     void (*run_outside)(struct bench *b); /* makes processes, and its own stages */
+    unsigned seconds;                     /* at most; together less than 25 minutes */
 } stages[] = {
-    {"random", stage_random, NULL},       {"cpu", stage_cpu, NULL},           {"sequential", stage_sequential, NULL},
-    {"reduction", stage_reduction, NULL}, {"dedupe", stage_dedupe, NULL},     {"metadata", stage_metadata, NULL},
-    {"cleaning", stage_cleaning, NULL},   {"recovery", NULL, bench_recovery}, {"resident", NULL, bench_resident},
+    {"random", stage_random, NULL, 150},         {"cpu", stage_cpu, NULL, 90},
+    {"sequential", stage_sequential, NULL, 180}, {"reduction", stage_reduction, NULL, 120},
+    {"dedupe", stage_dedupe, NULL, 120},         {"metadata", stage_metadata, NULL, 240},
+    {"cleaning", stage_cleaning, NULL, 270},     {"recovery", NULL, bench_recovery, 240},
+    {"resident", NULL, bench_resident, 70},
 };
+
+static void stage_child(struct bench *b, size_t i)
+{
+    setpgid(0, 0); /* a stage that does not end goes together with its children */
+    if (stages[i].run_outside != NULL)
+        stages[i].run_outside(b);
+    else
+        stage_run(b, stages[i].run, NULL);
+    fflush(stdout);
+    _exit(0);
+}
+
+/* False: it failed, or did not end in time. What it reported until then stays. */
+static bool stage_do(struct bench *b, size_t i)
+{
+    int status = 0;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child < 0) must(ERR_NO_MEMORY, "a process");
+    if (child == 0) stage_child(b, i);
+    setpgid(child, child);
+    double end_s = usage_now().wall_s + stages[i].seconds * fmax(b->scale, 1) * b->patience;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (usage_now().wall_s > end_s) {
+            kill(-child, SIGKILL);
+            waitpid(child, &status, 0);
+            break;
+        }
+        usleep(50000);
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
+    struct result lost = {.unit = "of 1", .kind = AT_LEAST, .target = 1};
+    snprintf(lost.name, sizeof lost.name, "the stage \"%s\" came to its end", stages[i].name);
+    report(&lost);
+    return false;
+}
+
+static bool stage_known(const char *name)
+{
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
+        if (strcmp(name, stages[i].name) == 0) return true;
+    return false;
+}
 
 static void parse(int argc, char **argv, struct bench *b)
 {
@@ -145,27 +199,29 @@ static void parse(int argc, char **argv, struct bench *b)
         if (strcmp(name, "--tool") == 0) b->tool = value;
         if (strcmp(name, "--only") == 0) b->only = value;
         if (strcmp(name, "--scale") == 0) b->scale = strtod(value, NULL);
+        if (strcmp(name, "--patience") == 0) b->patience = strtod(value, NULL);
         if (strcmp(name, "--rounds") == 0) b->rounds = (uint32_t)strtoul(value, NULL, 10);
         if (strcmp(name, "--io") == 0) b->backend = strcmp(value, "posix") == 0 ? IO_BACKEND_POSIX : IO_BACKEND_URING;
     }
     if (b->rounds < 1 || b->rounds > ROUNDS_MAX) b->rounds = 5;
     if (!(b->scale > 0)) b->scale = 1;
+    if (!(b->patience > 0)) b->patience = 1;
+    if (b->only != NULL && !stage_known(b->only)) must(ERR_ARGUMENT, b->only);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.dir = argc > 1 ? argv[1] : ".", .rounds = 5, .scale = 1};
+    struct bench b = {.dir = argc > 1 ? argv[1] : ".", .rounds = 5, .scale = 1, .patience = 1};
+    bool all = true;
     b.fast_dir = b.dir;
     parse(argc, argv, &b);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(shared != MAP_FAILED ? OK : ERR_NO_MEMORY, "starting");
     printf("| what | measured | baseline | ratio | target | reached |\n|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
         if (b.only != NULL && strcmp(b.only, stages[i].name) != 0) continue;
-        fflush(stdout); /* some stages fork */
-        if (stages[i].run_outside != NULL)
-            stages[i].run_outside(&b);
-        else
-            stage_run(&b, stages[i].run, NULL);
+        all = stage_do(&b, i) && all;
     }
     write_json(b.dir);
-    return 0;
+    return all ? 0 : 1;
 }

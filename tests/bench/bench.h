@@ -19,6 +19,7 @@ struct bench {
     const char *tool;     /* izar-pool */
     const char *only;     /* one of the stages, NULL: all */
     double scale;         /* of sizes and times; 1: as in docs/performance.md */
+    double patience;      /* stages may take so many times longer: on a machine with other work to do */
     uint32_t rounds;
     enum io_backend backend;
 };
@@ -71,7 +72,8 @@ double usage_busy(const struct usage *used);
 
 /* `blocks` blocks of which the first `random` bytes each are random and the rest a repeated pattern; all different. */
 void data_fill(struct prng *prng, uint8_t *at, uint64_t blocks, uint32_t random);
-/* Up to `blocks` different non-zero blocks of the machine's own programs and libraries. Returns how many there were. */
+/* Up to `blocks` different non-zero blocks of the machine's own programs and libraries (ELF files of the system's folders),
+ * a MiB here and there so that all of them have their share. Returns how many there were. */
 uint64_t data_corpus(uint8_t *at, uint64_t blocks);
 
 /* ---- the raw file ---- */

@@ -48,10 +48,12 @@ double usage_busy(const struct usage *used)
 
 void data_fill(struct prng *prng, uint8_t *at, uint64_t blocks, uint32_t random)
 {
-    static const char pattern[] = "what repeats in a block is packed away, ";
+    static const char words[] = "what repeats in a block is packed away, ";
+    uint8_t pattern[BLOCK_SIZE];
+    for (uint32_t i = 0; i < BLOCK_SIZE; i++) pattern[i] = (uint8_t)words[i % (sizeof words - 1)];
     for (uint64_t b = 0; b < blocks; b++, at += BLOCK_SIZE) {
         prng_fill(prng, at, random);
-        for (uint32_t i = random; i < BLOCK_SIZE; i++) at[i] = (uint8_t)pattern[i % (sizeof pattern - 1)];
+        memcpy(at + random, pattern + random, BLOCK_SIZE - random);
     }
 }
 
@@ -60,7 +62,11 @@ struct corpus {
     uint64_t blocks, room;
     uint64_t *seen; /* hashes of the blocks taken */
     uint64_t mask;
+    uint64_t total, wanted; /* blocks that there are, that are to be taken */
+    uint64_t passed, taken; /* so far */
 };
+
+enum { EXTENT_BLOCKS = MIB / BLOCK_SIZE };
 
 static bool corpus_is_new(struct corpus *c, const uint8_t *block)
 {
@@ -73,21 +79,43 @@ static bool corpus_is_new(struct corpus *c, const uint8_t *block)
     return true;
 }
 
-static void corpus_add_file(struct corpus *c, const char *path)
+/* The corpus is a sample of what all files together are: `wanted` of every `total` blocks, spread evenly. */
+static bool corpus_takes(struct corpus *c, uint64_t blocks)
 {
-    uint8_t *block = c->at + c->blocks * BLOCK_SIZE;
+    c->passed += blocks;
+    if (c->taken * c->total >= c->passed * c->wanted) return false;
+    c->taken += blocks;
+    return true;
+}
+
+static void corpus_add_extent(struct corpus *c, int fd, off_t from)
+{
+    static const uint8_t zeros[BLOCK_SIZE];
+    for (uint32_t i = 0; i < EXTENT_BLOCKS && c->blocks < c->room; i++) {
+        uint8_t *block = c->at + c->blocks * BLOCK_SIZE;
+        if (pread(fd, block, BLOCK_SIZE, from + (off_t)i * BLOCK_SIZE) != BLOCK_SIZE) return;
+        if (memcmp(block, zeros, BLOCK_SIZE) != 0 && corpus_is_new(c, block)) c->blocks++;
+    }
+}
+
+/* Programs and libraries only: what is in the ELF format. Without room, counts. */
+static void corpus_add_file(struct corpus *c, const char *path, off_t size)
+{
+    char magic[4];
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) return;
-    static const uint8_t zeros[BLOCK_SIZE];
-    while (c->blocks < c->room && read(fd, block, BLOCK_SIZE) == BLOCK_SIZE) {
-        if (memcmp(block, zeros, BLOCK_SIZE) == 0 || !corpus_is_new(c, block)) continue;
-        c->blocks++;
-        block += BLOCK_SIZE;
+    bool elf = read(fd, magic, sizeof magic) == sizeof magic && memcmp(magic, "\177ELF", sizeof magic) == 0;
+    for (off_t at = 0; elf && at < size; at += EXTENT_BLOCKS * BLOCK_SIZE) {
+        uint64_t blocks = min64(EXTENT_BLOCKS, (uint64_t)(size - at) / BLOCK_SIZE);
+        if (c->room == 0)
+            c->total += blocks;
+        else if (corpus_takes(c, blocks))
+            corpus_add_extent(c, fd, at);
     }
     close(fd);
 }
 
-static void corpus_add_folder(struct corpus *c, const char *folder, uint32_t depth)
+static void corpus_add_folder(struct corpus *c, const char *folder)
 {
     struct dirent **names;
     int count = scandir(folder, &names, NULL, alphasort);
@@ -95,23 +123,29 @@ static void corpus_add_folder(struct corpus *c, const char *folder, uint32_t dep
         char path[1024];
         struct stat st;
         snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
-        bool hidden = names[i]->d_name[0] == '.';
         free(names[i]);
-        if (hidden || c->blocks == c->room || lstat(path, &st) != 0) continue;
-        if (S_ISREG(st.st_mode)) corpus_add_file(c, path);
-        if (S_ISDIR(st.st_mode) && depth > 0) corpus_add_folder(c, path, depth - 1);
+        if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) corpus_add_file(c, path, st.st_size);
     }
     if (count >= 0) free(names);
 }
 
+static void corpus_add_all(struct corpus *c)
+{
+    static const char *const folders[] = {"/usr/bin", "/usr/sbin", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) corpus_add_folder(c, folders[i]);
+}
+
 uint64_t data_corpus(uint8_t *at, uint64_t blocks)
 {
-    static const char *const folders[] = {"/usr/bin", "/usr/sbin", "/usr/lib/x86_64-linux-gnu", "/usr/lib"};
-    struct corpus c = {.at = at, .room = blocks, .mask = 1};
+    struct corpus c = {.at = at, .mask = 1, .wanted = blocks};
     while (c.mask < blocks * 2) c.mask = c.mask * 2 + 1;
     c.seen = calloc(c.mask + 1, sizeof *c.seen);
     must(c.seen != NULL ? OK : ERR_NO_MEMORY, "reading the corpus");
-    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) corpus_add_folder(&c, folders[i], 3);
+    corpus_add_all(&c);
+    must(c.total > 0 ? OK : ERR_NO_FILE, "reading the corpus");
+    if (c.wanted > c.total) c.wanted = c.total;
+    c.room = blocks;
+    corpus_add_all(&c);
     free(c.seen);
     return c.blocks;
 }
@@ -216,7 +250,8 @@ struct store *bench_pool_open(struct stage *s, const struct pool_config *c)
 {
     struct store *store;
     struct store_problem problem;
-    struct store_config config = {.devices = {{c->path, DEVICE_FLASH}}, .device_count = 1, .memory = c->memory};
+    struct store_config config = {
+        .devices = {{c->path, DEVICE_FLASH}}, .device_count = 1, .memory = c->memory, .discard = true};
     enum err err = store_open(s->io, &config, &store, &problem);
     must(err, err == OK ? "" : problem.text);
     for (struct store_op *op; (op = store_prepared(store, 1)) != NULL;) store_publish(store, op);

@@ -8,6 +8,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/prng.h"
@@ -34,9 +37,13 @@ struct test {
     uint32_t busy;
     bool (*body)(struct test *t);
     bool good;
+    uint32_t delta_entries;
     char path[64];
     struct io_group *group;
 };
+
+static pid_t owner;    /* names the pool; 0: this process */
+static uint32_t *kept; /* the model of a process that ended, in shared memory */
 
 static void content(uint32_t seed, uint8_t *block)
 {
@@ -177,7 +184,7 @@ static bool verify(struct test *t)
 
 static enum err open_pool(struct test *t)
 {
-    struct store_config config = {.device_count = 1, .memory = 16u << 20};
+    struct store_config config = {.device_count = 1, .memory = 48u << 20, .discard = true, .delta_entries = t->delta_entries};
     struct store_problem problem;
     config.devices[0].path = t->path;
     enum err err = store_open(t->io, &config, &t->store, &problem);
@@ -249,6 +256,78 @@ static bool repeats(struct test *t)
     return store_close(t->store) == OK && open_pool(t) == OK && verify(t) && store_close(t->store) == OK;
 }
 
+/* In a process of its own, which ends like a killed one. */
+static bool write_and_die(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 256u << 20, .segment_shift = 20};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) _exit(1);
+    create(t);
+    write_some(t, 1200);
+    memcpy(kept, t->model, sizeof t->model);
+    _exit(t->good ? 0 : 1);
+}
+
+/* What was in the delta is more than the next life has room for: replay flushes, beside what it has not read yet. */
+static bool replay_flushes(struct test *t)
+{
+    struct store_stats stats;
+    memcpy(t->model, kept, sizeof t->model);
+    t->delta_entries = 2048;
+    if (open_pool(t) != OK) return false;
+    for (struct store_op *op; (op = store_prepared(t->store, 1)) != NULL;) store_publish(t->store, op);
+    store_stats(t->store, &stats);
+    printf("# %llu records replayed, %llu leaves flushed\n", (unsigned long long)stats.replayed_records,
+           (unsigned long long)stats.leaf_flushes);
+    return stats.leaf_flushes > 0 && verify(t) && store_close(t->store) == OK && open_pool(t) == OK && verify(t) &&
+           store_close(t->store) == OK;
+}
+
+static uint64_t space_below(const struct test *t)
+{
+    struct stat st;
+    return stat(t->path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+static bool file_discards(struct test *t)
+{
+    struct io_file *file;
+    struct io_file_info info = {0};
+    if (io_file_open(t->io, t->path, IO_OPEN_DIRECT, &file) != OK) return false;
+    enum err err = io_file_info(file, &info);
+    io_file_close(file);
+    return err == OK && info.discards;
+}
+
+/* What a deleted volume took is given back to the file system. */
+static bool shrinks(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 24u << 20, .segment_shift = 16};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || !file_discards(t) || open_pool(t) != OK) return false;
+    create(t);
+    write_some(t, 900);
+    if (store_checkpoint(t->store, true) != OK) return false;
+    uint64_t full = space_below(t), left = full;
+    struct flight *f = take(t);
+    f->op.kind = RECORD_DELETE;
+    store_prepare(t->store, &f->op);
+    quiet(t);
+    for (uint32_t tries = 0; tries < 200 && left > full / 3; tries++) {
+        uint32_t gained;
+        if (store_clean(t->store, &gained) != OK) return false;
+        io_task_sleep(t->io, 20000000);
+        left = space_below(t);
+    }
+    struct store_stats stats;
+    store_stats(t->store, &stats);
+    printf("# %llu KiB, after the delete %llu KiB, trimmed %llu KiB\n", (unsigned long long)full >> 10,
+           (unsigned long long)left >> 10, (unsigned long long)stats.trimmed_bytes >> 10);
+    if (left > full / 3 || stats.trimmed_bytes < full / 3) return false;
+    if (store_close(t->store) != OK || open_pool(t) != OK) return false;
+    return store_close(t->store) == OK;
+}
+
 static void run_task(void *arg)
 {
     struct test *t = arg;
@@ -269,7 +348,7 @@ static bool run(bool (*body)(struct test *), enum io_backend backend)
 {
     struct test *t = calloc(1, sizeof *t);
     struct io_config config = {.backend = backend, .loops = 2};
-    snprintf(t->path, sizeof t->path, "/tmp/izar-test-%ld.pool", (long)getpid());
+    snprintf(t->path, sizeof t->path, "/tmp/izar-test-%ld.pool", (long)(owner ? owner : getpid()));
     t->body = body;
     prng_init(&t->prng, 7);
     bool good = io_group_open(&config, &t->group) == OK;
@@ -298,4 +377,28 @@ TEST(equal_blocks_of_one_operation_are_stored_once)
     CHECK(run(repeats, IO_BACKEND_AUTO));
 }
 
-TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once)
+TEST(replay_flushes_beside_the_log)
+{
+    int status = 1;
+    owner = getpid();
+    kept = mmap(NULL, sizeof(uint32_t) * BLOCKS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(kept != MAP_FAILED);
+    pid_t child = fork();
+    if (child == 0) run(write_and_die, IO_BACKEND_AUTO);
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(run(replay_flushes, IO_BACKEND_AUTO));
+    munmap(kept, sizeof(uint32_t) * BLOCKS);
+}
+
+TEST(file_shrinks_on_io_uring)
+{
+    CHECK(run(shrinks, IO_BACKEND_AUTO));
+}
+
+TEST(file_shrinks_on_posix)
+{
+    CHECK(run(shrinks, IO_BACKEND_POSIX));
+}
+
+TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once, replay_flushes_beside_the_log,
+      file_shrinks_on_io_uring, file_shrinks_on_posix)
