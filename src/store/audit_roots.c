@@ -349,7 +349,7 @@ static int by_start(const void *a, const void *b)
 
 void audit_runs_sort(struct audit *a)
 {
-    qsort(a->runs, a->run_count, sizeof *a->runs, by_start);
+    if (a->run_count) qsort(a->runs, a->run_count, sizeof *a->runs, by_start);
     for (uint32_t i = 1; i < a->run_count; i++) {
         const struct audit_run *x = &a->runs[i - 1], *y = &a->runs[i];
         if (x->start + x->units > y->start)
