@@ -168,14 +168,14 @@ uint64_t state_page_locator(const struct store *s, const struct volume *v, uint3
 }
 
 /* Entries, sorted, packed over pages; a root page points to them. */
-enum err state_write(struct store *s, struct volume *v)
+static enum err state_write_once(struct store *s, struct volume *v)
 {
-    if (!v->state_dirty) return OK;
     struct inner *root = mem_alloc(s->mem, sizeof *root);
     struct disk_inner *disk = mem_alloc(s->mem, sizeof *disk);
     if (!v->state_pages) v->state_pages = mem_alloc(s->mem, (INNER_FANOUT + 1) * sizeof *v->state_pages);
     enum err err = root && disk && v->state_pages ? OK : ERR_NO_MEMORY;
     uint32_t index = 0, bytes = 0;
+    v->state_dirty = false; /* an operation that is published while this waits sets it again */
     struct disk_state *page = (struct disk_state *)(void *)s->page_buf;
     for (uint32_t i = 0; err == OK && i < v->state_count; i++) {
         const struct state_entry *e = &v->state[i];
@@ -193,23 +193,34 @@ enum err state_write(struct store *s, struct volume *v)
         bytes += size;
     }
     if (err == OK && bytes) err = state_page(s, v, index++, bytes, root);
-    struct pointer p = {.newest = v->published};
     if (err == OK && index) err = meta_room(s, sizeof *disk);
-    if (err == OK && index) {
+    struct pointer p = {.newest = v->published};
+    bool whole = err == OK && !v->state_dirty;
+    if (whole && index) {
         inner_encode((struct page_id){v->id, PAGE_STATE_ROOT, 0}, root, disk);
         inner_digest(root, p.digest);
         meta_append(s, disk, sizeof *disk, (uint32_t)p.digest[0], &p.locator);
     }
-    if (err == OK) {
+    if (whole) {
         if (v->state_root.locator)
             slot_lost_units(s, locator_address(v->state_root.locator), locator_units(v->state_root.locator));
         v->state_root = p;
-        v->state_dirty = false;
         remember_pages(s, v, root);
+    } else {
+        v->state_dirty = true;
+        for (uint32_t i = 0; err == OK && i < index; i++)
+            slot_lost_units(s, locator_address(root->children[i].locator), locator_units(root->children[i].locator));
     }
     mem_free(s->mem, root);
     mem_free(s->mem, disk);
     return err;
+}
+
+/* Pages that were written while the state changed are of no moment: they are written again, until none changed. */
+enum err state_write(struct store *s, struct volume *v)
+{
+    while (v->state_dirty) TRY(state_write_once(s, v));
+    return OK;
 }
 
 static enum err state_take(struct store *s, struct volume *v, const uint8_t *at, uint32_t bytes)
