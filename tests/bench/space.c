@@ -264,7 +264,8 @@ void stage_metadata(struct stage *s)
     t.digests = mem_alloc(s->mem, STOCK * sizeof *t.digests);
     prng_init(&t.prng, 6);
     data_fill(&t.prng, t.blocks, STOCK, BLOCK_SIZE / 2);
-    struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = (uint64_t)200 << 30};
+    uint64_t memory = s->bench->scale < 1 ? 256 * (uint64_t)MIB : 1024 * (uint64_t)MIB; /* how much decides how long it takes */
+    struct pool_config pool = {.path = path_of(s, path, sizeof path), .bytes = (uint64_t)200 << 30, .memory = memory};
     struct store *store = bench_pool_make(s, &pool, t.volume_blocks);
     for (uint64_t i = 0; i < STOCK; i++)
         digest_block(store_key(store), t.blocks + i * BLOCK_SIZE, t.rooms + i * BLOCK_SIZE, &t.digests[i]);
@@ -286,8 +287,8 @@ void stage_metadata(struct stage *s)
     store_stats(store, &after);
     struct result result = {
         .value = (double)meta_of(&before, &after) / (double)f.ops, .unit = "B", .kind = AT_MOST, .target = 400};
-    snprintf(result.name, sizeof result.name, "metadata per random 4 KiB write, volume of %.0f GiB, 1 GiB of memory, steady",
-             (double)t.volume_blocks * BLOCK_SIZE / (1 << 30));
+    snprintf(result.name, sizeof result.name, "metadata per random 4 KiB write, volume of %.0f GiB, %.0f MiB of memory, steady",
+             (double)t.volume_blocks * BLOCK_SIZE / (1 << 30), (double)memory / MIB);
     report(&result);
     report(&(struct result){.name = "the same with the summaries of the log",
                             .value =
