@@ -31,6 +31,9 @@ PROGRAM_HEADERS = {"signal.h", "locale.h"}
 LIBRARIES = {
     "base": ("gnutls/", "isa-l/", "xxhash.h"),
     "store": ("lz4.h", "zstd.h"),
+    "api": ("jansson.h", "microhttpd.h"),
+    "izard": ("ini.h",),
+    "izar": ("jansson.h", "curl/"),  # a client of the API, maybe another version's: it reads JSON by itself
 }
 
 # Calls that reach around the seam, by name, and where they are at home besides src/io.

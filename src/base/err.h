@@ -42,6 +42,9 @@ enum err_class {
     X(ERR_NO_VOLUME, NOT_FOUND, "no such volume")                                                                              \
     X(ERR_VOLUME_EXISTS, EXISTS, "volume exists")                                                                              \
     X(ERR_NO_KEY, NOT_FOUND, "no such key")                                                                                    \
+    X(ERR_NO_NAME, NOT_FOUND, "there is nothing of that name")                                                                 \
+    X(ERR_NAME_EXISTS, EXISTS, "the name is taken")                                                                            \
+    X(ERR_BUSY, BUSY, "it is in use")                                                                                          \
     X(ERR_NO_SPACE, FULL, "pool is full")                                                                                      \
     X(ERR_DEVICE_FULL, FULL, "device or file system below the pool has no space")                                              \
     X(ERR_IO, DEVICE, "device reported an I/O error")                                                                          \

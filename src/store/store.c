@@ -188,6 +188,11 @@ const struct fingerprinter *store_key(const struct store *s)
     return &s->key;
 }
 
+void store_pool_id(const struct store *s, uint8_t ret_id[16])
+{
+    memcpy(ret_id, s->super.pool_id, 16);
+}
+
 uint32_t store_write_max(const struct store *s)
 {
     return s->blocks_max;

@@ -70,6 +70,8 @@ enum err store_close(struct store *store);
 void store_abandon(struct store *store);
 
 const struct fingerprinter *store_key(const struct store *store);
+/* What tells this pool from every other one, for life. */
+void store_pool_id(const struct store *store, uint8_t ret_id[16]);
 /* Blocks with data that one operation may carry: RECORD_BLOCKS_MAX, fewer in pools with small segments. */
 uint32_t store_write_max(const struct store *store);
 

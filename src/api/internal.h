@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the API share: the node itself, one call under way, and the handlers that `routes.c` lists.
+ */
+#ifndef IZAR_API_INTERNAL_H
+#define IZAR_API_INTERNAL_H
+
+#include "api/catalog_file.h"
+#include "api/fields.h"
+#include "api/node.h"
+#include "api/trace.h"
+#include "api/web.h"
+
+enum { PARTS_MAX = 2, BLOCK = 4096 };
+
+struct node {
+    struct node_config config;
+    struct io *io;
+    struct mem *mem;
+    struct io_file *lock;
+    struct store *store;
+    struct volumes *volumes;
+    struct catalog_file *catalogs;
+    struct iscsi_target *target;
+    struct web *web;
+    uint64_t began_ns;
+    bool changing; /* a call that changes something is under way; others wait in `waiting` */
+    struct list waiting;
+    uint32_t unit_count;
+    struct node_unit {
+        uint32_t volume;
+        struct scsi_unit *unit;
+    } units[CATALOG_VOLUMES_MAX]; /* of volumes with maps */
+};
+
+/* One request on its way through a handler. */
+struct call {
+    struct node *node;
+    struct web_request *request;
+    const char *parts[PARTS_MAX]; /* what stood for the ':' parts of the pattern */
+    json_t *body;                 /* object; empty when there was none */
+    struct problem problem;
+    /* the answer */
+    int status; /* 0: 200, or 204 without an answer */
+    json_t *answer;
+    char location[WEB_PATH_MAX];
+};
+
+/* ---- routes.c ---- */
+
+/* What web.h asks for. */
+void routes_handle(void *arg, struct web_request *request);
+/* Flags and numbers of the query. ERR_ARGUMENT: not what it should be. */
+enum err call_flag(struct call *call, const char *name, bool *ret_flag);
+enum err call_number(struct call *call, const char *name, uint64_t max, uint64_t *ret_number);
+
+/* ---- reconcile.c ---- */
+
+/* [task] After start: catalog and store are made to agree, see node.h. */
+enum err node_reconcile(struct node *node, struct problem *p);
+
+/* ---- units.c: what initiators see ---- */
+
+/* The unit of a volume; NULL when nobody sees it. */
+struct scsi_unit *node_unit(struct node *node, uint32_t volume);
+/* Opens units of volumes that have maps. */
+enum err node_units_open(struct node *node);
+/* [task] Closes units of volumes without maps; the target was told before. */
+void node_units_close_unmapped(struct node *node);
+/* [task] Closes all; the target is closed. */
+void node_units_close(struct node *node);
+/* [task] After a change of hosts or maps in the catalog: opens, tells the target, closes. */
+enum err node_access_changed(struct node *node);
+/* What the target asks. */
+struct iscsi_rules node_rules(struct node *node);
+/* Identity that initiators see, for people: "naa.6...". */
+void node_unit_names(struct node *node, uint32_t volume, char naa[40], char serial[33]);
+/* Sessions (logged in, not discovery) of any of the host's initiators. */
+uint32_t node_sessions_of_host(struct node *node, const struct catalog_host *host);
+uint32_t node_sessions_of_volume(struct node *node, uint32_t volume);
+
+/* ---- volumes.c, hosts.c, maps.c, status.c: handlers ---- */
+
+typedef enum err handler(struct call *call);
+
+handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resize, volumes_stats;
+handler maps_list, maps_create, maps_delete;
+handler hosts_list, hosts_create, hosts_show, hosts_delete, hosts_add_initiator, hosts_remove_initiator, hosts_set_chap,
+    hosts_clear_chap;
+handler status_show, pool_show, pool_clean, disks_list, stats_list, target_show, sessions_list, sessions_cut;
+
+/* The volume or host that the first part names; NULL: the problem is said. */
+struct catalog_volume *call_volume(struct call *call, struct catalog *catalog);
+struct catalog_host *call_host(struct call *call, struct catalog *catalog, const char *name);
+json_t *volume_json(struct node *node, const struct catalog_volume *volume);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A node's start and end: the list of what it consists of, bottom up, and the same list top down. Each step says by itself
+ * what prevented it.
+ */
+#include "api/node.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/internal.h"
+#include "io/host.h"
+
+enum { ISCSI_MIB = 32, REST_MIB = 48 /* requests of volumes, catalog, HTTP, stacks, the program itself */ };
+
+/* ---- the state folder ---- */
+
+static enum err path_below(const struct node *node, const char *name, char path[NODE_PATH_MAX], struct problem *p)
+{
+    if (snprintf(path, NODE_PATH_MAX, "%s/%s", node->config.state, name) < NODE_PATH_MAX) return OK;
+    return problem_tell(p, ERR_LIMIT, "the path of the state folder is too long");
+}
+
+/* One izard a folder: the lock lasts as long as the file is open, and dies with the process. */
+static enum err lock_state(struct node *node, struct problem *p)
+{
+    char path[NODE_PATH_MAX];
+    const char *state = node->config.state;
+    enum err err = host_folder_make(state);
+    if (err != OK) return problem_tell(p, err, "cannot make the state folder %.200s: %s", state, err_text(err));
+    TRY(path_below(node, "lock", path, p));
+    err = io_file_open(node->io, path, IO_OPEN_CREATE | IO_OPEN_LOCK, &node->lock);
+    if (err == ERR_LOCKED) {
+        problem_help(p, "izar --socket %.120s status asks it; --state names another folder", node->config.socket);
+        return problem_tell(p, err, "another izard runs on %.200s", state);
+    }
+    return err == OK ? OK : problem_tell(p, err, "cannot open %.200s: %s", path, err_text(err));
+}
+
+/* ---- the pool ---- */
+
+static enum err make_pool(struct node *node, struct problem *p)
+{
+    const struct node_config *c = &node->config;
+    struct store_format_config format = {.device_count = c->device_count, .size = c->pool_size};
+    memcpy(format.devices, c->devices, sizeof format.devices);
+    snprintf(format.name, sizeof format.name, "%.31s", c->name);
+    enum err err = store_format(node->io, &format);
+    if (err == OK) {
+        trace(TRACE_NOTICE, "made a new pool of %s%s", c->devices[0].path, c->device_count > 1 ? " and others" : "");
+        return OK;
+    }
+    if (err == ERR_IN_USE) problem_help(p, "look what it holds; izar-pool format --force overwrites it");
+    if (err == ERR_TOO_SMALL || err == ERR_DEVICE_FULL)
+        problem_help(p, "choose another --pool-size, or another place with --pool");
+    return problem_tell(p, err, "cannot make a pool of %.200s: %s", c->devices[0].path, err_text(err));
+}
+
+/* A pool is made of files that are not there yet, or when the person who started us says so. */
+static bool pool_is_new(const struct node *node)
+{
+    for (uint32_t i = 0; i < node->config.device_count; i++) {
+        if (host_path_exists(node->config.devices[i].path)) return false;
+    }
+    return true;
+}
+
+static enum err open_pool(struct node *node, struct problem *p)
+{
+    const struct node_config *c = &node->config;
+    uint64_t others = (uint64_t)(ISCSI_MIB + REST_MIB) << 20;
+    struct store_config config = {.device_count = c->device_count,
+                                  .memory = c->memory - others,
+                                  .reserve_percent = c->reserve_percent,
+                                  .discard = true,
+                                  .checkpoint_ms = c->checkpoint_ms};
+    struct store_problem why;
+    memcpy(config.devices, c->devices, sizeof config.devices);
+    bool fresh = pool_is_new(node);
+    if (fresh) TRY(make_pool(node, p));
+    enum err err = store_open(node->io, &config, &node->store, &why);
+    if (err == ERR_NOT_OURS && c->format && !fresh) {
+        TRY(make_pool(node, p));
+        err = store_open(node->io, &config, &node->store, &why);
+    }
+    if (err == ERR_NOT_OURS) problem_help(p, "--format makes a new pool of devices that hold nothing");
+    if (err == ERR_LOCKED) problem_help(p, "stop the other process: another izard, or izar-pool");
+    return err == OK ? OK : problem_tell(p, err, "cannot open the pool: %s", why.text);
+}
+
+/* ---- names, target, API ---- */
+
+static enum err open_catalog(struct node *node, struct problem *p)
+{
+    struct problem found;
+    enum err err = catalog_file_open(node->io, node->mem, node->config.state, &node->catalogs, &found);
+    if (err != OK) {
+        *p = found;
+        return found.err != OK ? err : problem_tell(p, err, "cannot read the catalog: %s", err_text(err));
+    }
+    if (found.detail[0] != '\0') trace(TRACE_WARNING, "%s", found.detail);
+    return OK;
+}
+
+static enum err open_target(struct node *node, struct problem *p)
+{
+    const struct node_config *c = &node->config;
+    struct iscsi_target_config config = {.io = node->io,
+                                         .name = c->target,
+                                         .alias = c->name,
+                                         .listen_count = c->listen_count,
+                                         .rules = node_rules(node),
+                                         .memory = (uint64_t)ISCSI_MIB << 20};
+    uint32_t failed = 0;
+    if (c->listen_count == 0) return OK;
+    memcpy(config.listen, c->listen, sizeof config.listen);
+    memcpy(config.advertise, c->advertise, sizeof config.advertise);
+    enum err err = iscsi_target_open(&config, &node->target, &failed);
+    if (err == OK) return OK;
+    if (err == ERR_ADDRESS)
+        problem_help(p, "another iSCSI target may be running; --iscsi-listen ADDR:PORT chooses another place");
+    return problem_tell(p, err, "cannot serve iSCSI at %.100s: %s", c->listen[failed], err_text(err));
+}
+
+static enum err open_web(struct node *node, struct problem *p)
+{
+    const char *socket = node->config.socket;
+    struct web_config config = {.io = node->io, .mem = node->mem, .socket = socket, .handle = routes_handle, .arg = node};
+    enum err err = web_open(&config, &node->web);
+    if (err == OK) return OK;
+    if (err == ERR_LIMIT)
+        problem_help(p, "a socket's path has at most %d characters; choose another with --socket", HOST_SOCKET_PATH_MAX);
+    if (err == ERR_LOCKED) problem_help(p, "another izard listens there; choose another with --socket");
+    return problem_tell(p, err, "cannot listen at %.200s: %s", socket, err_text(err));
+}
+
+/* ---- the whole ---- */
+
+static enum err start_all(struct node *node, struct problem *p)
+{
+    TRY(lock_state(node, p));
+    TRY(open_pool(node, p));
+    TRY(volumes_open(&(struct volumes_config){.io = node->io, .store = node->store}, &node->volumes));
+    TRY(open_catalog(node, p));
+    TRY(node_reconcile(node, p));
+    TRY(node_units_open(node));
+    TRY(open_target(node, p));
+    return open_web(node, p);
+}
+
+enum err node_start(const struct node_config *config, struct node **ret_node, struct problem *ret_problem)
+{
+    struct node *node = mem_alloc(config->mem, sizeof *node);
+    *ret_problem = (struct problem){.err = OK};
+    if (node == NULL) return problem_tell(ret_problem, ERR_NO_MEMORY, "no memory to start");
+    node->config = *config;
+    node->io = config->io;
+    node->mem = config->mem;
+    node->began_ns = io_now_ns(config->io);
+    list_init(&node->waiting);
+    enum err err = start_all(node, ret_problem);
+    if (err != OK) {
+        if (ret_problem->err == OK) problem_tell(ret_problem, err, "cannot start: %s", err_text(err));
+        node_stop(node);
+        return err;
+    }
+    *ret_node = node;
+    return OK;
+}
+
+enum err node_stop(struct node *node)
+{
+    enum err err = OK;
+    if (node == NULL) return OK;
+    web_close(node->web);
+    iscsi_target_close(node->target, node->config.logout_ms);
+    node->target = NULL;
+    if (node->volumes != NULL) node_units_close(node);
+    volumes_close(node->volumes);
+    if (node->store != NULL) err = store_close(node->store);
+    catalog_file_close(node->catalogs);
+    io_file_close(node->lock);
+    return err;
+}
+
+const char *node_text(const struct node *node, char *buf, size_t size)
+{
+    char address[IO_ADDRESS_TEXT];
+    struct text t;
+    text_init(&t, buf, size);
+    for (uint32_t i = 0; node->target != NULL && i < node->config.listen_count; i++) {
+        text_add(&t, "iSCSI %s, ", iscsi_target_address(node->target, i, address, sizeof address));
+    }
+    text_add(&t, "socket %s", node->config.socket);
+    return buf;
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which method and path leads to which handler: one table. A request becomes a task with a stack of its own, because handlers
+ * wait for the disk. Those that change something follow one after the other.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/internal.h"
+
+struct route {
+    const char *method, *path; /* a part that begins with ':' matches anything */
+    handler *handle;
+    bool changes;
+};
+
+static const struct route routes[] = {
+    {"GET", "/v1/status", status_show, false},
+    {"GET", "/v1/stats", stats_list, false},
+    {"GET", "/v1/pool", pool_show, false},
+    {"POST", "/v1/pool/clean", pool_clean, false},
+    {"GET", "/v1/disks", disks_list, false},
+    {"GET", "/v1/volumes", volumes_list, false},
+    {"POST", "/v1/volumes", volumes_create, true},
+    {"GET", "/v1/volumes/:volume", volumes_show, false},
+    {"DELETE", "/v1/volumes/:volume", volumes_delete, true},
+    {"POST", "/v1/volumes/:volume/resize", volumes_resize, true},
+    {"GET", "/v1/volumes/:volume/stats", volumes_stats, false},
+    {"GET", "/v1/volumes/:volume/maps", maps_list, false},
+    {"POST", "/v1/volumes/:volume/maps", maps_create, true},
+    {"DELETE", "/v1/volumes/:volume/maps/:host", maps_delete, true},
+    {"GET", "/v1/hosts", hosts_list, false},
+    {"POST", "/v1/hosts", hosts_create, true},
+    {"GET", "/v1/hosts/:host", hosts_show, false},
+    {"DELETE", "/v1/hosts/:host", hosts_delete, true},
+    {"POST", "/v1/hosts/:host/initiators", hosts_add_initiator, true},
+    {"DELETE", "/v1/hosts/:host/initiators/:iqn", hosts_remove_initiator, true},
+    {"PUT", "/v1/hosts/:host/chap", hosts_set_chap, true},
+    {"DELETE", "/v1/hosts/:host/chap", hosts_clear_chap, true},
+    {"GET", "/v1/target", target_show, false},
+    {"GET", "/v1/sessions", sessions_list, false},
+    {"DELETE", "/v1/sessions/:id", sessions_cut, false},
+};
+enum { ROUTES = sizeof routes / sizeof routes[0] };
+
+/* ---- finding ---- */
+
+/* Matches part by part; `path` is cut into pieces in place when it fits. */
+static bool route_fits(const struct route *route, const char *path, const char *ret_at[PARTS_MAX])
+{
+    const char *want = route->path;
+    uint32_t part = 0;
+    while (*want != '\0' && *path != '\0') {
+        if (*want == ':' && path[-1] == '/') {
+            if (*path == '/') return false;
+            ret_at[part++] = path;
+            want += strcspn(want, "/");
+            path += strcspn(path, "/");
+        } else if (*want++ != *path++) {
+            return false;
+        }
+    }
+    return *want == '\0' && *path == '\0';
+}
+
+static const struct route *route_of(struct call *call, char *path)
+{
+    bool known = false;
+    for (uint32_t i = 0; i < ROUTES; i++) {
+        const char *parts[PARTS_MAX] = {NULL};
+        if (!route_fits(&routes[i], path, parts)) continue;
+        known = true;
+        if (strcmp(routes[i].method, call->request->method) != 0) continue;
+        memcpy(call->parts, parts, sizeof parts);
+        for (char *at = path + 1; *at != '\0'; at++) {
+            if (*at == '/') *at = '\0';
+        }
+        return &routes[i];
+    }
+    if (known) {
+        call->problem.status = 405;
+        problem_tell(&call->problem, ERR_UNSUPPORTED, "%s is not possible at %.200s", call->request->method, path);
+    } else {
+        problem_tell(&call->problem, ERR_NO_NAME, "there is no %.200s in this API", path);
+        problem_help(&call->problem, "docs/openapi.yaml lists what there is");
+    }
+    return NULL;
+}
+
+/* ---- reading the request ---- */
+
+static enum err read_body(struct call *call)
+{
+    struct web_request *r = call->request;
+    json_error_t error;
+    if (r->overlong) {
+        call->problem.status = 413;
+        return problem_tell(&call->problem, ERR_LIMIT, "a request has a body of at most %d bytes and a path of at most %d",
+                            WEB_BODY_MAX, WEB_PATH_MAX - 1);
+    }
+    if (r->body_bytes == 0) {
+        call->body = json_object();
+        return call->body != NULL ? OK : ERR_NO_MEMORY;
+    }
+    if (!r->json) {
+        call->problem.status = 415;
+        return problem_tell(&call->problem, ERR_UNSUPPORTED, "bodies are application/json");
+    }
+    call->body = json_loadb(r->body, r->body_bytes, JSON_REJECT_DUPLICATES, &error);
+    if (call->body == NULL) {
+        return problem_tell(&call->problem, ERR_ARGUMENT, "the body is not JSON: line %d: %s", error.line, error.text);
+    }
+    if (!json_is_object(call->body)) return problem_tell(&call->problem, ERR_ARGUMENT, "the body must be a JSON object");
+    return OK;
+}
+
+enum err call_flag(struct call *call, const char *name, bool *ret_flag)
+{
+    const char *value = web_query(call->request, name);
+    if (value == NULL) return OK;
+    if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0) {
+        return problem_tell(&call->problem, ERR_ARGUMENT, "?%s is true or false", name);
+    }
+    *ret_flag = strcmp(value, "true") == 0;
+    return OK;
+}
+
+enum err call_number(struct call *call, const char *name, uint64_t max, uint64_t *ret_number)
+{
+    const char *value = web_query(call->request, name);
+    uint64_t n = 0;
+    if (value == NULL) return OK;
+    if (text_to_u64(value, &n) != OK || n > max) {
+        return problem_tell(&call->problem, ERR_ARGUMENT, "?%s is a number up to %llu", name, (unsigned long long)max);
+    }
+    *ret_number = n;
+    return OK;
+}
+
+/* ---- one change at a time ---- */
+
+struct waiter {
+    struct list link;
+    struct io_task *task;
+};
+
+static void change_begin(struct node *node)
+{
+    struct waiter w = {.task = io_task_self()};
+    if (node->changing) {
+        list_push(&node->waiting, &w.link);
+        while (w.task != NULL && w.link.next != &w.link) io_task_park();
+    }
+    node->changing = true;
+}
+
+static void change_end(struct node *node)
+{
+    struct list *next = list_pop(&node->waiting);
+    if (next == NULL)
+        node->changing = false; /* else it is handed on */
+    else
+        io_task_wake(CONTAINER(next, struct waiter, link)->task);
+}
+
+/* ---- answering ---- */
+
+static void answer(struct call *call, enum err err)
+{
+    struct problem *p = &call->problem;
+    if (err == OK) {
+        int status = call->status != 0 ? call->status : call->answer != NULL ? 200 : 204;
+        web_answer(call->request, status, call->answer, call->location[0] != '\0' ? call->location : NULL);
+        return;
+    }
+    if (p->err == OK) problem_tell(p, err, "%s", err_text(err));
+    json_decref(call->answer);
+    web_answer(call->request, problem_status(p), problem_json(p), NULL);
+}
+
+static void call_run(void *arg)
+{
+    struct web_request *request = arg;
+    struct call call = {.node = request->web_arg, .request = request};
+    char path[WEB_PATH_MAX];
+    memcpy(path, request->path, sizeof path);
+    enum err err = read_body(&call);
+    const struct route *route = err == OK ? route_of(&call, path) : NULL;
+    if (err == OK && route == NULL) err = call.problem.err;
+    if (err == OK) {
+        if (route->changes) change_begin(call.node);
+        err = route->handle(&call);
+        if (route->changes) change_end(call.node);
+    }
+    if (route != NULL && route->changes) {
+        trace(TRACE_INFO, "%s %s: %s", request->method, request->path, err == OK ? "done" : call.problem.detail);
+    }
+    json_decref(call.body);
+    answer(&call, err);
+}
+
+void routes_handle(void *arg, struct web_request *request)
+{
+    struct node *node = arg;
+    request->web_arg = node;
+    if (io_task_start(node->io, &request->task, call_run, request) == OK) return;
+    struct problem p = {0};
+    problem_tell(&p, ERR_NO_MEMORY, "no memory for another request");
+    web_answer(request, problem_status(&p), problem_json(&p), NULL);
+}
