@@ -46,7 +46,8 @@ bool judge_refusal(const struct lab *lab, enum err err)
     case ERR_CLASS_INVALID:
     case ERR_CLASS_EXISTS:
     case ERR_CLASS_BUSY:
-    case ERR_CLASS_STOPPED: break;
+    case ERR_CLASS_STOPPED:
+    case ERR_CLASS_DIFFERENT: break;
     }
     return false;
 }

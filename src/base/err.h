@@ -21,6 +21,7 @@ enum err_class {
     ERR_CLASS_DEVICE,    /* the device failed: hardware error */
     ERR_CLASS_FOREIGN,   /* not ours, another pool's, or a newer format */
     ERR_CLASS_STOPPED,   /* shut down or cut off while the operation ran */
+    ERR_CLASS_DIFFERENT, /* content is not what the caller expected it to be */
 };
 
 /*      name                  class      text */
@@ -63,7 +64,12 @@ enum err_class {
     X(ERR_PAGE_DAMAGED, CORRUPT, "map page is damaged")                                                                        \
     X(ERR_NO_PLACE, CORRUPT, "log address is in no slot")                                                                      \
     X(ERR_STOPPED, STOPPED, "shutting down")                                                                                   \
-    X(ERR_POWER, STOPPED, "power lost")
+    X(ERR_POWER, STOPPED, "power lost")                                                                                        \
+    X(ERR_CLOSED, STOPPED, "connection closed")                                                                                \
+    X(ERR_REFUSED, NOT_FOUND, "nobody listens at that address")                                                                \
+    X(ERR_ADDRESS, BUSY, "address is taken, or not of this machine")                                                           \
+    X(ERR_DENIED, INVALID, "authentication failed, or not allowed")                                                            \
+    X(ERR_MISCOMPARE, DIFFERENT, "data differs from what was expected")
 
 #define ERR_ENUM(name, class, text) name,
 enum err { ERRS(ERR_ENUM) ERR_COUNT };

@@ -22,10 +22,12 @@
 #include "base/err.h"
 #include "base/list.h"
 
-struct io;       /* one event loop */
-struct io_group; /* the loops of one process, sharing CPU jobs */
-struct io_file;  /* an open file or block device */
-struct io_task;  /* a story with a stack of its own, see below */
+struct io;          /* one event loop */
+struct io_group;    /* the loops of one process, sharing CPU jobs */
+struct io_file;     /* an open file or block device */
+struct io_task;     /* a story with a stack of its own, see below */
+struct io_listener; /* a place where connections arrive */
+struct io_socket;   /* one connection: bytes in order, both ways */
 
 /* ---- loops (real seam only; the simulator makes its own) ---- */
 
@@ -155,6 +157,66 @@ void io_write(struct io *io, struct io_file *file, uint64_t offset, const void *
 void io_sync(struct io *io, struct io_file *file, struct io_op *op);
 /* Gives space back below (hole punch, BLKDISCARD); the bytes read as anything after. Failure to support it is OK. */
 void io_discard(struct io *io, struct io_file *file, uint64_t offset, uint64_t length, struct io_op *op);
+
+/* ---- connections ---- */
+
+/*
+ * Streams of bytes: TCP over IPv4 or IPv6, or local sockets. Addresses are text and numeric, nothing is looked up:
+ * "192.0.2.1:3260", "[2001:db8::1]:3260", "unix:/run/izar/izar.sock"; port 0 asks for any free one.
+ *
+ * A socket belongs to the loop that accepted or connected it. At most one receive and one transmit may be under way on it, one
+ * accept on a listener. TCP sends at once (no Nagle) and notices a dead peer after about a minute (keepalive).
+ *
+ * An operation under way holds io_group_stop up: abort what is to end.
+ */
+struct io_net {
+    void (*done)(struct io_net *op);
+    enum err err;   /* OK; ERR_CLOSED (end of stream, connection lost, aborted), ERR_NO_MEMORY (accept: too many open),
+                               * ERR_REFUSED (connect: nobody there), ERR_IO */
+    uint32_t bytes; /* received or transmitted */
+    struct io_socket *socket; /* accept and connect: the new connection, when OK */
+    /* private to the seam */
+    struct io_listener *listener;
+    struct list link;
+    struct io *io;
+    void *buf;
+    uint32_t length;
+    uint32_t piece, moved; /* transmit: what of the pieces went out */
+    const struct io_piece *pieces;
+    uint32_t piece_count;
+    uint8_t kind, tries;
+    void *seam[8]; /* what the back end needs as long as it is under way */
+};
+
+/* One stretch of memory of several that are transmitted together. */
+struct io_piece {
+    const void *at;
+    uint32_t size;
+};
+
+enum { IO_PIECES_MAX = 64, IO_ADDRESS_TEXT = 128 };
+
+/* May block for a moment. ERR_ARGUMENT (no address), ERR_ADDRESS (taken, or not of this machine), ERR_PERMISSION. A local
+ * socket's file that nobody listens on is replaced; `mode` are the permissions of the new one. */
+enum err io_listen(struct io *io, const char *address, uint32_t mode, struct io_listener **ret_listener);
+void io_accept(struct io_listener *listener, struct io_net *op);
+/* An accept under way ends with ERR_CLOSED, soon. */
+void io_listener_abort(struct io_listener *listener);
+void io_listener_close(struct io_listener *listener); /* nothing under way; NULL is fine */
+/* Where it listens, with the real port. Returns `buf`. */
+const char *io_listener_text(const struct io_listener *listener, char *buf, size_t size);
+
+void io_connect(struct io *io, const char *address, struct io_net *op);
+/* Receives at least one and at most `size` bytes; at the end of the stream ERR_CLOSED. */
+void io_receive(struct io_socket *socket, void *buf, uint32_t size, struct io_net *op);
+/* Transmits all bytes of all pieces (at most IO_PIECES_MAX), in order; the array too must live until `done`. */
+void io_transmit(struct io_socket *socket, const struct io_piece *pieces, uint32_t count, struct io_net *op);
+/* Cuts the connection: what is under way ends with ERR_CLOSED, soon, and so does everything later. */
+void io_socket_abort(struct io_socket *socket);
+void io_socket_close(struct io_socket *socket); /* nothing under way; NULL is fine */
+/* The address of the other side, or our own, as in the notation above. Returns `buf`. */
+const char *io_socket_peer(const struct io_socket *socket, char *buf, size_t size);
+const char *io_socket_local(const struct io_socket *socket, char *buf, size_t size);
 
 /* ---- tasks ---- */
 

@@ -29,6 +29,7 @@ static int exit_code(enum err err)
     case ERR_CLASS_DEVICE: return 9;
     case ERR_CLASS_FOREIGN: return 10;
     case ERR_CLASS_STOPPED: return 11;
+    case ERR_CLASS_DIFFERENT: return 12;
     }
     return EXIT_USAGE;
 }
@@ -69,6 +70,7 @@ static const char *advice(enum err err)
     case ERR_CLASS_NOT_FOUND:
     case ERR_CLASS_EXISTS:
     case ERR_CLASS_FULL:
+    case ERR_CLASS_DIFFERENT:
     case ERR_CLASS_FINE: break;
     }
     return "see izar-pool --help";

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A SCSI logical unit: a volume as initiators see it, with the block length and the identity it shows to all of them.
+ *
+ * Lives on the volume's loop. Whoever opens it maps it to initiators (iscsi/target.h) and takes all mappings away before it is
+ * closed.
+ */
+#ifndef IZAR_SCSI_UNIT_H
+#define IZAR_SCSI_UNIT_H
+
+#include "volume/volume.h"
+
+struct scsi_unit;
+
+struct scsi_unit_config {
+    struct volume *volume;
+    uint32_t block_bytes; /* logical block: 512 (512e, with 4096 physical) or 4096 */
+    uint8_t naa[16];      /* NAA IEEE registered extended (first half byte 6), the same through every node, for ever */
+    char serial[33];      /* unit serial number, printable ASCII, up to 32 characters, unique */
+    char name[65];        /* shown as the T10 vendor designator; may be empty */
+    bool read_only;       /* write protected */
+};
+
+/* Fills naa and serial from the pool's identity and the volume's number: what a manager without better ideas uses. */
+void scsi_unit_identify(struct scsi_unit_config *config, const uint8_t pool_id[16]);
+
+/* Holds the volume. ERR_ARGUMENT (block_bytes), ERR_NO_MEMORY. */
+enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit **ret_unit);
+/* [task] Waits for the commands under way; there must be no mapping left. NULL is fine. */
+void scsi_unit_close(struct scsi_unit *unit);
+/* The volume's size changed: initiators are told (CAPACITY DATA HAS CHANGED). */
+void scsi_unit_resized(struct scsi_unit *unit);
+struct volume *scsi_unit_volume(const struct scsi_unit *unit);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Volumes: virtual disks, each a replicated state machine (today with one replica) on the node's store.
+ *
+ * A volume is known by a number that is never used again; names, access and mappings are its manager's. Every change gets the
+ * volume's next sequence, is prepared (durable), committed and published, in this order (write.c tells the story); `done` of a
+ * change with OK means: durable and visible. There is no volatile cache.
+ *
+ * Everything here lives on the store's loop. Calls marked [task] wait and must run inside an io_task.
+ */
+#ifndef IZAR_VOLUME_VOLUME_H
+#define IZAR_VOLUME_VOLUME_H
+
+#include "store/store.h"
+
+struct volumes; /* all volumes of one node */
+struct volume;
+
+struct volumes_config {
+    struct io *io;
+    struct store *store;
+    uint32_t requests; /* changes under way at once, in all volumes; more wait; 0: 128. Each takes 140 KiB */
+};
+
+/* [task] Commits what the store found prepared and takes up all volumes. ERR_NO_MEMORY, and what the store says. */
+enum err volumes_open(const struct volumes_config *config, struct volumes **ret_volumes);
+/* [task] Waits for what is under way, then frees all. New requests fail with ERR_STOPPED from the call on. The store stays
+ * open. NULL is fine. */
+void volumes_close(struct volumes *volumes);
+
+/* ---- volumes as a whole ---- */
+
+/* [task] A new volume, all zero. `bytes` must be a multiple of 4096, above 0. ERR_RANGE, ERR_LIMIT, ERR_NO_SPACE... */
+enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume);
+/* NULL: there is none. */
+struct volume *volume_find(struct volumes *volumes, uint32_t id);
+/* The volume with the lowest id from `from` on; NULL: no more. */
+struct volume *volume_next(struct volumes *volumes, uint32_t from);
+/* [task] Grows or cuts a volume; what is cut off is lost. ERR_RANGE as above. */
+enum err volume_resize(struct volume *volume, uint64_t bytes);
+/* [task] Deletes a volume and frees the object. ERR_LOCKED: somebody holds it (volume_hold). */
+enum err volume_delete(struct volume *volume);
+
+/* A held volume cannot be deleted; its users (a SCSI unit) hold it. */
+void volume_hold(struct volume *volume);
+void volume_release(struct volume *volume);
+
+uint32_t volume_id(const struct volume *volume);
+uint64_t volume_bytes(const struct volume *volume);
+
+/* A small piece of state that belongs to the volume and is as durable as its data: key up to 64 bytes, value up to 3072.
+ * A value of 0 bytes takes the key away. */
+/* [task] */
+enum err volume_state_set(struct volume *volume, const char *key, const void *value, uint32_t bytes);
+/* The bytes live until the volume's next change. ERR_NO_KEY. */
+enum err volume_state_get(const struct volume *volume, const char *key, const void **ret_value, uint32_t *ret_bytes);
+
+struct volume_stats {
+    uint64_t reads, read_bytes, read_ns;    /* completed; ns: added up */
+    uint64_t writes, write_bytes, write_ns; /* WRITE, COMPARE_WRITE */
+    uint64_t unmaps, unmap_bytes;           /* UNMAP, ZERO */
+    uint64_t errors;
+    uint32_t under_way;
+};
+void volume_stats(const struct volume *volume, struct volume_stats *ret_stats);
+
+/* ---- requests ---- */
+
+enum volume_verb {
+    VOLUME_READ,
+    VOLUME_WRITE,
+    VOLUME_ZERO,          /* reads as zero afterwards, whatever the alignment */
+    VOLUME_UNMAP,         /* whole blocks are given back and read as zero; parts of blocks at the edges are left as they are */
+    VOLUME_COMPARE_WRITE, /* writes `data` when the volume holds `compare`, else ERR_MISCOMPARE and `differs` */
+};
+
+enum {
+    VOLUME_SECTOR = 512,           /* what offsets and lengths are multiples of */
+    VOLUME_WRITE_MAX = 128u << 10, /* WRITE, COMPARE_WRITE: bytes, whole blocks counted */
+    VOLUME_READ_MAX = 1024u << 10, /* READ, the same */
+};
+
+/*
+ * A request is embedded in its owner and must not change until `done` ran. Starting never allocates, fails or calls back
+ * inline. Of two requests that touch a common block, at least one of them a change, the order is open unless the first was done
+ * before the second started.
+ *
+ * Buffers hold whole blocks: the byte of the volume at `offset` stands at data[offset % 4096], the buffer is as long as all
+ * blocks that are touched, and the bytes of the edge blocks that are not asked for are overwritten at will. Aligned to 4096.
+ */
+struct volume_request {
+    void (*done)(struct volume_request *request);
+    enum err err; /* ERR_RANGE, ERR_NO_SPACE, ERR_MEDIUM, ERR_MISCOMPARE, ERR_STOPPED, ERR_NO_VOLUME, ERR_POOL_FAILED ... */
+    enum volume_verb verb;
+    uint64_t offset, bytes;
+    uint8_t *data;          /* READ, WRITE, COMPARE_WRITE */
+    const uint8_t *compare; /* COMPARE_WRITE */
+    uint64_t differs;       /* ERR_MISCOMPARE: the first differing byte, counted from `offset` */
+    uint64_t bad;           /* ERR_MEDIUM: offset in the volume of the first block that could not be read */
+    /* private */
+    struct list link, lock;
+    struct volume *volume;
+    struct volume_work *work; /* what a change needs while it is under way */
+    uint32_t state;
+    bool holds;            /* its range is locked */
+    uint64_t first, count; /* blocks touched */
+    uint64_t next;         /* first block of the record at hand */
+    uint32_t now;          /* blocks of the record at hand */
+    uint64_t sequence, began_ns;
+    struct store_read read;
+    uint8_t *edge; /* sub-block requests: the block as it was */
+};
+
+void volume_start(struct volume *volume, struct volume_request *request);
+
+#endif
