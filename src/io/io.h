@@ -185,13 +185,13 @@ struct io_net {
     const struct io_piece *pieces;
     uint32_t piece_count;
     uint8_t kind, tries;
-    void *seam[8]; /* what the back end needs as long as it is under way */
+    uint64_t seam[8]; /* what the back end needs as long as it is under way */
 };
 
 /* One stretch of memory of several that are transmitted together. */
 struct io_piece {
     const void *at;
-    uint32_t size;
+    size_t size;
 };
 
 enum { IO_PIECES_MAX = 64, IO_ADDRESS_TEXT = 128 };

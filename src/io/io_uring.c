@@ -3,8 +3,9 @@
  * The io_uring back end: one ring a loop. All that a turn submits goes to the kernel in one call, which also collects what
  * is complete.
  *
- * The ring's user_data is the operation; 0 is the standing read of the loop's eventfd, by which other threads end a sleep.
- * At most io->depth operations are in the ring, so neither of its queues can overflow; more wait in io->waiting.
+ * The ring's user_data is the operation, with the lowest bit set for one on a socket; 0 is the standing read of the loop's
+ * eventfd, by which other threads end a sleep. At most io->depth operations on files are in the ring, more wait in io->waiting.
+ * Those on sockets may wait for ever and are not counted: the kernel keeps completions that the queue has no room for.
  *
  * io_uring has no BLKDISCARD in the kernels we support: those go to a helper thread that the first of them starts.
  */
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 
-#include "io/loop.h"
+#include "io/socket.h"
 
 #if defined(__has_include)
 #if __has_include(<valgrind/valgrind.h>)
@@ -39,7 +40,9 @@ struct uring {
 
 /* ---- opening ---- */
 
-static const unsigned needed_ops[] = {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_NOP};
+static const unsigned needed_ops[] = {IORING_OP_READ, IORING_OP_WRITE,  IORING_OP_FSYNC,   IORING_OP_FALLOCATE,
+                                      IORING_OP_NOP,  IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV,
+                                      IORING_OP_SEND, IORING_OP_SENDMSG};
 
 static bool uring_suffices(struct io_uring *ring)
 {
@@ -120,10 +123,26 @@ static void uring_close(struct io *io)
 
 /* ---- starting operations ---- */
 
-static struct io_uring_sqe *uring_entry(struct uring *u)
+/* Waiting and submitting may be refused for a moment (no memory, a signal); what was not taken stays in the ring. */
+static void uring_check(int r)
+{
+    assert(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ENOMEM || r == -ETIME);
+    (void)r;
+}
+
+/* NULL: the ring is full, and the kernel takes nothing more right now. */
+static struct io_uring_sqe *uring_try_entry(struct uring *u)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-    assert(sqe != NULL); /* the ring holds more than depth */
+    if (sqe != NULL) return sqe;
+    uring_check(io_uring_submit(&u->ring));
+    return io_uring_get_sqe(&u->ring);
+}
+
+static struct io_uring_sqe *uring_entry(struct uring *u)
+{
+    struct io_uring_sqe *sqe = NULL;
+    while (sqe == NULL) sqe = uring_try_entry(u);
     return sqe;
 }
 
@@ -181,7 +200,45 @@ static void uring_start_op(struct io *io, struct io_op *op)
     io_uring_sqe_set_data(sqe, op);
 }
 
+static void uring_start_net(struct io *io, struct io_net *op)
+{
+    const void *at;
+    size_t size;
+    if (op->err != OK) { /* a connect without a socket: through the ring all the same, so that nothing is called back inline */
+        struct io_uring_sqe *nop = uring_entry(io->back);
+        io_uring_prep_nop(nop);
+        io_uring_sqe_set_data(nop, (char *)op + 1);
+        return;
+    }
+    struct io_uring_sqe *sqe = uring_entry(io->back);
+    switch ((enum net_kind)op->kind) {
+    case NET_ACCEPT: io_uring_prep_accept(sqe, op->listener->fd, NULL, NULL, SOCK_CLOEXEC); break;
+    case NET_CONNECT: io_uring_prep_connect(sqe, op->socket->fd, &op->socket->peer.of.any, op->socket->peer.size); break;
+    case NET_RECEIVE: io_uring_prep_recv(sqe, op->socket->fd, op->buf, op->length, 0); break;
+    case NET_TRANSMIT: {
+        struct msghdr *m = net_message(op);
+        if (m != NULL) {
+            io_uring_prep_sendmsg(sqe, op->socket->fd, m, MSG_NOSIGNAL | MSG_WAITALL);
+            break;
+        }
+        net_rest(op, &at, &size);
+        io_uring_prep_send(sqe, op->socket->fd, at, size, MSG_NOSIGNAL | MSG_WAITALL);
+        break;
+    }
+    }
+    io_uring_sqe_set_data(sqe, (char *)op + 1);
+}
+
 /* ---- finishing them ---- */
+
+static void uring_complete_net(struct io *io, struct io_net *op, int result)
+{
+    if (op->err != OK || net_advance(op, result)) {
+        net_finish(op);
+    } else {
+        list_push(&io->net_waiting, &op->link);
+    }
+}
 
 static void uring_complete(struct io *io, const struct io_uring_cqe *cqe)
 {
@@ -189,6 +246,10 @@ static void uring_complete(struct io *io, const struct io_uring_cqe *cqe)
     struct io_op *op = io_uring_cqe_get_data(cqe);
     if (op == NULL) {
         u->wake_armed = false;
+        return;
+    }
+    if ((uintptr_t)op & 1) {
+        uring_complete_net(io, (struct io_net *)(void *)((char *)op - 1), cqe->res);
         return;
     }
     io->started--;
@@ -210,13 +271,6 @@ static bool uring_reap(struct io *io)
     return count > 0;
 }
 
-/* Waiting and submitting may be refused for a moment (no memory, a signal); what was not taken stays in the ring. */
-static void uring_check(int r)
-{
-    assert(r >= 0 || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ENOMEM || r == -ETIME);
-    (void)r;
-}
-
 static bool uring_turn(struct io *io)
 {
     struct uring *u = io->back;
@@ -225,6 +279,7 @@ static bool uring_turn(struct io *io)
         io->started++;
         uring_start_op(io, op);
     }
+    for (struct list *l; (l = list_pop(&io->net_waiting));) uring_start_net(io, CONTAINER(l, struct io_net, link));
     if (io_uring_sq_ready(&u->ring) > 0) uring_check(io_uring_submit_and_get_events(&u->ring));
     return uring_reap(io);
 }

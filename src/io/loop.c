@@ -360,7 +360,7 @@ static bool loop_turn(struct io *io)
     bool idle = !loop_has_own(io);
     jobs_publish(io, idle ? 1 : 0);
     if (idle || ++io->patience >= PATIENCE_TURNS) busy |= loop_run_job(io);
-    return busy || io->ready_count > 0 || !list_empty(&io->waiting);
+    return busy || io->ready_count > 0 || !list_empty(&io->waiting) || !list_empty(&io->net_waiting);
 }
 
 /* Looks around for a moment instead of sleeping. True: something came. */
@@ -483,6 +483,7 @@ static struct io *loop_new(struct io_group *group, uint32_t index, uint32_t dept
     io->index = index;
     io->depth = depth;
     list_init(&io->waiting);
+    list_init(&io->net_waiting);
     io->wake_fd = eventfd(0, EFD_CLOEXEC);
     void *timers =
         mmap(NULL, TIMERS_MAX * sizeof *io->timers, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

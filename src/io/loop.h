@@ -6,6 +6,7 @@
  *     task.c      tasks (knows only io.h; the simulator links the same file)
  *     file.c      opening, locking, measuring; the one place where errno becomes an error
  *     op.c        an operation from submission to `done`, whatever runs it
+ *     socket.c    connections, the same for operations on them
  *     pool.c      threads that may block
  *     io_uring.c, io_posix.c   the two back ends
  */
@@ -64,9 +65,10 @@ struct io {
     uint32_t jobs_out; /* submitted, `done` did not run yet */
     uint32_t patience; /* busy turns since we last ran a job */
 
-    struct list waiting; /* operations the back end has not started */
-    uint32_t started;    /* operations the back end has started, at most depth */
-    uint32_t under_way;  /* operations submitted, `done` did not run yet */
+    struct list waiting;     /* operations the back end has not started */
+    struct list net_waiting; /* operations on sockets, the same; they do not count against depth */
+    uint32_t started;        /* operations the back end has started, at most depth */
+    uint32_t under_way;      /* operations submitted, `done` did not run yet */
     uint32_t depth;
 
     uint32_t spin; /* how long to look around before sleeping; see loop_rest */
