@@ -33,9 +33,9 @@ void volumes_close(struct volumes *volumes);
 /* [task] A new volume, all zero. `bytes` must be a multiple of 4096, above 0. ERR_RANGE, ERR_LIMIT, ERR_NO_SPACE... */
 enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume);
 /* NULL: there is none. */
-struct volume *volume_find(struct volumes *volumes, uint32_t id);
+struct volume *volumes_find(struct volumes *volumes, uint32_t id);
 /* The volume with the lowest id from `from` on; NULL: no more. */
-struct volume *volume_next(struct volumes *volumes, uint32_t from);
+struct volume *volumes_next(struct volumes *volumes, uint32_t from);
 /* [task] Grows or cuts a volume; what is cut off is lost. ERR_RANGE as above. */
 enum err volume_resize(struct volume *volume, uint64_t bytes);
 /* [task] Deletes a volume and frees the object. ERR_LOCKED: somebody holds it (volume_hold). */
@@ -70,6 +70,7 @@ enum volume_verb {
     VOLUME_READ,
     VOLUME_WRITE,
     VOLUME_ZERO,          /* reads as zero afterwards, whatever the alignment */
+    VOLUME_ZERO_UNMAP,    /* the same, and whole blocks are given back */
     VOLUME_UNMAP,         /* whole blocks are given back and read as zero; parts of blocks at the edges are left as they are */
     VOLUME_COMPARE_WRITE, /* writes `data` when the volume holds `compare`, else ERR_MISCOMPARE and `differs` */
 };
@@ -98,17 +99,19 @@ struct volume_request {
     uint64_t differs;       /* ERR_MISCOMPARE: the first differing byte, counted from `offset` */
     uint64_t bad;           /* ERR_MEDIUM: offset in the volume of the first block that could not be read */
     /* private */
-    struct list link, lock;
+    struct list link;  /* in the one queue that it waits in */
+    struct list range; /* in the volume's list of ranges taken or wanted */
+    struct io_msg msg;
     struct volume *volume;
     struct volume_work *work; /* what a change needs while it is under way */
     uint32_t state;
-    bool holds;            /* its range is locked */
     uint64_t first, count; /* blocks touched */
     uint64_t next;         /* first block of the record at hand */
-    uint32_t now;          /* blocks of the record at hand */
-    uint64_t sequence, began_ns;
+    uint32_t now;          /* its blocks */
+    bool holds;            /* the range is its own */
+    bool what_unmap;       /* it carries no data */
+    uint64_t began_ns;
     struct store_read read;
-    uint8_t *edge; /* sub-block requests: the block as it was */
 };
 
 void volume_start(struct volume *volume, struct volume_request *request);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of a volume's changes.
+ *
+ *     ORDER    the next sequence, given when everything else is known: what has its number goes to the store at once
+ *     PREPARE  durable in the store
+ *     COMMIT   every in-sync replica has prepared it: here the only one, so at once
+ *     PUBLISH  in the order of sequences: the store's `done` comes in this order
+ *
+ * When the store refuses one (the pool is full), it refuses all that were numbered after it with ERR_ORDER: the chain of
+ * sequences has no gaps. Then nothing more is numbered until all of them came back; the refused one fails, the others get new
+ * numbers, in their old order.
+ */
+#include "volume/internal.h"
+
+static void prepared(struct store_op *op);
+
+static void number(struct volume *v, struct volume_work *work)
+{
+    struct store_op *op = &work->op;
+    op->done = prepared;
+    op->volume = v->id;
+    op->epoch = v->epoch;
+    op->sequence = v->next_sequence++;
+    v->ordered++;
+    store_prepare(v->volumes->store, op);
+}
+
+void order_start(struct volume *volume, struct volume_work *work)
+{
+    if (volume->renumbering) {
+        list_push(&volume->held, &work->link);
+        return;
+    }
+    number(volume, work);
+}
+
+/* All that was numbered is back. */
+static void number_again(struct volume *v)
+{
+    struct store_volume_info info;
+    struct list again;
+    assert(v->ordered == 0);
+    v->renumbering = false;
+    if (store_volume_next(v->volumes->store, v->id, &info) == OK && info.id == v->id) v->next_sequence = info.prepared + 1;
+    list_init(&again);
+    for (struct list *l; (l = list_pop(&v->again));) list_push(&again, l);
+    for (struct list *l; (l = list_pop(&v->held));) list_push(&again, l);
+    for (struct list *l; (l = list_pop(&again));) number(v, CONTAINER(l, struct volume_work, link));
+}
+
+static void prepared(struct store_op *op)
+{
+    struct volume_work *work = CONTAINER(op, struct volume_work, op);
+    struct volume *v = work->volume;
+    enum err err = op->err;
+    assert(v->ordered > 0);
+    v->ordered--;
+    if (err == OK) store_publish(v->volumes->store, op);
+    if (err != OK) v->renumbering = true;
+    bool again = err == ERR_ORDER;
+    if (again) list_push(&v->again, &work->link);
+    if (v->renumbering && v->ordered == 0) number_again(v);
+    if (!again) work->ordered(work, err);
+}

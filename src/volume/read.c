@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A read: bounds, then the store. It takes no lock: it sees each block as the last published change left it, and a change that
+ * was acknowledged before the read began is published.
+ */
+#include "volume/internal.h"
+
+static void read_done(struct store_read *read)
+{
+    struct volume_request *r = CONTAINER(read, struct volume_request, read);
+    r->bad = read->bad * BLOCK_SIZE;
+    request_end(r, read->err);
+}
+
+void read_start(struct volume_request *r)
+{
+    r->read = (struct store_read){
+        .done = read_done, .volume = r->volume->id, .lba = r->first, .count = (uint32_t)r->count, .data = r->data};
+    store_read(r->volume->volumes->store, &r->read);
+}

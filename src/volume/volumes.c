@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All volumes of a node, and changes of a volume as a whole: create, resize, delete, keyed state.
+ */
+#include <string.h>
+
+#include "volume/internal.h"
+
+enum { REQUESTS_DEFAULT = 128, REQUESTS_MAX = 4096, UNMAP_LEAVES = 24, VOLUME_ROOM = 512 };
+
+/* ---- the table ---- */
+
+/* The first volume with an id of at least `id`. */
+static uint32_t index_of(const struct volumes *all, uint32_t id)
+{
+    uint32_t low = 0, high = all->count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (all->volume[middle]->id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct volume *volumes_next(struct volumes *volumes, uint32_t from)
+{
+    uint32_t place = index_of(volumes, from);
+    return place < volumes->count ? volumes->volume[place] : NULL;
+}
+
+struct volume *volumes_find(struct volumes *volumes, uint32_t id)
+{
+    struct volume *v = volumes_next(volumes, id);
+    return v != NULL && v->id == id ? v : NULL;
+}
+
+static void table_add(struct volumes *all, struct volume *v)
+{
+    uint32_t place = index_of(all, v->id);
+    memmove(&all->volume[place + 1], &all->volume[place], (all->count - place) * sizeof all->volume[0]);
+    all->volume[place] = v;
+    all->count++;
+}
+
+static void table_remove(struct volumes *all, const struct volume *v)
+{
+    uint32_t place = index_of(all, v->id);
+    all->count--;
+    memmove(&all->volume[place], &all->volume[place + 1], (all->count - place) * sizeof all->volume[0]);
+}
+
+static struct volume *volume_new(struct volumes *all, uint32_t id)
+{
+    if (all->count >= VOLUMES_MAX) return NULL;
+    struct volume *v = mem_alloc(all->mem, sizeof *v);
+    if (v == NULL) return NULL;
+    v->volumes = all;
+    v->id = id;
+    list_init(&v->ranges);
+    list_init(&v->again);
+    list_init(&v->held);
+    return v;
+}
+
+/* ---- a volume as a whole ---- */
+
+struct change {
+    struct volume_work work;
+    struct io_task *task;
+    enum err err;
+    bool over;
+};
+
+static void change_over(struct volume_work *work, enum err err)
+{
+    struct change *c = CONTAINER(work, struct change, work);
+    c->err = err;
+    c->over = true;
+    io_task_wake(c->task);
+}
+
+/* [task] */
+static enum err change(struct volume *v, struct change *c)
+{
+    c->task = io_task_self();
+    assert(io_is_current(v->volumes->io) && c->task != NULL);
+    if (v->volumes->stopping) return ERR_STOPPED;
+    c->work.volume = v;
+    c->work.ordered = change_over;
+    order_start(v, &c->work);
+    while (!c->over) io_task_park();
+    return c->err;
+}
+
+static enum err blocks_of(uint64_t bytes, uint64_t *ret_blocks)
+{
+    *ret_blocks = bytes / BLOCK_SIZE;
+    return bytes == 0 || bytes % BLOCK_SIZE != 0 || *ret_blocks > VOLUME_BLOCKS_MAX ? ERR_RANGE : OK;
+}
+
+enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume)
+{
+    uint64_t blocks;
+    TRY(blocks_of(bytes, &blocks));
+    if (volumes->last_id < store_last_volume(volumes->store)) volumes->last_id = store_last_volume(volumes->store);
+    if (volumes->last_id == UINT32_MAX) return ERR_LIMIT;
+    struct volume *v = volume_new(volumes, volumes->last_id + 1);
+    if (v == NULL) return ERR_LIMIT;
+    volumes->last_id = v->id; /* another task may create one meanwhile */
+    v->next_sequence = 1;
+    struct change c = {.work.op = {.kind = RECORD_CREATE, .lba = blocks}};
+    enum err err = change(v, &c);
+    if (err != OK) {
+        mem_free(volumes->mem, v);
+        return err;
+    }
+    v->blocks = blocks;
+    table_add(volumes, v);
+    *ret_volume = v;
+    return OK;
+}
+
+/* [task] Nothing is under way behind block `from` any more; nothing new may begin there. */
+static void wait_for_end(struct volume *v, uint64_t from)
+{
+    for (;;) {
+        bool busy = false;
+        for (const struct list *l = v->ranges.next; l != &v->ranges && !busy; l = l->next) {
+            const struct volume_request *r = CONTAINER(l, struct volume_request, range);
+            busy = r->first + r->count > from;
+        }
+        if (!busy) return;
+        io_task_sleep(v->volumes->io, 1000000);
+    }
+}
+
+enum err volume_resize(struct volume *volume, uint64_t bytes)
+{
+    uint64_t blocks, before = volume->blocks;
+    TRY(blocks_of(bytes, &blocks));
+    if (volume->deleting) return ERR_NO_VOLUME;
+    if (volume->waiting != NULL) return ERR_AGAIN;
+    if (blocks == before) return OK;
+    volume->waiting = io_task_self();
+    if (blocks < before) {
+        volume->blocks = blocks;
+        wait_for_end(volume, blocks);
+    }
+    struct change c = {.work.op = {.kind = RECORD_RESIZE, .lba = blocks}};
+    enum err err = change(volume, &c);
+    volume->blocks = err == OK ? blocks : before;
+    volume->waiting = NULL;
+    return err;
+}
+
+enum err volume_delete(struct volume *volume)
+{
+    struct volumes *all = volume->volumes;
+    if (volume->holds > 0) return ERR_LOCKED;
+    if (volume->waiting != NULL || volume->deleting) return ERR_AGAIN;
+    volume->deleting = true;
+    volume->waiting = io_task_self();
+    while (volume->stats.under_way > 0) io_task_park();
+    struct change c = {.work.op = {.kind = RECORD_DELETE}};
+    enum err err = change(volume, &c);
+    volume->waiting = NULL;
+    if (err != OK) {
+        volume->deleting = false;
+        return err;
+    }
+    table_remove(all, volume);
+    mem_free(all->mem, volume);
+    return OK;
+}
+
+enum err volume_state_set(struct volume *volume, const char *key, const void *value, uint32_t bytes)
+{
+    struct change c = {
+        .work.op = {
+            .kind = RECORD_STATE, .key = key, .key_bytes = (uint32_t)strlen(key), .value = value, .value_bytes = bytes}};
+    return volume->deleting ? ERR_NO_VOLUME : change(volume, &c);
+}
+
+enum err volume_state_get(const struct volume *volume, const char *key, const void **ret_value, uint32_t *ret_bytes)
+{
+    return store_state_get(volume->volumes->store, volume->id, key, (uint32_t)strlen(key), ret_value, ret_bytes);
+}
+
+void volume_hold(struct volume *volume)
+{
+    volume->holds++;
+}
+
+void volume_release(struct volume *volume)
+{
+    assert(volume->holds > 0);
+    volume->holds--;
+}
+
+uint32_t volume_id(const struct volume *volume)
+{
+    return volume->id;
+}
+
+uint64_t volume_bytes(const struct volume *volume)
+{
+    return volume->blocks * BLOCK_SIZE;
+}
+
+void volume_stats(const struct volume *volume, struct volume_stats *ret_stats)
+{
+    *ret_stats = volume->stats;
+}
+
+/* ---- life ---- */
+
+static enum err works_init(struct volumes *all, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct volume_work *w = mem_alloc(all->mem, sizeof *w);
+        if (w == NULL) return ERR_NO_MEMORY;
+        w->room = mem_alloc(all->mem, VOLUME_WRITE_MAX);
+        w->edge = mem_alloc(all->mem, BLOCK_SIZE);
+        if (w->room == NULL || w->edge == NULL) return ERR_NO_MEMORY;
+        list_push(&all->free, &w->link);
+    }
+    return OK;
+}
+
+/* With one replica everything that was prepared is what every in-sync replica has prepared: it happened. */
+static enum err take_up(struct volumes *all)
+{
+    struct store_volume_info info;
+    for (uint32_t from = 1; store_volume_next(all->store, from, &info) == OK; from = info.id + 1) {
+        for (struct store_op *op; (op = store_prepared(all->store, info.id)) != NULL;) store_publish(all->store, op);
+        struct store_volume_info now;
+        if (store_volume_next(all->store, info.id, &now) != OK) break;
+        if (now.id != info.id) continue; /* its deletion was prepared */
+        info = now;
+        struct volume *v = volume_new(all, info.id);
+        if (v == NULL) return ERR_NO_MEMORY;
+        v->epoch = info.epoch;
+        v->blocks = info.blocks;
+        v->next_sequence = info.prepared + 1;
+        table_add(all, v);
+        if (info.id == UINT32_MAX) break;
+    }
+    return OK;
+}
+
+static void volumes_free(struct volumes *all)
+{
+    mem_close(all->mem);
+}
+
+enum err volumes_open(const struct volumes_config *config, struct volumes **ret_volumes)
+{
+    uint32_t requests = config->requests == 0 ? REQUESTS_DEFAULT : config->requests;
+    if (requests > REQUESTS_MAX) return ERR_LIMIT;
+    uint64_t one = VOLUME_WRITE_MAX + BLOCK_SIZE + sizeof(struct volume_work) + 4096;
+    struct mem *mem = mem_open(requests * one + sizeof(struct volumes) + VOLUMES_MAX * (sizeof(struct volume) + VOLUME_ROOM));
+    struct volumes *all = mem != NULL ? mem_alloc(mem, sizeof *all) : NULL;
+    if (all == NULL) {
+        mem_close(mem);
+        return ERR_NO_MEMORY;
+    }
+    all->io = config->io;
+    all->store = config->store;
+    all->mem = mem;
+    all->write_max = min32(RECORD_BLOCKS_MAX, store_write_max(config->store));
+    all->unmap_max = UNMAP_LEAVES * LEAF_BLOCKS;
+    list_init(&all->free);
+    list_init(&all->want_work);
+    enum err err = works_init(all, requests);
+    if (err == OK) err = take_up(all);
+    if (err != OK) {
+        volumes_free(all);
+        return err;
+    }
+    *ret_volumes = all;
+    return OK;
+}
+
+void volumes_close(struct volumes *volumes)
+{
+    if (volumes == NULL) return;
+    volumes->stopping = true;
+    volumes->waiting = io_task_self();
+    while (volumes->under_way > 0) io_task_park();
+    volumes_free(volumes);
+}
