@@ -60,6 +60,51 @@ static inline le64 put64(uint64_t v)
                    (uint8_t)(v >> 40), (uint8_t)(v >> 48), (uint8_t)(v >> 56)}};
 }
 
+/* Big-endian, as networks and SCSI write numbers; the caller has checked that the bytes are there. */
+static inline uint16_t be16_at(const uint8_t *at)
+{
+    return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static inline uint32_t be24_at(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 16 | (uint32_t)at[1] << 8 | at[2];
+}
+
+static inline uint32_t be32_at(const uint8_t *at)
+{
+    return (uint32_t)be16_at(at) << 16 | be16_at(at + 2);
+}
+
+static inline uint64_t be64_at(const uint8_t *at)
+{
+    return (uint64_t)be32_at(at) << 32 | be32_at(at + 4);
+}
+
+static inline void be16_to(uint8_t *at, uint16_t v)
+{
+    at[0] = (uint8_t)(v >> 8);
+    at[1] = (uint8_t)v;
+}
+
+static inline void be24_to(uint8_t *at, uint32_t v)
+{
+    at[0] = (uint8_t)(v >> 16);
+    be16_to(at + 1, (uint16_t)v);
+}
+
+static inline void be32_to(uint8_t *at, uint32_t v)
+{
+    be16_to(at, (uint16_t)(v >> 16));
+    be16_to(at + 2, (uint16_t)v);
+}
+
+static inline void be64_to(uint8_t *at, uint64_t v)
+{
+    be32_to(at, (uint32_t)(v >> 32));
+    be32_to(at + 4, (uint32_t)v);
+}
+
 struct span {
     uint8_t *at;
     size_t size;

@@ -34,3 +34,14 @@ void fingerprint_of(const struct fingerprinter *f, const void *block, size_t siz
     (void)failed;
     memcpy(ret_fingerprint->b, digest, sizeof ret_fingerprint->b);
 }
+
+size_t digest_of(enum digest_kind kind, const void *at, size_t size, uint8_t ret_digest[DIGEST_BYTES_MAX])
+{
+    gnutls_digest_algorithm_t algorithm = kind == DIGEST_MD5 ? GNUTLS_DIG_MD5 : GNUTLS_DIG_SHA256;
+    return gnutls_hash_fast(algorithm, at, size, ret_digest) == 0 ? gnutls_hash_get_len(algorithm) : 0;
+}
+
+bool secret_equal(const void *a, const void *b, size_t size)
+{
+    return gnutls_memcmp(a, b, size) == 0;
+}

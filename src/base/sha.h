@@ -31,6 +31,14 @@ void fingerprinter_init(struct fingerprinter *f, const uint8_t secret[FINGERPRIN
 /* The fingerprint of a block of at most FINGERPRINT_BLOCK_MAX bytes. Never fails, never allocates, any thread. */
 void fingerprint_of(const struct fingerprinter *f, const void *block, size_t size, struct fingerprint *ret_fingerprint);
 
+/* Plain digests, for protocols that ask for them. */
+enum digest_kind { DIGEST_MD5, DIGEST_SHA256 };
+enum { DIGEST_BYTES_MAX = 32 };
+/* Returns the digest's length; 0: the system does not allow this digest (MD5 in FIPS mode). */
+size_t digest_of(enum digest_kind kind, const void *at, size_t size, uint8_t ret_digest[DIGEST_BYTES_MAX]);
+/* Compares secrets in a time that does not depend on where they differ. */
+bool secret_equal(const void *a, const void *b, size_t size);
+
 static inline bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b)
 {
     return memcmp(a->b, b->b, sizeof a->b) == 0;

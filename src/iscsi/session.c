@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Full feature phase: the command window, and where each PDU goes.
+ *
+ * The window (RFC 7143 4.2.2.1): CmdSN counts commands that are not immediate. On one connection they come in order, so what is
+ * not the next one is either outside of the window or has a hole before it that a digest error made; both are ignored, and the
+ * initiator recovers. MaxCmdSN never promises more than there are tasks.
+ */
+#include <string.h>
+
+#include "iscsi/internal.h"
+
+enum { REJECT_PROTOCOL = 0x04, REJECT_UNSUPPORTED = 0x05 };
+
+void session_map(struct iscsi_conn *conn)
+{
+    const struct iscsi_rules *rules = &conn->target->config.rules;
+    struct iscsi_lun wanted[ISCSI_LUNS_MAX];
+    struct scsi_lun luns[SCSI_LUNS_MAX];
+    uint32_t count = rules->luns(rules->arg, conn->initiator, wanted);
+    assert(count <= ISCSI_LUNS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        luns[i] = (struct scsi_lun){.unit = wanted[i].unit, .lun = wanted[i].lun, .read_only = wanted[i].read_only};
+    }
+    scsi_nexus_map(&conn->nexus, luns, count);
+}
+
+bool session_begin(struct iscsi_conn *conn)
+{
+    struct iscsi_target *target = conn->target;
+    if (conn->discovery) return true;
+    conn->tasks = mem_alloc(target->mem, (target->config.window + SPARE_TASKS) * sizeof *conn->tasks);
+    if (conn->tasks == NULL) return false;
+    conn->task_count = target->config.window + SPARE_TASKS;
+    for (uint32_t i = 0; i < conn->task_count; i++) conn->tasks[i].conn = conn;
+    session_map(conn);
+    return true;
+}
+
+void reject(struct iscsi_conn *conn, uint8_t reason)
+{
+    struct iscsi_out *out = out_take(conn, PDU_REJECT, PDU_FINAL, PDU_NO_TAG);
+    conn->target->stats.protocol_errors++;
+    if (out == NULL) {
+        conn_cut(conn);
+        return;
+    }
+    out->pdu.b2 = reason;
+    memcpy(out->data, conn->header, PDU_HEADER);
+    out->bytes = PDU_HEADER;
+    out_send(conn, out);
+}
+
+bool session_takes(struct iscsi_conn *conn, const struct pdu *pdu)
+{
+    if (pdu->immediate) return true;
+    if (pdu->cmd_sn != conn->exp_cmd_sn || sn_before(conn->max_cmd_sn, pdu->cmd_sn)) return false;
+    conn->exp_cmd_sn++;
+    return true;
+}
+
+static void text_room(struct iscsi_conn *conn)
+{
+    conn->rx_buf = conn->text + conn->text_bytes;
+    conn->rx_room = TEXT_BYTES - conn->text_bytes;
+}
+
+void session_header(struct iscsi_conn *conn)
+{
+    const struct pdu *p = &conn->pdu;
+    if (conn->state == CONN_LOGIN) {
+        if (p->opcode == PDU_LOGIN)
+            text_room(conn);
+        else
+            conn_protocol_error(conn);
+        return;
+    }
+    switch (p->opcode) {
+    case PDU_COMMAND: task_begin(conn); break;
+    case PDU_DATA_OUT: task_data_header(conn); break;
+    case PDU_TEXT: text_room(conn); break;
+    case PDU_NOP_OUT:
+        conn->rx_buf = conn->text; /* its data is sent back */
+        conn->rx_room = TEXT_BYTES;
+        break;
+    case PDU_LOGIN: conn_protocol_error(conn); break;
+    case PDU_MANAGE:
+    case PDU_LOGOUT:
+    case PDU_SNACK:
+    case PDU_NOP_IN:
+    case PDU_RESPONSE:
+    case PDU_MANAGE_RESPONSE:
+    case PDU_LOGIN_RESPONSE:
+    case PDU_TEXT_RESPONSE:
+    case PDU_DATA_IN:
+    case PDU_LOGOUT_RESPONSE:
+    case PDU_R2T:
+    case PDU_ASYNC:
+    case PDU_REJECT: break;
+    }
+}
+
+static bool is_numbered(enum pdu_opcode opcode)
+{
+    return opcode == PDU_MANAGE || opcode == PDU_TEXT || opcode == PDU_LOGOUT || opcode == PDU_NOP_OUT;
+}
+
+void session_pdu(struct iscsi_conn *conn)
+{
+    const struct pdu *p = &conn->pdu;
+    if (conn->state == CONN_LOGIN) {
+        login_pdu(conn);
+        return;
+    }
+    if (is_numbered(p->opcode) && !session_takes(conn, p)) return;
+    switch (p->opcode) {
+    case PDU_COMMAND: task_command_data(conn); break;
+    case PDU_DATA_OUT: task_data(conn); break;
+    case PDU_MANAGE: manage_task(conn); break;
+    case PDU_TEXT: manage_text(conn); break;
+    case PDU_NOP_OUT: manage_nop(conn); break;
+    case PDU_LOGOUT: manage_logout(conn); break;
+    case PDU_SNACK: reject(conn, REJECT_UNSUPPORTED); break; /* ERL 0 */
+    case PDU_LOGIN:
+    case PDU_NOP_IN:
+    case PDU_RESPONSE:
+    case PDU_MANAGE_RESPONSE:
+    case PDU_LOGIN_RESPONSE:
+    case PDU_TEXT_RESPONSE:
+    case PDU_DATA_IN:
+    case PDU_LOGOUT_RESPONSE:
+    case PDU_R2T:
+    case PDU_ASYNC:
+    case PDU_REJECT: reject(conn, REJECT_PROTOCOL); break;
+    }
+}

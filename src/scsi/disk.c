@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads, writes and their kin (SBC-3): a command's transfer is cut at the pieces of its memory, and up to SCSI_LANES of them
+ * are with the volume at once. GOOD for a write means published: there is no cache that could lose it, so FUA and SYNCHRONIZE
+ * CACHE ask for nothing more.
+ */
+#include <string.h>
+
+#include "scsi/internal.h"
+
+/* ---- CDBs ---- */
+
+/* Where the first block and the number of blocks stand, by the length of the CDB. */
+static void range_from(struct scsi_command *c)
+{
+    const uint8_t *cdb = c->cdb;
+    switch (c->op->cdb_bytes) {
+    case 6:
+        c->lba = be24_at(cdb + 1) & 0x1fffff;
+        c->blocks = cdb[4] == 0 ? 256 : cdb[4];
+        break;
+    case 10:
+        c->lba = be32_at(cdb + 2);
+        c->blocks = be16_at(cdb + 7);
+        break;
+    case 12:
+        c->lba = be32_at(cdb + 2);
+        c->blocks = be32_at(cdb + 6);
+        break;
+    default:
+        c->lba = be64_at(cdb + 2);
+        c->blocks = be32_at(cdb + 10);
+        break;
+    }
+}
+
+static bool in_range(struct scsi_command *c)
+{
+    uint64_t blocks = volume_bytes(c->unit->volume) / c->unit->block_bytes;
+    if (c->lba > blocks || c->blocks > blocks - c->lba) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+    return true;
+}
+
+bool plan_range(struct scsi_command *c)
+{
+    range_from(c);
+    return in_range(c);
+}
+
+static bool plan_transfer(struct scsi_command *c, bool out)
+{
+    if (!plan_range(c)) return false;
+    uint64_t bytes = (uint64_t)c->blocks * c->unit->block_bytes;
+    if (bytes > SCSI_TRANSFER_MAX) return sense_field(c, c->op->cdb_bytes == 10 ? 7 : c->op->cdb_bytes == 12 ? 6 : 10);
+    return plan_data(c, c->lba * c->unit->block_bytes, bytes, out);
+}
+
+bool plan_read(struct scsi_command *c)
+{
+    return plan_transfer(c, false);
+}
+
+bool plan_write(struct scsi_command *c)
+{
+    return plan_transfer(c, true);
+}
+
+/* BYTCHK is 0 or 1 here: others were refused with the table's usage mask. */
+static bool checks_bytes(const struct scsi_command *c)
+{
+    return c->cdb[1] & 0x02;
+}
+
+bool plan_write_verify(struct scsi_command *c)
+{
+    c->scratch_wanted = true;
+    return plan_transfer(c, true);
+}
+
+bool plan_verify(struct scsi_command *c)
+{
+    c->scratch_wanted = true;
+    if (checks_bytes(c)) return plan_transfer(c, true);
+    return plan_range(c);
+}
+
+/* ---- lanes ---- */
+
+static bool lane_next(struct scsi_command *c, struct scsi_lane *lane);
+
+static uint64_t byte_offset(const struct scsi_command *c)
+{
+    return c->lba * c->unit->block_bytes;
+}
+
+static void lane_failed(struct scsi_command *c, const struct volume_request *r)
+{
+    if (c->failed) return; /* the first one is told */
+    c->failed = true;
+    uint64_t information = r->err == ERR_MISCOMPARE ? r->offset - byte_offset(c) + r->differs : r->bad / c->unit->block_bytes;
+    sense_from(c, r->err, information);
+}
+
+static void lane_done(struct volume_request *request)
+{
+    struct scsi_lane *lane = CONTAINER(request, struct scsi_lane, request);
+    struct scsi_command *c = lane->command;
+    c->busy--;
+    if (request->err != OK) lane_failed(c, request);
+    if (lane_next(c, lane) || c->busy > 0) return;
+    if (c->failed)
+        command_finish(c);
+    else
+        c->after(c);
+}
+
+static void lane_start(struct scsi_command *c, struct scsi_lane *lane, uint64_t at, uint64_t bytes, uint8_t *data)
+{
+    lane->command = c;
+    lane->request = (struct volume_request){
+        .done = lane_done, .verb = c->verb, .offset = byte_offset(c) + at, .bytes = bytes, .data = data};
+    c->busy++;
+    volume_start(c->unit->volume, &lane->request);
+}
+
+static bool lane_next(struct scsi_command *c, struct scsi_lane *lane)
+{
+    if (c->failed || c->next >= c->total) return false;
+    uint64_t at = c->next, place = c->lead + at;
+    uint64_t bytes = min64(SCSI_PIECE - place % SCSI_PIECE, c->total - at);
+    uint8_t *data = c->data.piece[place / SCSI_PIECE] + place % SCSI_PIECE / BLOCK_SIZE * BLOCK_SIZE;
+    c->next += bytes;
+    lane_start(c, lane, at, bytes, data);
+    return true;
+}
+
+static void lanes_begin(struct scsi_command *c, enum volume_verb verb, uint64_t total, void (*after)(struct scsi_command *c))
+{
+    c->verb = verb;
+    c->next = 0;
+    c->total = total;
+    c->after = after;
+    if (total == 0) after(c);
+    for (int i = 0; i < SCSI_LANES && lane_next(c, &c->lanes[i]); i++) continue;
+}
+
+static void read_over(struct scsi_command *c)
+{
+    c->in_bytes = (uint32_t)c->total;
+    command_finish(c);
+}
+
+void run_read(struct scsi_command *c)
+{
+    lanes_begin(c, VOLUME_READ, (uint64_t)c->blocks * c->unit->block_bytes, read_over);
+}
+
+/* What came of the data, in whole blocks. */
+static uint64_t blocks_that_came(const struct scsi_command *c)
+{
+    return c->out_have / c->unit->block_bytes * c->unit->block_bytes;
+}
+
+void run_write(struct scsi_command *c)
+{
+    lanes_begin(c, VOLUME_WRITE, blocks_that_came(c), command_finish);
+}
+
+/* ---- verify: through the scratch piece, one stretch after the other ---- */
+
+static void verify_next(struct scsi_command *c);
+
+/* The bytes read against those that were sent. */
+static bool verify_same(struct scsi_command *c, const struct volume_request *r)
+{
+    uint64_t at = r->offset - byte_offset(c);
+    const uint8_t *medium = c->scratch + r->offset % BLOCK_SIZE, *sent = scsi_data_at(&c->data, at);
+    for (uint64_t i = 0; i < r->bytes; i++) {
+        if (medium[i] == sent[i]) continue;
+        sense_set_at(c, SENSE_MISCOMPARE, at + i);
+        return false;
+    }
+    return true;
+}
+
+static void verify_read(struct volume_request *request)
+{
+    struct scsi_command *c = CONTAINER(request, struct scsi_lane, request)->command;
+    c->busy--;
+    if (request->err != OK) {
+        lane_failed(c, request);
+        command_finish(c);
+    } else if (checks_bytes(c) && !verify_same(c, request)) {
+        command_finish(c);
+    } else {
+        verify_next(c);
+    }
+}
+
+static void verify_next(struct scsi_command *c)
+{
+    if (c->next >= c->total) {
+        command_finish(c);
+        return;
+    }
+    uint64_t at = c->next, place = (byte_offset(c) % BLOCK_SIZE) + at;
+    uint64_t bytes = min64(SCSI_PIECE - place % SCSI_PIECE, c->total - at);
+    c->next += bytes;
+    lane_start(c, &c->lanes[0], at, bytes, c->scratch);
+    c->lanes[0].request.done = verify_read;
+}
+
+static void verify_begin(struct scsi_command *c)
+{
+    c->verb = VOLUME_READ;
+    c->next = 0;
+    verify_next(c);
+}
+
+void run_verify(struct scsi_command *c)
+{
+    c->total = checks_bytes(c) ? blocks_that_came(c) : (uint64_t)c->blocks * c->unit->block_bytes;
+    verify_begin(c);
+}
+
+void run_write_verify(struct scsi_command *c)
+{
+    lanes_begin(c, VOLUME_WRITE, blocks_that_came(c), verify_begin);
+}
+
+/* ---- COMPARE AND WRITE (SBC-3 5.2) ---- */
+
+/* In the one piece of its memory: what is expected from `lead` on, as it was sent, with what to write behind it; and, moved to
+ * where its blocks are aligned again, what to write. */
+enum { CAW_WRITE_AT = 80 << 10 };
+static_assert(CAW_WRITE_AT >= BLOCK_SIZE + 2 * CAW_BYTES_MAX, "both halves fit before it");
+static_assert(CAW_WRITE_AT + BLOCK_SIZE + CAW_BYTES_MAX + BLOCK_SIZE <= SCSI_PIECE, "and the second half behind it");
+
+bool plan_compare_write(struct scsi_command *c)
+{
+    c->lba = be64_at(c->cdb + 2);
+    c->blocks = c->cdb[13];
+    if (!in_range(c)) return false;
+    uint32_t bytes = c->blocks * c->unit->block_bytes;
+    if (bytes > CAW_BYTES_MAX) return sense_field(c, 13);
+    plan_data(c, byte_offset(c), 2 * bytes, true);
+    if (bytes > 0) c->room_bytes = SCSI_PIECE;
+    return true;
+}
+
+void run_compare_write(struct scsi_command *c)
+{
+    uint32_t bytes = c->blocks * c->unit->block_bytes;
+    if (c->out_have < 2 * bytes) {
+        sense_set(c, SENSE_ABORTED_DATA);
+        command_finish(c);
+        return;
+    }
+    if (bytes == 0) {
+        command_finish(c);
+        return;
+    }
+    uint8_t *data = c->data.piece[0];
+    memmove(data + CAW_WRITE_AT + c->lead, data + c->lead + bytes, bytes);
+    c->verb = VOLUME_COMPARE_WRITE;
+    c->next = c->total = bytes;
+    c->after = command_finish;
+    lane_start(c, &c->lanes[0], 0, bytes, data + CAW_WRITE_AT);
+    c->lanes[0].request.compare = data;
+}
+
+/* ---- PRE-FETCH: a promise to be quick later, which needs no help ---- */
+
+void run_prefetch(struct scsi_command *c)
+{
+    command_finish(c);
+}

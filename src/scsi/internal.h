@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the SCSI layer share.
+ *
+ *     table.c    one row a command: dispatch, CDB check, REPORT SUPPORTED OPERATION CODES
+ *     command.c  plan, run, end
+ *     sense.c    from errors to sense data
+ *     unit.c     logical units, nexuses, unit attentions
+ *     inquiry.c, mode.c, report.c, capacity.c   answers that need no data of the volume
+ *     disk.c     reads, writes and their kin
+ *     unmap.c    UNMAP, WRITE SAME
+ */
+#ifndef IZAR_SCSI_INTERNAL_H
+#define IZAR_SCSI_INTERNAL_H
+
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "scsi/command.h"
+
+enum { SCSI_ANSWER_MAX = 4096, CAW_BYTES_MAX = 32u << 10, UNMAP_DESCRIPTORS_MAX = 128 };
+#define WRITE_SAME_BYTES_MAX (256ull << 20)
+#define UNMAP_BYTES_MAX (1ull << 30)
+#define NO_SERVICE_ACTION 0xffffu
+
+struct scsi_unit {
+    struct scsi_unit_config config;
+    struct mem *mem;
+    struct volume *volume;
+    uint32_t block_bytes;
+    uint64_t blocks; /* as last told */
+    uint32_t under_way;
+    struct io_task *waiting;
+    struct list luns; /* of nexuses that see it */
+    bool software_write_protect;
+    bool descriptor_sense;
+};
+
+enum scsi_op_flags {
+    OP_ANY_LUN = 1,      /* also without a unit */
+    OP_NO_ATTENTION = 2, /* leaves unit attentions pending and is not stopped by them */
+    OP_WRITES = 4,       /* refused on what is write protected */
+};
+
+struct scsi_op {
+    uint8_t opcode;
+    uint16_t service_action; /* NO_SERVICE_ACTION: none */
+    uint8_t cdb_bytes;
+    uint8_t flags;
+    uint8_t usage[16]; /* bits that we look at, for byte 1 on; byte 0 stays zero */
+    bool (*plan)(struct scsi_command *c);
+    void (*run)(struct scsi_command *c);
+};
+
+extern const struct scsi_op scsi_ops[];
+extern const uint32_t scsi_op_count;
+
+/* key << 16 | additional sense code << 8 | qualifier (SPC-4 4.5) */
+enum scsi_sense {
+    SENSE_NONE = 0x000000,
+    SENSE_BECOMING_READY = 0x020401,
+    SENSE_MEDIUM_ERROR = 0x031100,
+    SENSE_HARDWARE_ERROR = 0x044400,
+    SENSE_LIST_LENGTH = 0x051a00,
+    SENSE_INVALID_OPCODE = 0x052000,
+    SENSE_LBA_OUT_OF_RANGE = 0x052100,
+    SENSE_INVALID_CDB = 0x052400,
+    SENSE_NO_UNIT = 0x052500,
+    SENSE_INVALID_LIST = 0x052600,
+    SENSE_MEDIUM_LOCKED = 0x055302,
+    SENSE_POWER_ON = 0x062900,
+    SENSE_UNIT_RESET = 0x062903,
+    SENSE_MODE_CHANGED = 0x062a01,
+    SENSE_CAPACITY_CHANGED = 0x062a09,
+    SENSE_COMMANDS_CLEARED = 0x062f00,
+    SENSE_LUNS_CHANGED = 0x063f0e,
+    SENSE_WRITE_PROTECTED = 0x072700,
+    SENSE_SPACE_ALLOCATION = 0x072707,
+    SENSE_ABORTED_DATA = 0x0b4b00,
+    SENSE_INTERNAL = 0x0b4400,
+    SENSE_MISCOMPARE = 0x0e1d00,
+};
+
+/* CHECK CONDITION. Always returns false, so that a plan can `return sense_set(...)`. */
+bool sense_set(struct scsi_command *c, enum scsi_sense sense);
+/* With the INFORMATION field. */
+bool sense_set_at(struct scsi_command *c, enum scsi_sense sense, uint64_t information);
+/* INVALID FIELD IN CDB, or in the parameter list, with a pointer to the byte. */
+bool sense_field(struct scsi_command *c, uint16_t byte);
+bool sense_list_field(struct scsi_command *c, uint16_t byte);
+/* From an error of the layers below. */
+void sense_from(struct scsi_command *c, enum err err, uint64_t information);
+/* Fills `ret` in fixed format (SPC-4 4.5.3). */
+void sense_fill(uint8_t ret[SCSI_SENSE_BYTES], enum scsi_sense sense);
+
+/* `done`, from the loop. */
+void command_finish(struct scsi_command *c);
+/* Room for an answer of up to SCSI_ANSWER_MAX bytes. */
+bool plan_answer(struct scsi_command *c);
+bool plan_nothing(struct scsi_command *c);
+/* Room for `bytes` of data whose first byte belongs at byte `offset` of the volume. */
+bool plan_data(struct scsi_command *c, uint64_t offset, uint64_t bytes, bool out);
+/* The memory of an answer, zeroed. */
+uint8_t *answer_begin(struct scsi_command *c);
+/* `bytes` were filled in, the initiator has room for `allocation`. Finishes. */
+void answer_end(struct scsi_command *c, uint32_t bytes, uint32_t allocation);
+void run_good(struct scsi_command *c);
+
+bool is_write_protected(const struct scsi_command *c);
+/* Takes the attention that is to be reported first; SENSE_NONE: there is none. */
+enum scsi_sense attention_take(struct scsi_lun *lun);
+
+/* plans and runs, by file; see table.c */
+bool plan_inquiry(struct scsi_command *c);
+void run_inquiry(struct scsi_command *c);
+bool plan_mode_sense(struct scsi_command *c);
+void run_mode_sense(struct scsi_command *c);
+bool plan_mode_select(struct scsi_command *c);
+void run_mode_select(struct scsi_command *c);
+void run_request_sense(struct scsi_command *c);
+bool plan_report_luns(struct scsi_command *c);
+void run_report_luns(struct scsi_command *c);
+bool plan_report_opcodes(struct scsi_command *c);
+void run_report_opcodes(struct scsi_command *c);
+void run_report_tmf(struct scsi_command *c);
+bool plan_capacity10(struct scsi_command *c);
+void run_capacity10(struct scsi_command *c);
+void run_capacity16(struct scsi_command *c);
+void run_defect_data(struct scsi_command *c);
+bool plan_start_stop(struct scsi_command *c);
+bool plan_prevent(struct scsi_command *c);
+
+bool plan_read(struct scsi_command *c);
+void run_read(struct scsi_command *c);
+bool plan_write(struct scsi_command *c);
+void run_write(struct scsi_command *c);
+bool plan_write_verify(struct scsi_command *c);
+void run_write_verify(struct scsi_command *c);
+bool plan_verify(struct scsi_command *c);
+void run_verify(struct scsi_command *c);
+bool plan_range(struct scsi_command *c);
+void run_prefetch(struct scsi_command *c);
+bool plan_compare_write(struct scsi_command *c);
+void run_compare_write(struct scsi_command *c);
+bool plan_unmap(struct scsi_command *c);
+void run_unmap(struct scsi_command *c);
+bool plan_write_same(struct scsi_command *c);
+void run_write_same(struct scsi_command *c);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * UNMAP and WRITE SAME (SBC-3 5.28, 5.42): changes of ranges that need little or no data.
+ *
+ * What reads as zero is never stored, so WRITE SAME of zeros is a change of the map only, with the UNMAP bit one that gives
+ * blocks back. Other patterns, also with the UNMAP bit, are written: what is read afterwards must be the pattern.
+ */
+#include <string.h>
+
+#include "scsi/internal.h"
+
+static void range_done(struct volume_request *request);
+
+static uint64_t unit_blocks(const struct scsi_command *c)
+{
+    return volume_bytes(c->unit->volume) / c->unit->block_bytes;
+}
+
+static void range_start(struct scsi_command *c, enum volume_verb verb, uint64_t offset, uint64_t bytes, uint8_t *data)
+{
+    struct scsi_lane *lane = &c->lanes[0];
+    lane->command = c;
+    lane->request = (struct volume_request){.done = range_done, .verb = verb, .offset = offset, .bytes = bytes, .data = data};
+    c->busy = 1;
+    volume_start(c->unit->volume, &lane->request);
+}
+
+/* ---- UNMAP ---- */
+
+bool plan_unmap(struct scsi_command *c)
+{
+    uint32_t bytes = be16_at(c->cdb + 7);
+    if (bytes > 0 && bytes < 8) return sense_set(c, SENSE_LIST_LENGTH);
+    if (bytes > 8 + 16 * UNMAP_DESCRIPTORS_MAX) return sense_field(c, 7);
+    return plan_data(c, 0, bytes, true);
+}
+
+/* The list as it came: one page, decoded at this one place. */
+static bool descriptor(const struct scsi_command *c, uint32_t i, uint64_t *ret_lba, uint32_t *ret_blocks)
+{
+    const uint8_t *list = c->data.piece[0];
+    uint32_t bytes = min32(be16_at(list + 2), c->out_have - 8);
+    if (i >= bytes / 16) return false;
+    *ret_lba = be64_at(list + 8 + 16 * (size_t)i);
+    *ret_blocks = be32_at(list + 8 + 16 * (size_t)i + 8);
+    return true;
+}
+
+/* All descriptors are checked before the first is obeyed. */
+static bool unmap_check(struct scsi_command *c)
+{
+    uint64_t lba, total = 0;
+    uint32_t blocks;
+    for (uint32_t i = 0; descriptor(c, i, &lba, &blocks); i++) {
+        if (lba > unit_blocks(c) || blocks > unit_blocks(c) - lba) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+        total += (uint64_t)blocks * c->unit->block_bytes;
+    }
+    return total <= UNMAP_BYTES_MAX ? true : sense_list_field(c, 16);
+}
+
+static void unmap_next(struct scsi_command *c)
+{
+    uint64_t lba;
+    uint32_t blocks;
+    if (!descriptor(c, c->item++, &lba, &blocks)) {
+        command_finish(c);
+        return;
+    }
+    range_start(c, VOLUME_UNMAP, lba * c->unit->block_bytes, (uint64_t)blocks * c->unit->block_bytes, NULL);
+}
+
+void run_unmap(struct scsi_command *c)
+{
+    c->verb = VOLUME_UNMAP;
+    if (c->out_have < c->out_bytes) {
+        sense_set(c, SENSE_ABORTED_DATA);
+    } else if (c->out_have >= 8 && unmap_check(c)) {
+        unmap_next(c);
+        return;
+    }
+    command_finish(c);
+}
+
+/* ---- WRITE SAME ---- */
+
+enum { SAME_ANCHOR = 0x10, SAME_UNMAP = 0x08, SAME_NDOB = 0x01 };
+
+bool plan_write_same(struct scsi_command *c)
+{
+    bool sixteen = c->op->cdb_bytes == 16;
+    c->lba = sixteen ? be64_at(c->cdb + 2) : be32_at(c->cdb + 2);
+    c->blocks = sixteen ? be32_at(c->cdb + 10) : be16_at(c->cdb + 7);
+    if (c->cdb[1] & SAME_ANCHOR) return sense_field(c, 1);       /* ANC_SUP is 0 */
+    if (c->blocks == 0) return sense_field(c, sixteen ? 10 : 7); /* WSNZ is 1 */
+    if (c->lba > unit_blocks(c) || c->blocks > unit_blocks(c) - c->lba) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+    if ((uint64_t)c->blocks * c->unit->block_bytes > WRITE_SAME_BYTES_MAX) return sense_field(c, sixteen ? 10 : 7);
+    if (c->cdb[1] & SAME_NDOB) return plan_nothing(c);
+    c->scratch_wanted = true;
+    return plan_data(c, 0, c->unit->block_bytes, true);
+}
+
+static bool is_zero(const uint8_t *at, uint32_t bytes)
+{
+    return at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0;
+}
+
+/* The next stretch of a pattern. The scratch holds nothing but the pattern, so that it fits whatever block it begins with; the
+ * volume overwrites what of the edge blocks is not asked for, therefore it is filled anew each time it begins or ends inside of
+ * a block: at the first and the last. */
+static void same_next(struct scsi_command *c)
+{
+    if (c->next >= c->total) {
+        command_finish(c);
+        return;
+    }
+    uint32_t one = c->unit->block_bytes;
+    uint64_t offset = c->lba * one + c->next;
+    uint64_t bytes = min64(SCSI_PIECE - offset % BLOCK_SIZE, c->total - c->next);
+    for (uint32_t at = 0; at < SCSI_PIECE; at += one) memcpy(c->scratch + at, c->data.piece[0], one);
+    c->next += bytes;
+    range_start(c, VOLUME_WRITE, offset, bytes, c->scratch);
+}
+
+void run_write_same(struct scsi_command *c)
+{
+    bool no_data = c->cdb[1] & SAME_NDOB;
+    c->verb = VOLUME_WRITE;
+    if (!no_data && c->out_have < c->out_bytes) {
+        sense_set(c, SENSE_ABORTED_DATA);
+        command_finish(c);
+        return;
+    }
+    bool zero = no_data || is_zero(c->data.piece[0], c->unit->block_bytes);
+    c->next = 0;
+    c->total = (uint64_t)c->blocks * c->unit->block_bytes;
+    if (!zero) {
+        same_next(c);
+        return;
+    }
+    c->next = c->total;
+    range_start(c, c->cdb[1] & SAME_UNMAP ? VOLUME_ZERO_UNMAP : VOLUME_ZERO, c->lba * c->unit->block_bytes, c->total, NULL);
+}
+
+static void range_done(struct volume_request *request)
+{
+    struct scsi_command *c = CONTAINER(request, struct scsi_lane, request)->command;
+    c->busy = 0;
+    if (request->err != OK) {
+        sense_from(c, request->err, request->bad / c->unit->block_bytes);
+        command_finish(c);
+    } else if (c->verb == VOLUME_UNMAP) {
+        unmap_next(c);
+    } else {
+        same_next(c);
+    }
+}
