@@ -11,8 +11,7 @@
  * commands that hold memory, would wait too. It is answered TASK SET FULL and its data dropped; the initiator sends it again.
  *
  * Data comes in order (DataPDUInOrder and DataSequenceInOrder are Yes): offset, DataSN and length of each Data-Out are checked
- * against the one place where it must continue. Anything else ends the connection: at error recovery level 0 there is no other
- * remedy (RFC 7143 7.6).
+ * against the one place where it must continue. Anything else ends the command before it has done anything.
  */
 #include <string.h>
 
@@ -344,6 +343,15 @@ void task_command_data(struct iscsi_conn *conn)
 
 /* ---- Data-Out (RFC 7143 11.7) ---- */
 
+/* Data is missing: the command ends without having done anything, the rest of its data is dropped (RFC 7143 7.9). */
+static void task_out_of_order(struct iscsi_task *task)
+{
+    task->conn->target->stats.protocol_errors++;
+    if (task->queued) list_remove(&task->sender.link);
+    scsi_out_of_order(&task->command);
+    task_answer(task);
+}
+
 void task_data_header(struct iscsi_conn *conn)
 {
     const struct pdu *p = &conn->pdu;
@@ -353,7 +361,7 @@ void task_data_header(struct iscsi_conn *conn)
     if (task == NULL || task->state != TASK_DATA || task->aborted) return;
     bool expected = unasked ? task->unsolicited : p->ttt == task->ttt && !task->unsolicited && task->r2ts > 0;
     if (!expected || p->offset != task->arrived || p->data_sn != task->data_sn || p->data_bytes > task->burst_end - p->offset) {
-        conn_protocol_error(conn);
+        task_out_of_order(task);
         return;
     }
     conn->rx_task = task;

@@ -30,6 +30,11 @@ bool plan_data(struct scsi_command *c, uint64_t offset, uint64_t bytes, bool out
     return true;
 }
 
+bool plan_exactly(struct scsi_command *c)
+{
+    return c->expected_out == c->out_bytes ? true : sense_set(c, SENSE_INVALID_UNIT_FIELD);
+}
+
 uint8_t *answer_begin(struct scsi_command *c)
 {
     memset(c->data.piece[0], 0, SCSI_ANSWER_MAX);
@@ -110,6 +115,11 @@ void scsi_run(struct scsi_command *c)
 {
     c->data.lead = c->lead;
     c->op->run(c);
+}
+
+void scsi_out_of_order(struct scsi_command *c)
+{
+    sense_set(c, SENSE_PROTOCOL_CRC);
 }
 
 static void finished(struct io_msg *msg)

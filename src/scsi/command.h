@@ -139,6 +139,8 @@ struct scsi_command {
 /* Decodes and checks. False: answered, status and sense say how; nothing was done. */
 bool scsi_plan(struct scsi_command *command);
 void scsi_run(struct scsi_command *command);
+/* Instead of scsi_run: its data did not come as it should. Sets status and sense. */
+void scsi_out_of_order(struct scsi_command *command);
 /* After the answer went out, and also when scsi_plan said false or scsi_run was never called. */
 void scsi_end(struct scsi_command *command);
 

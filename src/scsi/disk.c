@@ -245,7 +245,7 @@ bool plan_compare_write(struct scsi_command *c)
     if (bytes > CAW_BYTES_MAX) return sense_field(c, 13);
     plan_data(c, byte_offset(c), 2 * bytes, true);
     if (bytes > 0) c->room_bytes = SCSI_PIECE;
-    return true;
+    return c->expected_out == c->out_bytes ? true : sense_field(c, 13);
 }
 
 void run_compare_write(struct scsi_command *c)

@@ -18,8 +18,8 @@
 #include "scsi/command.h"
 
 enum { SCSI_ANSWER_MAX = 4096, CAW_BYTES_MAX = 32u << 10, UNMAP_DESCRIPTORS_MAX = 128 };
-#define WRITE_SAME_BYTES_MAX (256ull << 20)
-#define UNMAP_BYTES_MAX (1ull << 30)
+#define WRITE_SAME_BYTES_MAX ((uint64_t)SCSI_TRANSFER_MAX)
+#define UNMAP_BYTES_MAX (512ull << 20)
 #define NO_SERVICE_ACTION 0xffffu
 
 struct scsi_unit {
@@ -66,6 +66,7 @@ enum scsi_sense {
     SENSE_INVALID_CDB = 0x052400,
     SENSE_NO_UNIT = 0x052500,
     SENSE_INVALID_LIST = 0x052600,
+    SENSE_INVALID_UNIT_FIELD = 0x050e03, /* of the command information unit: an expected length that does not fit */
     SENSE_MEDIUM_LOCKED = 0x055302,
     SENSE_POWER_ON = 0x062900,
     SENSE_UNIT_RESET = 0x062903,
@@ -75,6 +76,7 @@ enum scsi_sense {
     SENSE_LUNS_CHANGED = 0x063f0e,
     SENSE_WRITE_PROTECTED = 0x072700,
     SENSE_SPACE_ALLOCATION = 0x072707,
+    SENSE_PROTOCOL_CRC = 0x0b4705,
     SENSE_ABORTED_DATA = 0x0b4b00,
     SENSE_INTERNAL = 0x0b4400,
     SENSE_MISCOMPARE = 0x0e1d00,
@@ -87,6 +89,8 @@ bool sense_set_at(struct scsi_command *c, enum scsi_sense sense, uint64_t inform
 /* INVALID FIELD IN CDB, or in the parameter list, with a pointer to the byte. */
 bool sense_field(struct scsi_command *c, uint16_t byte);
 bool sense_list_field(struct scsi_command *c, uint16_t byte);
+/* The initiator offers exactly as much data as the command takes; for commands where less or more makes no sense. */
+bool plan_exactly(struct scsi_command *c);
 /* From an error of the layers below. */
 void sense_from(struct scsi_command *c, enum err err, uint64_t information);
 /* Fills `ret` in fixed format (SPC-4 4.5.3). */

@@ -96,7 +96,8 @@ bool plan_write_same(struct scsi_command *c)
     if ((uint64_t)c->blocks * c->unit->block_bytes > WRITE_SAME_BYTES_MAX) return sense_field(c, sixteen ? 10 : 7);
     if (c->cdb[1] & SAME_NDOB) return plan_nothing(c);
     c->scratch_wanted = true;
-    return plan_data(c, 0, c->unit->block_bytes, true);
+    plan_data(c, 0, c->unit->block_bytes, true);
+    return plan_exactly(c);
 }
 
 static bool is_zero(const uint8_t *at, uint32_t bytes)

@@ -69,9 +69,9 @@ void volume_stats(const struct volume *volume, struct volume_stats *ret_stats);
 enum volume_verb {
     VOLUME_READ,
     VOLUME_WRITE,
-    VOLUME_ZERO,          /* reads as zero afterwards, whatever the alignment */
-    VOLUME_ZERO_UNMAP,    /* the same, and whole blocks are given back */
-    VOLUME_UNMAP,         /* whole blocks are given back and read as zero; parts of blocks at the edges are left as they are */
+    VOLUME_ZERO,       /* reads as zero afterwards, whatever the alignment */
+    VOLUME_ZERO_UNMAP, /* the same, and whole blocks are given back */
+    VOLUME_UNMAP,      /* the same, but parts of blocks may stay as they are when the pool is full: it never fails for that */
     VOLUME_COMPARE_WRITE, /* writes `data` when the volume holds `compare`, else ERR_MISCOMPARE and `differs` */
 };
 

@@ -162,7 +162,9 @@ static void digest_done(struct io_job *job)
 static void ordered(struct volume_work *w, enum err err)
 {
     struct volume_request *r = w->request;
-    if (err != OK) {
+    /* A part of a block needs room for the rest of it; unmap has to work on a full pool, so this part stays as it is. */
+    bool leave_it = r->verb == VOLUME_UNMAP && !r->what_unmap && err_class(err) == ERR_CLASS_FULL;
+    if (err != OK && !leave_it) {
         write_end(r, err);
         return;
     }
@@ -180,7 +182,7 @@ static void order(struct volume_request *r)
         w->op.what = ENTRY_NEW;
         w->op.digests = w->digests;
     } else {
-        w->op.what = r->what_unmap && r->verb != VOLUME_ZERO ? ENTRY_UNMAP : ENTRY_ZERO;
+        w->op.what = r->verb == VOLUME_UNMAP || r->verb == VOLUME_ZERO_UNMAP ? ENTRY_UNMAP : ENTRY_ZERO;
     }
     order_start(r->volume, w);
 }
@@ -240,21 +242,8 @@ void write_step(struct volume_request *r)
     }
 }
 
-/* UNMAP gives whole blocks back only. */
-static void shrink_to_whole(struct volume_request *r)
-{
-    uint64_t from = (r->offset + BLOCK_SIZE - 1) / BLOCK_SIZE, to = end_of(r) / BLOCK_SIZE;
-    r->first = from;
-    r->count = to > from ? to - from : 0;
-}
-
 void write_start(struct volume_request *r)
 {
-    if (r->verb == VOLUME_UNMAP) shrink_to_whole(r);
-    if (r->count == 0) {
-        request_end(r, OK);
-        return;
-    }
     r->work = NULL;
     r->next = r->first;
     r->state = STEP_LOCK;

@@ -175,11 +175,6 @@ static void model_apply(uint8_t *model, const struct ask *a, const uint8_t *fres
 {
     const struct volume_request *r = &a->r;
     uint64_t from = r->offset, to = r->offset + r->bytes;
-    if (r->verb == VOLUME_UNMAP) {
-        from = round_up64(from, BLOCK_SIZE);
-        to = to / BLOCK_SIZE * BLOCK_SIZE;
-    }
-    if (to <= from) return;
     if (r->verb == VOLUME_WRITE || r->verb == VOLUME_COMPARE_WRITE)
         memcpy(model + from, fresh, to - from);
     else
