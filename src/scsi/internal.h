@@ -145,6 +145,8 @@ bool plan_range(struct scsi_command *c);
 void run_prefetch(struct scsi_command *c);
 bool plan_compare_write(struct scsi_command *c);
 void run_compare_write(struct scsi_command *c);
+bool plan_lba_status(struct scsi_command *c);
+void run_lba_status(struct scsi_command *c);
 bool plan_unmap(struct scsi_command *c);
 void run_unmap(struct scsi_command *c);
 bool plan_write_same(struct scsi_command *c);

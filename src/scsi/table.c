@@ -43,6 +43,7 @@ const struct scsi_op scsi_ops[] = {
     {0x91, NONE, 16, 0, {0, 0x06, F8, F4, 0x1f}, plan_range, run_good},                         /* SYNCHRONIZE CACHE(16) */
     {0x93, NONE, 16, OP_WRITES, {0, 0x19, F8, F4, 0x1f}, plan_write_same, run_write_same},      /* WRITE SAME(16) */
     {0x9e, 0x10, 16, 0, {0, 0x1f, F8, F4, 0x01}, plan_answer, run_capacity16},                  /* READ CAPACITY(16) */
+    {0x9e, 0x12, 16, 0, {0, 0x1f, F8, F4, 0}, plan_lba_status, run_lba_status},                 /* GET LBA STATUS */
     {0xa0, NONE, 12, ANY, {0, 0, 0xff, 0, 0, 0, F4}, plan_report_luns, run_report_luns},        /* REPORT LUNS */
     {0xa3, 0x0c, 12, 0, {0, 0x1f, 0x87, 0xff, 0xff, 0xff, F4}, plan_report_opcodes, run_report_opcodes},
     {0xa3, 0x0d, 12, 0, {0, 0x1f, 0, 0, 0, 0, F4}, plan_answer, run_report_tmf},                /* REPORT SUPPORTED TMF */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * UNMAP and WRITE SAME (SBC-3 5.28, 5.42): changes of ranges that need little or no data.
+ * UNMAP, WRITE SAME and GET LBA STATUS (SBC-3 5.28, 5.42, 5.4): changes of ranges that need little or no data.
  *
  * What reads as zero is never stored, so WRITE SAME of zeros is a change of the map only, with the UNMAP bit one that gives
  * blocks back. Other patterns, also with the UNMAP bit, are written: what is read afterwards must be the pattern.
@@ -154,4 +154,54 @@ static void range_done(struct volume_request *request)
     } else {
         same_next(c);
     }
+}
+
+/* ---- GET LBA STATUS ---- */
+
+enum { STATUS_SPAN = 1 << 20, STATUS_MAPPED = 0, STATUS_DEALLOCATED = 1 }; /* bytes of the volume that one answer looks at */
+
+/* The answer, and behind it one byte a block. */
+bool plan_lba_status(struct scsi_command *c)
+{
+    c->lba = be64_at(c->cdb + 2);
+    if (c->lba >= unit_blocks(c)) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+    if (be32_at(c->cdb + 10) < 24) return sense_field(c, 10);
+    c->room_bytes = 2 * SCSI_ANSWER_MAX;
+    return true;
+}
+
+static void status_known(struct volume_request *request)
+{
+    struct scsi_command *c = CONTAINER(request, struct scsi_lane, request)->command;
+    const uint8_t *mapped = c->data.piece[0] + SCSI_ANSWER_MAX;
+    uint8_t *a = answer_begin(c);
+    c->busy = 0;
+    if (request->err != OK) {
+        sense_from(c, request->err, request->bad / c->unit->block_bytes);
+        command_finish(c);
+        return;
+    }
+    uint32_t one = c->unit->block_bytes, at = 8;
+    uint64_t lba = c->lba, end = c->lba + request->bytes / one;
+    uint64_t first = request->offset / BLOCK_SIZE;
+    while (lba < end && at + 16 <= SCSI_ANSWER_MAX) {
+        uint64_t to = lba;
+        uint8_t is = mapped[lba * one / BLOCK_SIZE - first];
+        while (to < end && mapped[to * one / BLOCK_SIZE - first] == is) to++;
+        be64_to(a + at, lba);
+        be32_to(a + at + 8, (uint32_t)(to - lba));
+        a[at + 12] = is ? STATUS_MAPPED : STATUS_DEALLOCATED;
+        at += 16;
+        lba = to;
+    }
+    be32_to(a, at - 4);
+    answer_end(c, at, be32_at(c->cdb + 10));
+}
+
+void run_lba_status(struct scsi_command *c)
+{
+    uint64_t offset = c->lba * c->unit->block_bytes;
+    uint64_t bytes = min64(STATUS_SPAN - offset % BLOCK_SIZE, volume_bytes(c->unit->volume) - offset);
+    range_start(c, VOLUME_STATUS, offset, bytes, c->data.piece[0] + SCSI_ANSWER_MAX);
+    c->lanes[0].request.done = status_known;
 }

@@ -254,6 +254,10 @@ static void read_fetch(struct work *w)
 static void block_take(struct work *w, uint32_t block, uint64_t place, uint32_t tag)
 {
     struct store *s = w->store;
+    if (w->read->mapped) {
+        w->read->mapped[block] = place != PLACE_NONE;
+        return;
+    }
     uint8_t *to = w->read->data + (size_t)block * BLOCK_SIZE;
     if (!place_is_chunk(place)) {
         memset(to, 0, BLOCK_SIZE);

@@ -126,9 +126,10 @@ struct store_read {
     enum err err; /* ERR_MEDIUM: see `bad`; ERR_NO_VOLUME, ERR_RANGE, ERR_IO ... */
     uint32_t volume;
     uint64_t lba;
-    uint32_t count; /* 1 to RECORD_BLOCKS_MAX * 8 */
-    uint8_t *data;  /* count * BLOCK_SIZE */
-    uint64_t bad;   /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
+    uint32_t count;  /* 1 to RECORD_BLOCKS_MAX * 8 */
+    uint8_t *data;   /* count * BLOCK_SIZE */
+    uint8_t *mapped; /* not NULL: instead of data, for each block whether it is mapped (1, also when written as zeros) or not */
+    uint64_t bad;    /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
     /* private */
     struct list link;
     struct store *store;

@@ -16,5 +16,9 @@ void read_start(struct volume_request *r)
 {
     r->read = (struct store_read){
         .done = read_done, .volume = r->volume->id, .lba = r->first, .count = (uint32_t)r->count, .data = r->data};
+    if (r->verb == VOLUME_STATUS) {
+        r->read.mapped = r->data;
+        r->read.data = NULL;
+    }
     store_read(r->volume->volumes->store, &r->read);
 }

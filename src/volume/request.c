@@ -33,6 +33,7 @@ static void count(struct volume_stats *stats, const struct volume_request *r, ui
         stats->read_bytes += r->bytes;
         stats->read_ns += ns;
         break;
+    case VOLUME_STATUS: break;
     case VOLUME_WRITE:
     case VOLUME_COMPARE_WRITE:
         stats->writes++;
@@ -75,7 +76,8 @@ static enum err admit(const struct volume *v, const struct volume_request *r)
     if (r->offset > size || r->bytes > size - r->offset) return ERR_RANGE;
     uint64_t touched = r->count * BLOCK_SIZE;
     switch (r->verb) {
-    case VOLUME_READ: return touched <= VOLUME_READ_MAX ? OK : ERR_LIMIT;
+    case VOLUME_READ:
+    case VOLUME_STATUS: return touched <= VOLUME_READ_MAX ? OK : ERR_LIMIT;
     case VOLUME_WRITE: return touched <= VOLUME_WRITE_MAX ? OK : ERR_LIMIT;
     case VOLUME_COMPARE_WRITE: return r->count <= v->volumes->write_max ? OK : ERR_LIMIT;
     case VOLUME_ZERO:
@@ -92,7 +94,7 @@ static void begin(struct io_msg *msg)
     enum err err = admit(r->volume, r);
     if (err != OK || r->bytes == 0) {
         request_end(r, err);
-    } else if (r->verb == VOLUME_READ) {
+    } else if (r->verb == VOLUME_READ || r->verb == VOLUME_STATUS) {
         read_start(r);
     } else {
         write_start(r);

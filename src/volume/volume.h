@@ -68,6 +68,7 @@ void volume_stats(const struct volume *volume, struct volume_stats *ret_stats);
 
 enum volume_verb {
     VOLUME_READ,
+    VOLUME_STATUS, /* data: one byte a block, 1 when it is mapped, 0 when it was never written or unmapped */
     VOLUME_WRITE,
     VOLUME_ZERO,       /* reads as zero afterwards, whatever the alignment */
     VOLUME_ZERO_UNMAP, /* the same, and whole blocks are given back */
@@ -78,7 +79,7 @@ enum volume_verb {
 enum {
     VOLUME_SECTOR = 512,           /* what offsets and lengths are multiples of */
     VOLUME_WRITE_MAX = 128u << 10, /* WRITE, COMPARE_WRITE: bytes, whole blocks counted */
-    VOLUME_READ_MAX = 1024u << 10, /* READ, the same */
+    VOLUME_READ_MAX = 1024u << 10, /* READ, STATUS, the same */
 };
 
 /*
