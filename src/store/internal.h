@@ -376,7 +376,7 @@ struct log {
     struct list failed;
     struct io_msg kick;
     bool kicked, pumping;
-    bool starving;                     /* something waits for a slot */
+    bool starving; /* something waits for a slot */
     struct {
         struct io_timer timer;
         bool armed, over;

@@ -4,8 +4,8 @@
  *
  *     izar-initiator URL SEED ROUNDS [digest] [no-immediate]
  *
- * Each slot of 1 MiB belongs to one lane. A lane writes a stretch of random place and length in its slot, reads it back, compares,
- * and goes on; at the end all slots are read and compared with what was last written. Exit 0: everything was equal.
+ * Each slot of 1 MiB belongs to one lane. A lane writes a stretch of random place and length in its slot, reads it back,
+ * compares, and goes on; at the end all slots are read and compared with what was last written. Exit 0: everything was equal.
  */
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
@@ -74,10 +74,10 @@ static void step(struct lane *lane)
 {
     if (!lane->reading) choose(lane);
     uint32_t lba = (lane->index * SLOT + lane->from) / SECTOR;
-    struct scsi_task *task = lane->reading
-                                 ? iscsi_read10_task(iscsi, lun, lba, lane->bytes, SECTOR, 0, 0, 0, 0, 0, answered, lane)
-                                 : iscsi_write10_task(iscsi, lun, lba, lane->model + lane->from, lane->bytes, SECTOR, 0, 0, 0, 0,
-                                                      0, answered, lane);
+    struct scsi_task *task =
+        lane->reading
+            ? iscsi_read10_task(iscsi, lun, lba, lane->bytes, SECTOR, 0, 0, 0, 0, 0, answered, lane)
+            : iscsi_write10_task(iscsi, lun, lba, lane->model + lane->from, lane->bytes, SECTOR, 0, 0, 0, 0, 0, answered, lane);
     if (task == NULL) fail("cannot send");
     busy++;
 }
@@ -117,8 +117,8 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < LANES; i++) { /* all of the slot once, so that the model is known */
         lanes[i].bytes = SLOT;
         prng_fill(&prng, lanes[i].model, SLOT);
-        struct scsi_task *task = iscsi_write10_task(iscsi, lun, i * (SLOT / SECTOR), lanes[i].model, SLOT, SECTOR, 0, 0, 0, 0, 0,
-                                                    answered, &lanes[i]);
+        struct scsi_task *task = iscsi_write10_task(iscsi, lun, i * (SLOT / SECTOR), lanes[i].model, SLOT, SECTOR, 0, 0, 0, 0,
+                                                    0, answered, &lanes[i]);
         if (task == NULL) fail("cannot send");
         busy++;
     }
