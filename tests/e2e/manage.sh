@@ -110,6 +110,7 @@ names()
         expect 2 '[a-z]' izar host create -- "$name"
     done
     expect 3 'there is no volume nobody' izar volume show nobody
+    expect 3 'there is no volume' izar volume show $'\xff\xc3'
     expect 3 'izar volume list' izar volume delete nobody --yes
     expect 0 '' izar volume delete nobody --yes --if-exists
     expect 3 'there is no host' izar host show nobody
@@ -228,6 +229,34 @@ web()
     json '[.[].name] == ["vm-1"]' izar volume list
 }
 
+# The service manager hears of start and end.
+notify()
+{
+    python3 -c '
+import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("notify.sock")
+s.settimeout(30)
+print(s.recv(100).decode())
+print(s.recv(100).decode())' >notified 2>&1 &
+    local listener=$! other
+    while [ ! -S notify.sock ]; do sleep 0.1; done
+    NOTIFY_SOCKET=$PWD/notify.sock "$izard" --state noted --pool-size 256M --memory 192M --io "$io" --iscsi-listen none 2>/dev/null &
+    other=$!
+    for _ in $(seq 200); do
+        grep -q READY=1 notified && break
+        [ -S noted/izard.sock ] && break
+        sleep 0.1
+    done
+    sleep 0.2
+    kill "$other"
+    wait "$other" || { echo "FAILED ($io): izard ended with $?"; failed=1; }
+    wait "$listener"
+    expect 0 'READY=1' cat notified
+    expect 0 'STOPPING=1' cat notified
+    rm -rf noted notify.sock
+}
+
 second()
 {
     expect 1 'another izard runs on node' "$izard" --state node --memory 192M --iscsi-listen none
@@ -304,7 +333,7 @@ restart()
 }
 
 # Everything with the first back end; with the others what the back end has a part in.
-parts=(examples usage names maps chap sizes in_use web second configuration kills restart)
+parts=(examples usage names maps chap sizes in_use web notify second configuration kills restart)
 for io in $(back_ends); do
     rm -rf node other other2 elsewhere third
     start_node
