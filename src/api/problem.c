@@ -45,12 +45,23 @@ int problem_status(const struct problem *p)
     return 500;
 }
 
+/* What a request named may be cut in the middle of a character, or none; JSON is UTF-8. */
+static void only_ascii(const char *from, char *to)
+{
+    do {
+        *to++ = (unsigned char)*from < 0x80 ? *from : '?';
+    } while (*from++ != '\0');
+}
+
 json_t *problem_json(const struct problem *p)
 {
+    char detail[sizeof p->detail], remedy[sizeof p->remedy];
+    only_ascii(p->detail, detail);
+    only_ascii(p->remedy, remedy);
     enum err_class class = err_class(p->err);
     bool retryable = class == ERR_CLASS_BUSY || class == ERR_CLASS_STOPPED;
     json_t *o = json_pack("{s:s, s:s, s:i, s:s, s:s, s:b}", "type", "about:blank", "title", err_text(p->err), "status",
-                          problem_status(p), "code", err_name(p->err), "detail", p->detail, "retryable", retryable);
-    if (o != NULL && p->remedy[0] != '\0') json_object_set_new(o, "remedy", json_string(p->remedy));
+                          problem_status(p), "code", err_name(p->err), "detail", detail, "retryable", retryable);
+    if (o != NULL && remedy[0] != '\0') json_object_set_new(o, "remedy", json_string(remedy));
     return o;
 }
