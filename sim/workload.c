@@ -637,7 +637,9 @@ void workload_relieve(struct lab *lab)
         if (!workload_drain(lab)) return;
         if (!lab->full) return;
     }
-    if (live_bytes(lab) < pool / 8)
+    store_stats(lab->store, &stats);
+    /* A map page that cannot be read stops the cleaner (docs/architecture.md, what falls short), and the store counts it. */
+    if (live_bytes(lab) < pool / 8 && stats.medium_errors == 0)
         lab_fail(lab, "space does not come back: %llu of %llu bytes are live", (unsigned long long)live_bytes(lab),
                  (unsigned long long)pool);
     lab->full = false;
