@@ -90,6 +90,18 @@ static const struct route *route_of(struct call *call, char *path)
 
 /* ---- reading the request ---- */
 
+/* The parser calls itself for each level, and this stack is small. Brackets in strings count too: no body of ours has many. */
+static bool too_deep(const char *body, size_t bytes)
+{
+    enum { DEPTH_MAX = 32 };
+    uint32_t depth = 0;
+    for (size_t i = 0; i < bytes && depth <= DEPTH_MAX; i++) {
+        if (body[i] == '[' || body[i] == '{') depth++;
+        if ((body[i] == ']' || body[i] == '}') && depth > 0) depth--;
+    }
+    return depth > DEPTH_MAX;
+}
+
 static enum err read_body(struct call *call)
 {
     struct web_request *r = call->request;
@@ -107,6 +119,7 @@ static enum err read_body(struct call *call)
         call->problem.status = 415;
         return problem_tell(&call->problem, ERR_UNSUPPORTED, "bodies are application/json");
     }
+    if (too_deep(r->body, r->body_bytes)) return problem_tell(&call->problem, ERR_ARGUMENT, "the body is nested too deeply");
     call->body = json_loadb(r->body, r->body_bytes, JSON_REJECT_DUPLICATES, &error);
     if (call->body == NULL) {
         return problem_tell(&call->problem, ERR_ARGUMENT, "the body is not JSON: line %d: %s", error.line, error.text);

@@ -25,7 +25,9 @@
 
 #include "io/loop.h"
 
-#define LOCK_TRIES 10u /* 10 ms apart: udev locks a device for a moment when it appears */
+/* 10 ms apart. Udev locks a device for a moment when it appears; and the kernel closes the files of a killed process that used
+ * io_uring only some time after its end. */
+#define LOCK_TRIES 200u
 
 enum err file_error(int number)
 {
@@ -148,7 +150,7 @@ static enum err file_lock(struct io_file *file)
 {
     const struct timespec pause = {0, 10000000};
     int how = (file->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
-    for (uint32_t tries = file->is_device ? LOCK_TRIES : 1; flock(file->fd, how) != 0;) {
+    for (uint32_t tries = LOCK_TRIES; flock(file->fd, how) != 0;) {
         if (errno == EINTR) continue;
         if (errno != EWOULDBLOCK || --tries == 0) return file_error(errno);
         nanosleep(&pause, NULL);

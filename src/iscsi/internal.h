@@ -76,6 +76,7 @@ struct iscsi_tmf {
     uint32_t itt;
     uint32_t waits; /* tasks that have not ended */
     uint8_t response;
+    bool refused; /* a task of it belongs to another function */
 };
 
 struct iscsi_task {
@@ -123,7 +124,8 @@ struct login {
     bool has_target_name, offered_none, offered_chap, declared_tpgt;
     uint32_t itt;
     uint16_t tsih, cid;
-    bool waits; /* for the old session to end */
+    bool waits;             /* for the old session to end */
+    struct iscsi_out *kept; /* meanwhile: the answer */
     bool transit_full;
 };
 

@@ -224,7 +224,7 @@ static void answer(struct iscsi_conn *conn, struct keys_out *keys, uint8_t next_
     l->transit_full = transit && next_stage == STAGE_FULL;
     if (l->waits) {
         conn->rx_stopped = true;
-        list_push(&conn->flying, &out->sender.link); /* kept, not sent */
+        l->kept = out;
         return;
     }
     if (l->transit_full) full_feature(conn, out);
@@ -236,7 +236,8 @@ void login_goes_on(struct iscsi_conn *conn)
     struct login *l = &conn->login;
     if (!l->waits || conn->state != CONN_LOGIN || old_session_lives(conn)) return;
     l->waits = false;
-    struct iscsi_out *out = CONTAINER(list_pop(&conn->flying), struct iscsi_out, sender.link);
+    struct iscsi_out *out = l->kept;
+    l->kept = NULL;
     if (!session_begin(conn)) {
         list_push(&conn->free_outs, &out->sender.link);
         refuse(conn, LOGIN_BUSY);

@@ -58,7 +58,10 @@ void manage_ended(struct iscsi_tmf *tmf)
 static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
 {
     if (task->state == TASK_FREE || task->state == TASK_SEND) return; /* its status is on its way */
-    if (task->aborted && task->tmf != NULL) return;
+    if (task->aborted && task->tmf != NULL) { /* another function waits for it already: this one cannot say when it ends */
+        tmf->refused = true;
+        return;
+    }
     task->tmf = tmf;
     tmf->waits++;
     task_drop(task);
@@ -126,6 +129,7 @@ void manage_task(struct iscsi_conn *conn)
     *tmf = (struct iscsi_tmf){.conn = conn, .itt = conn->pdu.itt, .waits = 1}; /* one for ourselves */
     conn->tmf_count++;
     tmf->response = manage(conn, tmf);
+    if (tmf->refused) tmf->response = TMF_REJECTED;
     manage_ended(tmf);
 }
 

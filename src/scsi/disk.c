@@ -81,7 +81,9 @@ bool plan_verify(struct scsi_command *c)
 {
     c->scratch_wanted = true;
     if (checks_bytes(c)) return plan_transfer(c, true);
-    return plan_range(c);
+    if (!plan_range(c)) return false;
+    uint64_t bytes = (uint64_t)c->blocks * c->unit->block_bytes; /* read all the same: the limit of a transfer holds */
+    return bytes <= SCSI_TRANSFER_MAX || sense_field(c, c->op->cdb_bytes == 10 ? 7 : c->op->cdb_bytes == 12 ? 6 : 10);
 }
 
 /* ---- lanes ---- */

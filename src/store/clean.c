@@ -170,10 +170,13 @@ static bool candidate_add(struct store *s, uint32_t slot, uint32_t window)
         while (w.waiter.waiting) io_task_park();
     if (!eligible(s, slot, slot_at(s, slot))) return true;
     if (sum && slot_at(s, slot)->kind == SLOT_CLEANED && !sum->has_prints) sum = NULL;
+    if (!sum && mem_used(s->mem) + s->segment_bytes / 16 > mem_budget(s->mem)) return false; /* no memory, no damage */
     if (!sum) {
         slot_at(s, slot)->bad = true;
         return true;
     }
+    if (s->clean.pinned + sum->bytes > s->config.memory / 12) return false;
+    s->clean.pinned += sum->bytes;
     struct candidate *cand = &c->candidates[c->count];
     *cand = (struct candidate){.slot = slot, .window = window, .summary = sum};
     cand->bits = mem_alloc(s->mem, (sum->count / 64 + 1) * 8ull);
@@ -188,6 +191,7 @@ static bool candidate_add(struct store *s, uint32_t slot, uint32_t window)
 static void candidates_load(struct store *s, const struct windows *all, uint32_t want)
 {
     assert(s->clean.count == 0);
+    s->clean.pinned = 0;
     for (uint32_t i = 0; i < all->count; i++)
         for (uint32_t k = 0; k < all->best[i].count; k++)
             if (s->clean.count == want || !candidate_add(s, all->best[i].slots[k], i)) return;
@@ -577,6 +581,18 @@ static void switch_over(struct store *s, struct pass *p, const struct round *r)
     s->stats.slots_cleaned += r->victims;
 }
 
+/* A slot whose summary misses something alive (a page behind a damaged one) must stay where it is. */
+static void drop_spoilt(struct store *s)
+{
+    struct clean *c = &s->clean;
+    for (uint32_t i = c->count; i-- > 0;) {
+        if (!c->candidates[i].spoilt) continue;
+        slot_at(s, c->candidates[i].slot)->bad = true;
+        s->stats.medium_errors++;
+        candidates_drop(s, i, 1);
+    }
+}
+
 static enum err clean_victims(struct store *s, const struct round *r, uint32_t *ret_gained)
 {
     struct pass *p = mem_alloc(s->mem, sizeof *p);
@@ -632,6 +648,7 @@ static enum err look(struct store *s, uint32_t want)
 static enum err clean_rounds(struct store *s, bool forced, uint32_t goal, uint32_t *ret_gained)
 {
     while (*ret_gained < goal) {
+        drop_spoilt(s);
         struct round r = round_best(s, forced);
         uint32_t gained = 0;
         if (r.victims == 0) break;

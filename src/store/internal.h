@@ -420,6 +420,7 @@ struct candidate {
     uint32_t window;
     uint64_t rank;           /* units alive in a slot of its window, on average */
     bool meta;               /* it holds pages */
+    bool spoilt;             /* something alive in it is not in its summary */
     struct summary *summary; /* pinned */
     uint64_t *bits;
     uint64_t live_units;
@@ -428,6 +429,7 @@ struct candidate {
 struct clean {
     struct candidate *candidates;
     uint32_t count, room;
+    uint64_t pinned;  /* bytes of the candidates' tables */
     bool walking;     /* marks are being set */
     uint32_t walk;    /* its number */
     uint64_t *sketch; /* for a window of slots, SKETCH_SIZE words each: bits; then marks, and their units << 32 */

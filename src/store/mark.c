@@ -39,7 +39,11 @@ static void mark(struct store *s, uint64_t address, uint32_t units)
     struct candidate *c = candidate_of(s, address, units);
     if (!c) return;
     uint32_t i = summary_position(c->summary, address);
-    if (i == UINT32_MAX || c->bits[i / 64] >> (i % 64) & 1) return;
+    if (i == UINT32_MAX) { /* its table does not know what is alive in it: hands off */
+        c->spoilt = true;
+        return;
+    }
+    if (c->bits[i / 64] >> (i % 64) & 1) return;
     c->bits[i / 64] |= (uint64_t)1 << (i % 64);
     c->live_units += locator_units(c->summary->locators[i]);
 }

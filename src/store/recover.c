@@ -435,6 +435,15 @@ static void sort_slots(struct head_slot *list, uint32_t n)
     }
 }
 
+/* A head segment from `first` on and before `end`. */
+static bool is_head(const struct store *s, const struct slot *sl, uint64_t first, uint64_t end)
+{
+    uint64_t segment = sl->start[0] * UNIT / s->segment_bytes;
+    return sl->state == SLOT_IS_USED && sl->kind == SLOT_HEAD && sl->runs > 0 && segment >= first && segment < end;
+}
+
+/* First what was open when the checkpoint was taken, by number, then the promises in their order. The directory was written
+ * after that, page by page, and may know any of the promises as opened meanwhile: a later one without an earlier one. */
 static enum err list_heads(struct store *s, const struct checkpoint *c, struct head_slot **ret_list, uint32_t *ret_count)
 {
     uint64_t first = c->replay_address / s->segment_bytes;
@@ -448,7 +457,7 @@ static enum err list_heads(struct store *s, const struct checkpoint *c, struct h
                 continue;
             }
             const struct slot *sl = slot_peek(s, slot);
-            if (sl->state != SLOT_IS_USED || sl->kind != SLOT_HEAD || sl->start[0] * UNIT / s->segment_bytes < first) continue;
+            if (!is_head(s, sl, first, c->next_segment)) continue;
             if (round == 0)
                 known++;
             else
@@ -458,8 +467,10 @@ static enum err list_heads(struct store *s, const struct checkpoint *c, struct h
     sort_slots(*ret_list, count);
     for (uint32_t i = 0; i < c->head_slot_count; i++) {
         const struct slot *sl = slot_peek(s, c->head_slots[i]);
-        if (sl && sl->state == SLOT_IS_USED) continue; /* the directory, written later, knew it already */
-        (*ret_list)[count++] = (struct head_slot){0, c->head_slots[i], false, false};
+        bool opened = sl && is_head(s, sl, c->next_segment, UINT64_MAX);
+        if (sl && sl->state == SLOT_IS_USED && !opened) continue; /* the promise was taken back */
+        uint64_t segment = opened ? sl->start[0] * UNIT / s->segment_bytes : 0;
+        (*ret_list)[count++] = (struct head_slot){segment, c->head_slots[i], opened, false};
     }
     *ret_count = count;
     return OK;

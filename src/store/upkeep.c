@@ -114,13 +114,20 @@ static void waiters_end(struct waiter *waiters, uint32_t count)
     }
 }
 
+/* Flushing makes inner pages dirty, and only upkeep cleans them: it must not run out of frames. */
+static enum err inner_pages_settle(struct store *s)
+{
+    return s->map.dirty > s->map.count / 3 ? map_write_dirty(s) : OK;
+}
+
 static enum err flush_some(struct store *s, uint32_t leaves, uint32_t percent)
 {
     struct prefetch pf = {0};
     enum err err = OK;
     for (uint32_t i = 0; err == OK && i < leaves && flush_due(s, percent); i++) {
         if (i % (PREFETCH / 2) == 0) prefetch(s, &pf);
-        err = map_flush_leaf(s, CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age));
+        err = inner_pages_settle(s);
+        if (err == OK) err = map_flush_leaf(s, CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age));
         s->delta.wanted = false; /* who waits tries again, and says so if it was not enough */
         log_kick(s);
     }
@@ -142,6 +149,7 @@ enum err upkeep_flush_all(struct store *s)
         if (l == &d->by_age) break;
         if (n % (PREFETCH / 2) == 0) prefetch(s, &pf);
         err = flush_has_room(s) ? map_flush_leaf(s, CONTAINER(l, struct delta_leaf, by_age)) : ERR_NO_SPACE;
+        if (err == OK) err = inner_pages_settle(s);
     }
     waiters_end(pf.waiter, PREFETCH);
     return err;
@@ -156,8 +164,8 @@ static bool checkpoint_due(const struct store *s)
     uint64_t private = slots_private(s);
     if (s->log.promised_count < 4 && s->log.promised_count < checkpoint_promises(s)) return true;
     if (window_is_long(s) && log_replay_segment((struct store *)s) > s->replay_segment) return true;
-    if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
     if (!s->changed) return false;
+    if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
     return io_now_ns((struct io *)s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * 1000000ull;
 }
 

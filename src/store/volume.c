@@ -181,8 +181,9 @@ static enum err state_write_once(struct store *s, struct volume *v)
         const struct state_entry *e = &v->state[i];
         uint32_t size = 4u + e->key_bytes + e->value_bytes;
         if (bytes + size > STATE_PAGE_BYTES) {
-            err = state_page(s, v, index++, bytes, root);
+            err = index < INNER_FANOUT ? state_page(s, v, index++, bytes, root) : ERR_LIMIT;
             bytes = 0;
+            if (err != OK || v->state_dirty) break; /* that waited, and the entries are others now: once more */
         }
         uint8_t *at = page->data + bytes;
         at[0] = e->key_bytes;
@@ -192,7 +193,7 @@ static enum err state_write_once(struct store *s, struct volume *v)
         memcpy(at + 4, e->bytes, (size_t)e->key_bytes + e->value_bytes);
         bytes += size;
     }
-    if (err == OK && bytes) err = state_page(s, v, index++, bytes, root);
+    if (err == OK && bytes) err = index < INNER_FANOUT ? state_page(s, v, index++, bytes, root) : ERR_LIMIT;
     if (err == OK && index) err = meta_room(s, sizeof *disk);
     struct pointer p = {.newest = v->published};
     bool whole = err == OK && !v->state_dirty;

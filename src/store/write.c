@@ -154,6 +154,18 @@ void store_prepare(struct store *s, struct store_op *op)
     log_kick(s);
 }
 
+/* What the keyed state may take with this operation and all that are not published yet. An entry does not cross pages: in the
+ * worst case three fifths of each are used. */
+static uint64_t state_worst(const struct store *s, const struct store_op *op, const struct volume *v)
+{
+    uint64_t bytes = v->state_bytes + 4ull + op->key_bytes + op->value_bytes;
+    for (const struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
+        const struct store_op *p = CONTAINER(l, struct store_op, prepared);
+        if (p->kind == RECORD_STATE && p->volume == op->volume) bytes += 4ull + p->key_bytes + p->value_bytes;
+    }
+    return bytes * 5 / 3;
+}
+
 /* What only the volume's state at this point of the log can tell. */
 static enum err op_fits(struct store *s, struct store_op *op, struct volume **ret_volume)
 {
@@ -171,9 +183,7 @@ static enum err op_fits(struct store *s, struct store_op *op, struct volume **re
     if (!v || v->deleting) return ERR_NO_VOLUME;
     if (op->sequence != v->appended + 1 || op->epoch < v->appended_epoch) return ERR_ORDER;
     *ret_volume = v;
-    if (op->kind == RECORD_STATE &&
-        v->state_bytes + op->key_bytes + op->value_bytes + 4 > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2)
-        return ERR_LIMIT;
+    if (op->kind == RECORD_STATE && state_worst(s, op, v) > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2) return ERR_LIMIT;
     return OK;
 }
 

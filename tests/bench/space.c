@@ -404,7 +404,7 @@ static void cleaning(struct stage *s, bool skewed)
     struct result result = {.value = amplification, .unit = "times", .kind = AT_MOST, .target = skewed ? 2.8 : 3.2};
     snprintf(result.name, sizeof result.name, "write amplification of cleaning at 80 %% live, %s overwrite, %u slots",
              skewed ? "zipf 0.99" : "uniform", (uint32_t)(bytes >> 20));
-    snprintf(result.note, sizeof result.note, " (%u windows; %.2f with heads, summaries and pages)", windows, all);
+    snprintf(result.note, sizeof result.note, " (all: %.2f)", all);
     report(&result);
     must(store_close(store), "closing");
 }
