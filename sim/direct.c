@@ -359,6 +359,31 @@ static void shrink_and_grow(struct lab *lab)
     }
 }
 
+/* The head opens slots on several pages of the directory while a checkpoint writes these pages one by one, so the directory knows
+ * a later segment without an earlier one; then the power fails. */
+static void head_over_pages(struct lab *lab)
+{
+    if (!begin(lab)) return;
+    for (uint32_t round = 0; round < 160 && !lab_failed(lab); round++) {
+        lab_task_start(lab, &lab->tasks[0], TASK_CHECKPOINT, 0, 0);
+        sim_run_for(lab->sim, (uint32_t)below(lab, 12), 1000000000);
+        for (uint32_t i = 0; i < 6; i++) {
+            struct model_op *m = op_new(lab, ENTRY_NEW, 8 * below(lab, 40), 8);
+            for (uint32_t k = 0; k < 8; k++) m->contents[k] = ++lab->next_content << 3 | UNIQUE;
+            workload_submit(lab, 0, m);
+        }
+        while (on(lab) && lab->tasks[0].used) {
+            sim_run_for(lab->sim, 2, 1000000000);
+            workload_collect(lab);
+        }
+        if (!finish(lab)) return;
+        lab_crash(lab);
+        if (!come_back(lab) || !judge_verify(lab)) return;
+        if (round % 8 == 0 && !task(lab, TASK_CLEAN, 0)) return;
+        lab->full = false;
+    }
+}
+
 /* ---- the list ---- */
 
 static const struct {
@@ -374,6 +399,7 @@ static const struct {
     {"misdirected-twin", misdirected_twin, 20, 64, MUTATE_NO_ADDRESS_IN_CRC},
     {"lost-checkpoint", lost_checkpoint, 40, 64, MUTATE_ONE_CHECKPOINT},
     {"shrink-and-grow", shrink_and_grow, 40, 2000, MUTATE_NONE},
+    {"head-over-pages", head_over_pages, 256, 400, MUTATE_NONE},
 };
 
 uint32_t direct_count(void)
