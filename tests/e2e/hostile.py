@@ -22,11 +22,11 @@ def connect():
     return s
 
 
-def login_pdu(keys):
+def login_pdu(keys, flags=0x87, isid=None):
     data = b"".join(k.encode() + b"\0" for k in keys)
     h = bytearray(48)
-    h[0], h[1], h[5:8] = 0x43, 0x87, len(data).to_bytes(3, "big")
-    h[8:14], h[16:20], h[24:28] = b"\x80" + random.randbytes(5), b"\0\0\0\1", b"\0\0\0\1"
+    h[0], h[1], h[5:8] = 0x43, flags, len(data).to_bytes(3, "big")
+    h[8:14], h[16:20], h[24:28] = isid or b"\x80" + random.randbytes(5), b"\0\0\0\1", b"\0\0\0\1"
     return bytes(h) + data + b"\0" * (-len(data) % 4)
 
 
@@ -136,6 +136,21 @@ def mutations():
         s.close()
 
 
+def reinstated_in_one_breath():
+    """Both steps of a login at once, for a session that exists: the second is to wait while the first is being answered."""
+    for k in range(20):
+        isid = b"\x80abcd" + bytes([k])
+        old, new = connect(), connect()
+        old.sendall(login_pdu(KEYS, isid=isid))
+        assert len(old.recv(4096)) >= 48
+        send(old, command(1, 1, write10(0, 64), 0xa0, 32768, b"y" * 8192))
+        send(new, login_pdu(KEYS, 0x04, isid) + login_pdu([], 0x87, isid))
+        assert is_cut(old), "two sessions of one name"
+        answer = new.recv(4096)
+        assert len(answer) >= 48 and answer[0] == 0x23 and answer[36] == 0, answer[:48]
+        new.close()
+
+
 def half_open():
     time.sleep(0.5)
     opened = [connect() for _ in range(100)]
@@ -158,7 +173,8 @@ def ended(s):
 
 
 random.seed(3)
-for part in (noise, impossible_lengths, out_of_place, data_out_of_range, leave_in_the_middle, mutations, half_open):
+for part in (noise, impossible_lengths, out_of_place, data_out_of_range, leave_in_the_middle, mutations,
+             reinstated_in_one_breath, half_open):
     part()
     session().close()  # it still serves
     print(part.__name__)
