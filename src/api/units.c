@@ -95,12 +95,23 @@ void node_units_close(struct node *node)
     units_close(node, true);
 }
 
+/* Who lost access writes nothing any more when this returns; ERR_AGAIN: its last commands do not end. */
+static enum err wait_for_the_cut(struct node *node)
+{
+    enum { PAUSE_MS = 10, TRIES = 3000 };
+    for (uint32_t tries = 0; node->target != NULL && iscsi_target_is_ending(node->target); tries++) {
+        if (tries == TRIES) return ERR_AGAIN;
+        io_task_sleep(node->io, PAUSE_MS * 1000000ull);
+    }
+    return OK;
+}
+
 enum err node_access_changed(struct node *node)
 {
     enum err err = node_units_open(node);
     if (node->target != NULL) iscsi_target_changed(node->target);
     node_units_close_unmapped(node);
-    return err;
+    return err != OK ? err : wait_for_the_cut(node);
 }
 
 /* ---- what the target asks ---- */

@@ -285,7 +285,12 @@ static enum err check_shrink(struct call *call, const struct catalog_volume *v, 
         return problem_tell(&call->problem, ERR_BUSY, "volume %s would get smaller, and %u session%s may write to it", v->name,
                             sessions, sessions == 1 ? "" : "s");
     }
+    struct volume_stats before, after;
+    volume_stats(there, &before);
     TRY(data_beyond(call->node, there, size, &data));
+    volume_stats(there, &after); /* that took its time */
+    if (node_sessions_of_volume(call->node, v->id) > 0 || after.under_way > 0 || after.writes != before.writes)
+        return problem_tell(&call->problem, ERR_BUSY, "volume %s was written to meanwhile", v->name);
     text_init(&t, text, sizeof text);
     text_from_bytes(&t, size);
     if (data) return problem_tell(&call->problem, ERR_BUSY, "volume %s holds data beyond %s", v->name, text);

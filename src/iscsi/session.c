@@ -23,6 +23,15 @@ void session_map(struct iscsi_conn *conn)
         luns[i] = (struct scsi_lun){.unit = wanted[i].unit, .lun = wanted[i].lun, .read_only = wanted[i].read_only};
     }
     scsi_nexus_map(&conn->nexus, luns, count);
+    /* A command that was taken for a unit which is gone must not reach it when its data comes: the session ends with it. */
+    for (uint32_t i = 0; i < conn->task_count; i++) {
+        const struct iscsi_task *task = &conn->tasks[i];
+        bool there = task->state == TASK_FREE || task->command.unit == NULL;
+        for (uint32_t k = 0; k < count && !there; k++) there = luns[k].unit == task->command.unit;
+        if (there) continue;
+        conn_cut(conn);
+        return;
+    }
 }
 
 bool session_begin(struct iscsi_conn *conn)

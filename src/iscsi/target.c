@@ -282,6 +282,15 @@ void iscsi_target_changed(struct iscsi_target *target)
     }
 }
 
+bool iscsi_target_is_ending(const struct iscsi_target *target)
+{
+    for (const struct list *l = target->conns.next; l != &target->conns; l = l->next) {
+        const struct iscsi_conn *conn = CONTAINER(l, struct iscsi_conn, link);
+        if (conn->state == CONN_CLOSING && conn->busy > 0) return true;
+    }
+    return false;
+}
+
 const char *iscsi_target_address(const struct iscsi_target *target, uint32_t i, char *buf, size_t size)
 {
     assert(i < target->portal_count);

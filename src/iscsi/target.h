@@ -77,6 +77,8 @@ void iscsi_target_close(struct iscsi_target *target, uint32_t grace_ms);
 /* The rules answer differently now: sessions that are not admitted any more are cut, the others see the new units. A unit that
  * is in no answer any more gets no new command when this returns; scsi_unit_close waits for the old ones. */
 void iscsi_target_changed(struct iscsi_target *target);
+/* True while a session that was cut still has commands under way: what its initiator wrote may still become visible. */
+bool iscsi_target_is_ending(const struct iscsi_target *target);
 /* The address that portal `i` really listens on. */
 const char *iscsi_target_address(const struct iscsi_target *target, uint32_t i, char *buf, size_t size);
 

@@ -382,12 +382,12 @@ void task_data(struct iscsi_conn *conn)
     task->data_sn++;
     task->arrived = end;
     task->received = min32(end, task->want);
-    task->since_ns = io_now_ns(conn->target->io);
-    if (!(p->flags & PDU_FINAL)) {
+    if (!(p->flags & PDU_FINAL)) { /* no time is won before a burst is whole: memory is held for it */
         if (end == task->burst_end && task->r2ts > 0) conn_protocol_error(conn); /* its last must say so */
         return;
     }
     task->data_sn = 0;
+    task->since_ns = io_now_ns(conn->target->io);
     if (task->unsolicited) {
         task->unsolicited = false;
         task->asked = task->received;
