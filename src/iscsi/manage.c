@@ -54,17 +54,18 @@ void manage_ended(struct iscsi_tmf *tmf)
     conn_check_end(conn);
 }
 
-/* Ends one task; the function waits for it when it has to. */
+/* Ends one task; the function waits for it when it has to. An answer on its way to the same initiator leaves first (RFC 7143
+ * 11.5.1: nothing of the task after the response); what other initiators are being told does not hold the function up. */
 static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
 {
-    if (task->state == TASK_FREE || task->state == TASK_SEND) return; /* its status is on its way */
-    if (task->aborted && task->tmf != NULL) { /* another function waits for it already: this one cannot say when it ends */
+    if (task->state == TASK_FREE || (task->state == TASK_SEND && task->conn != tmf->conn)) return;
+    if (task->tmf != NULL) { /* another function waits for it already: this one cannot say when it ends */
         tmf->refused = true;
         return;
     }
     task->tmf = tmf;
     tmf->waits++;
-    task_drop(task);
+    if (task->state != TASK_SEND) task_drop(task);
 }
 
 static void abort_of_unit(struct iscsi_conn *conn, uint64_t lun, const struct scsi_unit *unit, struct iscsi_tmf *tmf)
