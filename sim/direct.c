@@ -359,8 +359,8 @@ static void shrink_and_grow(struct lab *lab)
     }
 }
 
-/* The head opens slots on several pages of the directory while a checkpoint writes these pages one by one, so the directory knows
- * a later segment without an earlier one; then the power fails. */
+/* The head opens slots on several pages of the directory while a checkpoint writes these pages one by one, so the directory
+ * knows a later segment without an earlier one; then the power fails. */
 static void head_over_pages(struct lab *lab)
 {
     if (!begin(lab)) return;

@@ -162,8 +162,8 @@ enum err store_state_get(const struct store *store, uint32_t volume, const void 
                          const void **ret_value, uint32_t *ret_bytes);
 /* [task] Content digest of a volume: Merkle root over its blocks, and over its keyed state. Flushes the delta first. */
 enum err store_volume_digest(struct store *store, uint32_t volume, uint64_t ret_digest[4]);
-/* [task] Calls `each` for every stretch of blocks (whole leaves) that may have changed after sequence `since`, up to the volume's
- * end: what a RESIZE cut off since then is told by that operation, not here. */
+/* [task] Calls `each` for every stretch of blocks (whole leaves) that may have changed after sequence `since`, up to the
+ * volume's end: what a RESIZE cut off since then is told by that operation, not here. */
 enum err store_changed_since(struct store *store, uint32_t volume, uint64_t since,
                              void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg);
 
