@@ -402,6 +402,7 @@ struct head_segment *log_segment(struct store *s, uint32_t i);
 void log_forget_before(struct store *s, uint64_t segment);
 void log_unpromise(struct store *s); /* the last promised slot becomes free */
 bool log_segment_push(struct store *s, const struct head_segment *hs);
+uint32_t log_segments_since(const struct store *s, uint64_t segment);
 uint64_t log_replay_segment(struct store *s); /* the segment where replay would begin now */
 
 /* ---- write.c ---- */

@@ -109,6 +109,20 @@ void log_forget_before(struct store *s, uint64_t segment)
     }
 }
 
+/* How many head segments there are from this one on. */
+uint32_t log_segments_since(const struct store *s, uint64_t segment)
+{
+    uint32_t from = 0, to = s->log.seg_count;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        if (log_segment((struct store *)s, middle)->segment < segment)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return s->log.seg_count - from;
+}
+
 /* The oldest segment with something that is only in the delta, or prepared and undecided, or without a seal; UINT64_MAX: none,
  * replay would begin with what comes next. */
 uint64_t log_replay_segment(struct store *s)

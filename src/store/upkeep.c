@@ -71,14 +71,28 @@ static bool window_is_long(const struct store *s)
     return (space_is_tight(s) && s->log.seg_count > 2) || s->log.chain_count > CHAIN_MAX / 4;
 }
 
+/* How many head segments recovery may have to replay: an eighth of the pool. Leaves are flushed when they are that old, and
+ * a checkpoint lets the window follow them when it is a quarter longer. */
+static uint64_t window_span(const struct store *s)
+{
+    return min64(4096, max64(s->slots_total / 8, 4));
+}
+
+static bool window_lags(const struct store *s)
+{
+    uint64_t span = window_span(s);
+    return s->log.seg_count > span + max64(span / 4, 2);
+}
+
 static bool flush_due(const struct store *s, uint32_t percent)
 {
     const struct delta *d = &s->delta;
     if (d->leaves_used == 0 || !flush_has_room(s)) return false;
     if (d->wanted || window_is_long(s)) return true;
-    uint64_t span = min64(4096, max64(s->slots_total / 8, 4)) * percent / 60;
-    return (uint64_t)d->entries_used * 100 > (uint64_t)d->entry_room * percent ||
-           (uint64_t)d->leaves_used * 100 > (uint64_t)d->leaf_room * percent || s->log.seg_count > span + 2;
+    if ((uint64_t)d->entries_used * 100 > (uint64_t)d->entry_room * percent) return true;
+    if ((uint64_t)d->leaves_used * 100 > (uint64_t)d->leaf_room * percent) return true;
+    const struct delta_leaf *oldest = CONTAINER(d->by_age.next, struct delta_leaf, by_age);
+    return log_segments_since(s, oldest->segment) > window_span(s) * percent / 60 + 1;
 }
 
 static void ignore_wake(struct waiter *w)
@@ -163,7 +177,7 @@ static bool checkpoint_due(const struct store *s)
     if (s->map.dirty > s->map.count / 3) return true;
     uint64_t private = slots_private(s);
     if (s->log.promised_count < 4 && s->log.promised_count < checkpoint_promises(s)) return true;
-    if (window_is_long(s) && log_replay_segment((struct store *)s) > s->replay_segment) return true;
+    if ((window_is_long(s) || window_lags(s)) && log_replay_segment((struct store *)s) > s->replay_segment) return true;
     if (!s->changed) return false;
     if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
     return io_now_ns((struct io *)s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * 1000000ull;
