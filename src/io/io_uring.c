@@ -18,15 +18,7 @@
 #include <sys/uio.h>
 
 #include "io/socket.h"
-
-#if defined(__has_include)
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#endif
-#endif
-#ifndef RUNNING_ON_VALGRIND
-#define RUNNING_ON_VALGRIND 0
-#endif
+#include "io/valgrind.h"
 
 #define SPARE_ENTRIES 8u /* for the eventfd's read, which is no operation */
 #define REAP_MAX 64u

@@ -13,15 +13,7 @@
 #include <unistd.h>
 
 #include "io/loop.h"
-
-#if defined(__has_include)
-#if __has_include(<valgrind/memcheck.h>)
-#include <valgrind/memcheck.h>
-#endif
-#endif
-#ifndef VALGRIND_MAKE_MEM_DEFINED
-#define VALGRIND_MAKE_MEM_DEFINED(at, size) (void)0
-#endif
+#include "io/valgrind.h"
 
 #define TRANSFER_MAX (64u << 20)
 #define TRIES_MAX 250u /* EAGAIN: the kernel was short of something for a moment */

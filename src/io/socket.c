@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "io/socket.h"
+#include "io/valgrind.h"
 
 #define BACKLOG 256
 #define KEEPALIVE_IDLE_S 30

@@ -11,15 +11,6 @@
 
 #include "io/loop.h"
 
-#if defined(__has_include)
-#if __has_include(<valgrind/memcheck.h>)
-#include <valgrind/memcheck.h>
-#endif
-#endif
-#ifndef VALGRIND_MAKE_MEM_DEFINED
-#define VALGRIND_MAKE_MEM_DEFINED(at, size) (void)0
-#endif
-
 struct address {
     union {
         struct sockaddr any;

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "io/io.h"
+#include "io/valgrind.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define TASK_ASAN 1
@@ -47,15 +48,6 @@
 #endif
 #if defined(TASK_TSAN)
 #include <sanitizer/tsan_interface.h>
-#endif
-#if defined(__has_include)
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#endif
-#endif
-#ifndef VALGRIND_STACK_REGISTER
-#define VALGRIND_STACK_REGISTER(from, to) 0
-#define VALGRIND_STACK_DEREGISTER(id) (void)(id)
 #endif
 
 #define CACHE_MAX 256u /* mappings kept for reuse */

@@ -47,12 +47,22 @@ bool plan_range(struct scsi_command *c)
     return in_range(c);
 }
 
-static bool plan_transfer(struct scsi_command *c, bool out)
+static uint64_t range_bytes(const struct scsi_command *c)
+{
+    return (uint64_t)c->blocks * c->unit->block_bytes;
+}
+
+/* The range, within what one command may read or write. */
+static bool plan_limited(struct scsi_command *c)
 {
     if (!plan_range(c)) return false;
-    uint64_t bytes = (uint64_t)c->blocks * c->unit->block_bytes;
-    if (bytes > SCSI_TRANSFER_MAX) return sense_field(c, c->op->cdb_bytes == 10 ? 7 : c->op->cdb_bytes == 12 ? 6 : 10);
-    return plan_data(c, c->lba * c->unit->block_bytes, bytes, out);
+    if (range_bytes(c) <= SCSI_TRANSFER_MAX) return true;
+    return sense_field(c, c->op->cdb_bytes == 10 ? 7 : c->op->cdb_bytes == 12 ? 6 : 10);
+}
+
+static bool plan_transfer(struct scsi_command *c, bool out)
+{
+    return plan_limited(c) && plan_data(c, c->lba * c->unit->block_bytes, range_bytes(c), out);
 }
 
 bool plan_read(struct scsi_command *c)
@@ -80,10 +90,7 @@ bool plan_write_verify(struct scsi_command *c)
 bool plan_verify(struct scsi_command *c)
 {
     c->scratch_wanted = true;
-    if (checks_bytes(c)) return plan_transfer(c, true);
-    if (!plan_range(c)) return false;
-    uint64_t bytes = (uint64_t)c->blocks * c->unit->block_bytes; /* read all the same: the limit of a transfer holds */
-    return bytes <= SCSI_TRANSFER_MAX || sense_field(c, c->op->cdb_bytes == 10 ? 7 : c->op->cdb_bytes == 12 ? 6 : 10);
+    return checks_bytes(c) ? plan_transfer(c, true) : plan_limited(c); /* it is read all the same */
 }
 
 /* ---- lanes ---- */
@@ -142,7 +149,10 @@ static void lanes_begin(struct scsi_command *c, enum volume_verb verb, uint64_t 
     c->next = 0;
     c->total = total;
     c->after = after;
-    if (total == 0) after(c);
+    if (total == 0) {
+        after(c);
+        return; /* the command may be gone */
+    }
     for (int i = 0; i < SCSI_LANES && lane_next(c, &c->lanes[i]); i++) continue;
 }
 
@@ -154,7 +164,7 @@ static void read_over(struct scsi_command *c)
 
 void run_read(struct scsi_command *c)
 {
-    lanes_begin(c, VOLUME_READ, (uint64_t)c->blocks * c->unit->block_bytes, read_over);
+    lanes_begin(c, VOLUME_READ, range_bytes(c), read_over);
 }
 
 /* What came of the data, in whole blocks. */
@@ -221,7 +231,7 @@ static void verify_begin(struct scsi_command *c)
 
 void run_verify(struct scsi_command *c)
 {
-    c->total = checks_bytes(c) ? blocks_that_came(c) : (uint64_t)c->blocks * c->unit->block_bytes;
+    c->total = checks_bytes(c) ? blocks_that_came(c) : range_bytes(c);
     verify_begin(c);
 }
 

@@ -301,7 +301,6 @@ static enum err write(struct store *s, const struct checkpoint *from)
     s->checkpoint_number = c.number;
     s->log.promised_good = s->log.promised_count;
     s->replay_segment = c.replay_address / s->segment_bytes;
-    s->checkpoint_head_bytes = s->stats.head_bytes;
     s->last_checkpoint_ns = io_now_ns(s->io);
     s->stats.checkpoints++;
     slot_freed_by(s, c.number);

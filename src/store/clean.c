@@ -12,8 +12,7 @@
  * fewer slots with one run each. Windows cost little choice: address order is the order of writing, so neighbours are alike
  * in age, and a window ends where neighbours were written by different passes, because one is packed full and the other has
  * had time to empty. That also keeps old survivors together and apart from the head, which is what keeps write amplification
- * low under skewed load. (A model of it, uniform overwrite of 80 % of 4,096 slots: slots one by one fill up with runs and
- * stop; windows of 8: 3.6 times; these: 3.25; perfect choice: 3.1.)
+ * low under skewed load.
  */
 #include <stdlib.h>
 
@@ -639,9 +638,11 @@ static enum err look(struct store *s, uint32_t want)
         choose(s, all);
         candidates_load(s, all, want);
     }
+    bool chosen = all->best != NULL;
     mem_free(s->mem, all->best);
     mem_free(s->mem, all);
-    return s->clean.count > 0 || s->failed == OK ? OK : ERR_POOL_FAILED;
+    if (!chosen) return ERR_NO_MEMORY;
+    return s->failed == OK ? OK : ERR_POOL_FAILED;
 }
 
 /* Rounds, until `goal` slots are gained or no candidate promises more. */

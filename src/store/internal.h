@@ -437,11 +437,9 @@ struct clean {
     uint32_t sketch_first, sketch_slots;
     uint32_t *counting; /* bits set in a sketch -> different marks, in sixteenths */
     uint8_t *out, *in;
-    uint32_t in_bytes;         /* of one of IN_PARTS pieces of `in` */
-    uint64_t appended_at_walk; /* head bytes when the last walk began */
+    uint32_t in_bytes; /* of one of IN_PARTS pieces of `in` */
     bool wanted;
     uint64_t died; /* units that died since the last walk, estimate */
-    uint32_t gained;
     /* Free slots and replay point when a pass gained nothing: until one of them moves, the next will not either. */
     uint64_t idle_free, idle_replay;
 };
@@ -567,7 +565,6 @@ struct store {
     uint64_t next_segment, next_serial;
     uint64_t checkpoint_number;
     uint8_t *checkpoint_buf;
-    uint64_t checkpoint_head_bytes; /* head bytes when the last one was written */
     bool checkpoint_wanted, changed;
     bool writing_checkpoint;
     uint32_t tree_users; /* walks that stand in a volume's tree: it must not go */

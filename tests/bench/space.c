@@ -355,12 +355,13 @@ static uint64_t written_of(const struct store_stats *t)
     return t->head_bytes + t->summary_bytes + t->cleaned_bytes + t->meta_bytes;
 }
 
+enum { WINDOWS_MAX = 16 };
+
 /* Windows of half a volume, until three in a row differ by less than a fiftieth. */
-static double steady_amplification(struct flow *f, struct overwrite *o, uint32_t *ret_windows, double *ret_all)
+static double steady_amplification(struct flow *f, struct overwrite *o, double *ret_all)
 {
     double last[3] = {0};
-    uint32_t windows_max = 16;
-    for (*ret_windows = 1; *ret_windows <= windows_max; ++*ret_windows) {
+    for (uint32_t windows = 0; windows < WINDOWS_MAX; windows++) {
         struct store_stats before, after;
         store_stats(f->store, &before);
         o->left = o->volume_blocks / 2;
@@ -381,7 +382,6 @@ static void cleaning(struct stage *s, bool skewed)
 {
     char path[512];
     uint64_t bytes = (uint64_t)(4096 * s->bench->scale) * MIB;
-    uint32_t windows;
     double all;
     /* Small segments: as many slots as a pool of 16 GiB has, because a reserve of some slots weighs heavier in a small pool. */
     struct pool_config pool = {
@@ -400,7 +400,7 @@ static void cleaning(struct stage *s, bool skewed)
     o.left = o.volume_blocks;
     flow_run(&f);
     o.fill = false;
-    double amplification = steady_amplification(&f, &o, &windows, &all);
+    double amplification = steady_amplification(&f, &o, &all);
     struct result result = {.value = amplification, .unit = "times", .kind = AT_MOST, .target = skewed ? 2.8 : 3.2};
     snprintf(result.name, sizeof result.name, "write amplification of cleaning at 80 %% live, %s overwrite, %u slots",
              skewed ? "zipf 0.99" : "uniform", (uint32_t)(bytes >> 20));
