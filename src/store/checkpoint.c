@@ -212,6 +212,7 @@ static void capture(struct store *s, struct checkpoint *c, struct arrays *a)
     c->written_number = l->durable;
     c->last_volume = s->last_volume;
     c->user_bytes = s->stats.user_written;
+    c->flags = s->closing ? CHECKPOINT_CLEAN : 0;
     c->chain_count = l->chain_count;
     c->head_slot_count = l->promised_count;
     c->directory_pages = s->page_count;

@@ -25,7 +25,6 @@ enum err delta_init(struct store *s, uint64_t budget)
     /* An entry and its hash bucket take 32 + 4..8 bytes; one leaf for every four entries is plenty for scattered writes. */
     uint64_t unit = sizeof(struct delta_entry) + 8 + (sizeof(struct delta_leaf) + 8) / 4;
     d->entry_room = (uint32_t)min64(budget / unit, 1u << 28);
-    if (s->config.delta_entries) d->entry_room = min32(d->entry_room, s->config.delta_entries);
     d->leaf_room = d->entry_room / 4;
     if (s->config.delta_leaves) {
         d->leaf_room = min32(d->leaf_room, s->config.delta_leaves);

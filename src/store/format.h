@@ -429,7 +429,7 @@ AT(disk_checkpoint, last_volume, 104);
 AT(disk_checkpoint, user_bytes, 128);
 SIZE(disk_checkpoint, 160);
 
-#define CHECKPOINT_CLEAN 1u
+#define CHECKPOINT_CLEAN 1u /* flags: the log ended here, and nothing was written behind it */
 
 /* What one directory page, written for a checkpoint, adds to the digest. */
 static inline uint64_t directory_mix(uint32_t page, uint64_t checkpoint)

@@ -397,6 +397,7 @@ void log_pump(struct store *s);
 void log_kick(struct store *s);
 bool log_append(struct store *s, struct store_op *op); /* false: must wait */
 void log_submit(struct store *s);
+bool log_end(struct store *s);
 void log_fail(struct store *s, enum err err, const char *why);
 struct head_segment *log_segment(struct store *s, uint32_t i);
 void log_forget_before(struct store *s, uint64_t segment);
@@ -570,7 +571,7 @@ struct store {
     uint32_t tree_users; /* walks that stand in a volume's tree: it must not go */
 
     struct io_task upkeep;
-    bool upkeep_parked, upkeep_started, stopping, upkeep_ended;
+    bool upkeep_parked, upkeep_started, closing, stopping, upkeep_ended;
     struct list wants;
     struct list space_waiters;
     struct list waking; /* waiters to be run from the loop */

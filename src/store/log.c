@@ -259,6 +259,24 @@ static void seal_pass(struct store *s)
     }
 }
 
+static void segment_close(struct store *s)
+{
+    struct log *l = &s->log;
+    l->seal->closed = true;
+    l->seal = NULL;
+    seal_pass(s);
+}
+
+/* Ends the log where it is: seals the open segment, which stays unfilled. True: once more, something is still under way. */
+bool log_end(struct store *s)
+{
+    struct log *l = &s->log;
+    if (l->seal && l->in_flight == 0 && l->batch[l->open].records == 0) segment_close(s);
+    for (uint32_t i = 0; i < SEALS; i++)
+        if (l->seals[i].used) return true;
+    return false;
+}
+
 /* ---- batches ---- */
 
 static void batch_done(struct io_op *op);
@@ -351,14 +369,6 @@ static bool segment_fits(const struct store *s, const struct batch_buf *b, uint3
     uint64_t data = l->used + round_up64(in_batch + bytes, SECTOR);
     uint64_t summary = l->seal->body_bytes + 8ull + round_up64(head, 8) + sizeof(struct disk_trailer);
     return data + round_up64(summary, SECTOR) <= s->segment_bytes;
-}
-
-static void segment_close(struct store *s)
-{
-    struct log *l = &s->log;
-    l->seal->closed = true;
-    l->seal = NULL;
-    seal_pass(s);
 }
 
 /* Where the next record of this size goes: closes a full batch and a full segment, opens the next. NULL: wait. */

@@ -163,6 +163,8 @@ static bool log_is_quiet(const struct store *s)
 enum err store_close(struct store *s)
 {
     enum err err = OK;
+    while (!s->read_only && s->failed == OK && log_end(s)) io_task_sleep(s->io, 200000);
+    s->closing = true;
     for (uint32_t round = 0; !s->read_only && s->failed == OK && err == OK && round < CLOSE_ROUNDS; round++) {
         err = store_checkpoint(s, true);
         if (s->delta.leaves_used == 0 && !s->changed) break;

@@ -34,7 +34,6 @@ struct store_config {
     bool discard;             /* give freed slots back below, where a device or file can (hole punch, discard) */
     bool no_clean;            /* tests: the cleaner runs only when asked */
     uint32_t delta_leaves;    /* tests: leaves that fit into the delta; 0: a share of memory */
-    uint32_t delta_entries;   /* tests: no more in the delta, so that it is flushed often; at least 2048; 0: by memory */
     uint32_t checkpoint_ms;   /* longest time between checkpoints while something changed; 0: 30,000 */
 };
 

@@ -37,7 +37,7 @@ struct test {
     uint32_t busy;
     bool (*body)(struct test *t);
     bool good;
-    uint32_t delta_entries;
+    uint32_t delta_leaves;
     char path[64];
     struct io_group *group;
 };
@@ -184,7 +184,7 @@ static bool verify(struct test *t)
 
 static enum err open_pool(struct test *t)
 {
-    struct store_config config = {.device_count = 1, .memory = 48u << 20, .discard = true, .delta_entries = t->delta_entries};
+    struct store_config config = {.device_count = 1, .memory = 48u << 20, .discard = true, .delta_leaves = t->delta_leaves};
     struct store_problem problem;
     config.devices[0].path = t->path;
     enum err err = store_open(t->io, &config, &t->store, &problem);
@@ -273,7 +273,7 @@ static bool replay_flushes(struct test *t)
 {
     struct store_stats stats;
     memcpy(t->model, kept, sizeof t->model);
-    t->delta_entries = 2048;
+    t->delta_leaves = 128;
     if (open_pool(t) != OK) return false;
     for (struct store_op *op; (op = store_prepared(t->store, 1)) != NULL;) store_publish(t->store, op);
     store_stats(t->store, &stats);
@@ -281,6 +281,23 @@ static bool replay_flushes(struct test *t)
            (unsigned long long)stats.leaf_flushes);
     return stats.leaf_flushes > 0 && verify(t) && store_close(t->store) == OK && open_pool(t) == OK && verify(t) &&
            store_close(t->store) == OK;
+}
+
+/* Six leaves written all over, through three replay windows: each is flushed when it is a window old, not all the time. */
+static bool flushes_seldom(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 64u << 20, .segment_shift = 16};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) return false;
+    create(t);
+    write_some(t, 5000);
+    struct store_stats stats;
+    store_stats(t->store, &stats);
+    uint64_t windows = stats.head_bytes / (stats.slots / 8 * stats.segment_bytes), leaves = BLOCKS / 512 + 1;
+    printf("# %llu windows, %llu leaves flushed, %llu checkpoints\n", (unsigned long long)windows,
+           (unsigned long long)stats.leaf_flushes, (unsigned long long)stats.checkpoints);
+    if (windows < 2 || stats.leaf_flushes < leaves || stats.leaf_flushes > (windows + 1) * leaves * 2) return false;
+    return stats.checkpoints > 1 && verify(t) && store_close(t->store) == OK;
 }
 
 static uint64_t space_below(const struct test *t)
@@ -390,6 +407,11 @@ TEST(replay_flushes_beside_the_log)
     munmap(kept, sizeof(uint32_t) * BLOCKS);
 }
 
+TEST(leaves_are_flushed_by_their_age)
+{
+    CHECK(run(flushes_seldom, IO_BACKEND_AUTO));
+}
+
 TEST(file_shrinks_on_io_uring)
 {
     CHECK(run(shrinks, IO_BACKEND_AUTO));
@@ -401,4 +423,4 @@ TEST(file_shrinks_on_posix)
 }
 
 TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once, replay_flushes_beside_the_log,
-      file_shrinks_on_io_uring, file_shrinks_on_posix)
+      leaves_are_flushed_by_their_age, file_shrinks_on_io_uring, file_shrinks_on_posix)
