@@ -274,18 +274,24 @@ struct round {
     uint32_t needs;          /* slots for the survivors, as planned */
 };
 
+/* Slots for the outputs of a round: not the next checkpoint's, and not all, because leaves are flushed meanwhile. */
+static uint64_t round_room(const struct store *s)
+{
+    uint64_t keep = checkpoint_slots(s) + min64(s->slots_free / 16, 4);
+    return s->slots_free > keep ? s->slots_free - keep : 0;
+}
+
 /* Of the candidates of one kind from `first` on, as many as gain the most slots, and whose outputs find room. */
 static struct round round_of(const struct store *s, uint32_t first, bool forced)
 {
     const struct clean *c = &s->clean;
-    uint64_t limit = (uint64_t)segment_units(s) * (forced ? 97 : 92) / 100, usable = (uint64_t)segment_units(s) * 96 / 100;
-    uint64_t keep = checkpoint_slots((struct store *)s), spare = s->slots_free > keep ? s->slots_free - keep : 0;
-    uint64_t live = 0;
+    uint64_t limit = (uint64_t)segment_units(s) * (forced ? 97 : 92) / 100, usable = slot_capacity(s);
+    uint64_t room = round_room(s), live = 0;
     struct round r = {.first = first};
     for (uint32_t i = first; i < c->count && c->candidates[i].meta == c->candidates[first].meta; i++) {
         live += c->candidates[i].live_units;
         uint32_t count = i - first + 1, needs = (uint32_t)((live + usable - 1) / usable);
-        if (c->candidates[i].rank > limit || needs > min64(ROUND_OUTPUTS, spare)) break;
+        if (c->candidates[i].rank > limit || needs > min64(ROUND_OUTPUTS, room)) break;
         if (count > needs && count - needs > r.victims - r.needs) r = (struct round){first, count, needs};
     }
     return r;
@@ -542,7 +548,8 @@ static void table_put(struct store *s, struct pass *p, struct output *o)
 
 static enum err output_write(struct store *s, struct pass *p, struct output *o)
 {
-    if (!slot_alloc(s, SLOT_IS_USED, &o->slot)) return ERR_NO_SPACE;
+    if (s->slots_free <= checkpoint_slots(s) + 1 && s->slots_pending > 0) TRY(checkpoint_write(s));
+    if (s->slots_free <= checkpoint_slots(s) || !slot_alloc(s, SLOT_IS_USED, &o->slot)) return ERR_NO_SPACE;
     memset(s->clean.out, 0, s->segment_bytes);
     TRY(copy_in(s, p, o));
     table_put(s, p, o);
@@ -601,7 +608,7 @@ static enum err clean_victims(struct store *s, const struct round *r, uint32_t *
     bool packed = err == OK && pack(s, p, s->clean.candidates[r->first].meta);
     uint32_t outputs = p->output_count;
     *ret_gained = 0;
-    if (packed && outputs < r->victims && outputs <= s->slots_free) {
+    if (packed && outputs < r->victims && outputs + checkpoint_slots(s) <= s->slots_free) {
         for (uint32_t i = 0; err == OK && i < outputs; i++) err = output_write(s, p, &p->outputs[i]);
         if (err == OK) {
             switch_over(s, p, r);

@@ -69,6 +69,7 @@ struct slot *slot_peek(const struct store *s, uint32_t slot); /* NULL: never use
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot);
 struct slot *slot_touch(struct store *s, uint32_t slot); /* makes its page; NULL: no memory */
 void slot_release(struct store *s, uint32_t slot);       /* to FREE */
+uint32_t slot_capacity(const struct store *s);
 bool slot_exists(const struct store *s, uint32_t slot);
 void slot_where(const struct store *s, uint32_t slot, struct device **ret_device, uint64_t *ret_offset);
 void slot_use(struct store *s, uint32_t slot, enum slot_kind kind, uint32_t runs, const struct run *run);

@@ -13,6 +13,13 @@
  */
 #include "store/internal.h"
 
+/* Units of chunks that a slot holds when the cleaner has packed it: data and table fill whole sectors, and a table takes some
+ * 28 bytes a chunk. */
+uint32_t slot_capacity(const struct store *s)
+{
+    return (uint32_t)((s->segment_bytes - 2 * SECTOR) * 98 / 100 / UNIT);
+}
+
 bool slot_exists(const struct store *s, uint32_t slot)
 {
     for (uint32_t i = 0; i < s->device_count; i++) {

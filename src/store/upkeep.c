@@ -19,7 +19,7 @@ uint32_t slots_private(const struct store *s)
 static uint64_t units_limit(const struct store *s)
 {
     uint64_t reserve = max64(s->slots_total * s->config.reserve_percent / 100, slots_private(s) + 3ull);
-    return reserve < s->slots_total ? (s->slots_total - reserve) * (s->segment_bytes / UNIT) : 0;
+    return reserve < s->slots_total ? (s->slots_total - reserve) * slot_capacity(s) : 0;
 }
 
 /* The delta's pages, at worst: each leaf a page and, among many, a share of its inner pages. */
@@ -58,10 +58,11 @@ static bool space_is_tight(const struct store *s)
     return slots_left(s) <= slots_private(s);
 }
 
-/* A leaf is merged only if the checkpoint that makes it count will find room, and the cleaner after it. */
+/* A leaf is merged only if the checkpoint that makes it count will find room, and the cleaner after it. Slots promised to the
+ * head do not count: it may take them at any time. */
 static bool flush_has_room(const struct store *s)
 {
-    return !space_is_tight(s) || slots_left(s) > checkpoint_slots(s) + 2;
+    return s->slots_free > checkpoint_slots(s) + 2;
 }
 
 /* Segments in the replay window are no one's to clean: when space is tight, it is kept short. So is the list of incarnations,
@@ -180,6 +181,7 @@ static bool checkpoint_due(const struct store *s)
     if ((window_is_long(s) || window_lags(s)) && log_replay_segment((struct store *)s) > s->replay_segment) return true;
     if (!s->changed) return false;
     if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
+    if (!flush_has_room(s) && (s->slots_pending > 0 || s->log.promised_count > checkpoint_promises(s))) return true;
     return io_now_ns((struct io *)s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * 1000000ull;
 }
 
@@ -206,6 +208,11 @@ enum err upkeep_duties(struct store *s)
     return err == ERR_NO_SPACE ? OK : err;
 }
 
+static uint64_t slots_open(const struct store *s)
+{
+    return s->slots_free + s->slots_pending + s->slots_promised;
+}
+
 /* Cleaning begins when fewer slots are open. Low, because every slot that lies idle costs write amplification. */
 static uint64_t low_water(const struct store *s)
 {
@@ -215,7 +222,7 @@ static uint64_t low_water(const struct store *s)
 bool clean_pays(struct store *s)
 {
     if (s->config.no_clean && !s->clean.wanted && !s->log.starving && !s->full) return false;
-    uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
+    uint64_t open = slots_open(s);
     if (open > low_water(s) && !(s->clean.wanted && s->full)) {
         s->clean.wanted = s->clean.wanted && s->live_units > units_limit(s);
         if (!s->clean.wanted) return false;
@@ -224,21 +231,39 @@ bool clean_pays(struct store *s)
            s->clean.idle_replay != s->replay_segment;
 }
 
-/* One pass; when it gains nothing although space is short, the pool is full until something dies. */
+static bool writes_wait(const struct store *s)
+{
+    return slots_open(s) <= slots_private(s) + min64(delta_slots(s), s->slots_total / 16);
+}
+
+/* Deaths that the delta hides come to light, and the log behind the head becomes anyone's to clean. */
+static enum err settle_all(struct store *s)
+{
+    TRY(fail_if(s, upkeep_flush_all(s), "flushing the map"));
+    return checkpoint_write(s);
+}
+
+static enum err clean_and_free(struct store *s, bool forced, uint32_t *ret_gained)
+{
+    enum err err = clean_pass(s, forced, (uint32_t)max64(4, s->slots_total / 64), ret_gained);
+    return err == OK && s->failed == OK && s->slots_pending > 0 ? checkpoint_write(s) : err;
+}
+
+/* One pass; when it gains nothing although space is short, another with everything in the open. If that gains nothing either,
+ * the pool is full until something dies. */
 static void clean_once(struct store *s)
 {
     uint32_t gained = 0;
-    uint64_t replay = s->replay_segment;
     bool forced = s->clean.wanted || s->slots_free + s->slots_promised <= slots_private(s) + 2;
-    if (s->live_units > units_limit(s) && fail_if(s, upkeep_flush_all(s), "flushing the map") != OK && s->failed != OK)
-        return; /* flushed: deaths that the delta hides */
-    enum err err = clean_pass(s, forced, (uint32_t)max64(4, s->slots_total / 64), &gained);
+    if (s->live_units > units_limit(s)) settle_all(s);
+    uint64_t replay = s->replay_segment;
+    if (s->failed == OK) clean_and_free(s, forced, &gained);
+    if (s->failed == OK && gained == 0 && writes_wait(s) && settle_all(s) == OK) clean_and_free(s, true, &gained);
+    if (s->failed == OK && s->live_units > units_limit(s)) settle_all(s); /* what was overwritten meanwhile */
     if (s->failed != OK) return;
-    if (s->slots_pending > 0 && err == OK) err = checkpoint_write(s);
-    uint64_t open = s->slots_free + s->slots_pending + s->slots_promised;
-    s->clean.idle_free = gained ? 0 : open;
+    s->clean.idle_free = gained ? 0 : slots_open(s);
     s->clean.idle_replay = replay;
-    bool tight = open <= slots_private(s) + min64(delta_slots(s), s->slots_total / 16);
+    bool tight = writes_wait(s);
     s->full = s->live_units > units_limit(s) || (gained == 0 && tight);
     s->stats.full = s->full;
     log_kick(s);

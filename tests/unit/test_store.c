@@ -300,6 +300,44 @@ static bool flushes_seldom(struct test *t)
     return stats.checkpoints > 1 && verify(t) && store_close(t->store) == OK;
 }
 
+static void write_new(struct test *t, uint64_t lba, uint32_t count)
+{
+    struct flight *f = take(t);
+    f->op.kind = RECORD_DATA;
+    f->op.what = ENTRY_NEW;
+    f->op.lba = lba;
+    f->op.count = count;
+    f->op.digests = f->digests;
+    for (uint32_t i = 0; i < count; i++) {
+        prng_fill(&t->prng, f->data[i], BLOCK_SIZE);
+        digest_block(store_key(t->store), f->data[i], f->room[i], &f->digests[i]);
+    }
+    store_prepare(t->store, &f->op);
+}
+
+/* Four fifths of what slots hold (14 blocks each), of data that does not compress; then single blocks all over, until the log
+ * has come around: each slot has a few dead blocks, and the cleaner has to make space from those. */
+static bool overwrites(struct test *t)
+{
+    enum { SLOTS = 1024, SLOT = 65536, LIVE = SLOTS / 5 * 4 * 14 / WRITE_MAX * WRITE_MAX, OVERWRITES = 2000 };
+    struct store_format_config fc = {.device_count = 1, .size = (uint64_t)(SLOTS + 8) * SLOT, .segment_shift = 16};
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) return false;
+    struct flight *f = take(t);
+    f->op.kind = RECORD_CREATE;
+    f->op.lba = LIVE;
+    store_prepare(t->store, &f->op);
+    quiet(t);
+    for (uint32_t lba = 0; lba < LIVE && t->good; lba += WRITE_MAX) write_new(t, lba, WRITE_MAX);
+    for (uint32_t n = 0; n < OVERWRITES && t->good; n++) write_new(t, prng_below(&t->prng, LIVE), 1);
+    quiet(t);
+    struct store_stats stats;
+    store_stats(t->store, &stats);
+    printf("# %llu of %llu slots free, %llu cleaned\n", (unsigned long long)stats.slots_free, (unsigned long long)stats.slots,
+           (unsigned long long)stats.slots_cleaned);
+    return t->good && stats.slots_cleaned > 0 && store_close(t->store) == OK;
+}
+
 static uint64_t space_below(const struct test *t)
 {
     struct stat st;
@@ -412,6 +450,11 @@ TEST(leaves_are_flushed_by_their_age)
     CHECK(run(flushes_seldom, IO_BACKEND_AUTO));
 }
 
+TEST(four_fifths_can_be_overwritten)
+{
+    CHECK(run(overwrites, IO_BACKEND_AUTO));
+}
+
 TEST(file_shrinks_on_io_uring)
 {
     CHECK(run(shrinks, IO_BACKEND_AUTO));
@@ -423,4 +466,4 @@ TEST(file_shrinks_on_posix)
 }
 
 TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once, replay_flushes_beside_the_log,
-      leaves_are_flushed_by_their_age, file_shrinks_on_io_uring, file_shrinks_on_posix)
+      leaves_are_flushed_by_their_age, four_fifths_can_be_overwritten, file_shrinks_on_io_uring, file_shrinks_on_posix)
