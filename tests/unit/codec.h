@@ -4,8 +4,8 @@
  * a checksummed structure is flipped; every length below the right one is tried in memory of exactly that length; and values
  * that no encoder would write, with a right checksum, are refused. The bytes themselves are held by the golden test.
  */
-#ifndef IZAR_UNIT_CODEC_H
-#define IZAR_UNIT_CODEC_H
+#ifndef IZAR_TESTS_UNIT_CODEC_H
+#define IZAR_TESTS_UNIT_CODEC_H
 
 #include <stdlib.h>
 
