@@ -261,9 +261,7 @@ SIZE(disk_summary_record, 8);
  * locator a chunk, ascending; chunks lie in this order from offset 0 without gaps), then 20-byte fingerprints. */
 struct disk_trailer {
     le32 magic;
-    uint8_t kind; /* enum slot_kind */
-    uint8_t age;  /* CLEANED: low byte of the number of the pass that wrote it: neighbours of one pass are alike */
-    uint8_t reserved0[2];
+    le32 reserved0;
     le64 checksum;       /* XXH3-64 of the bytes after this field, seed salt */
     le64 body_checksum;  /* HEAD: of the body; CLEANED: of the address table */
     le64 print_checksum; /* CLEANED: of the fingerprints */
@@ -279,7 +277,9 @@ struct disk_trailer {
     le32 incarnation;
     le32 data_bytes; /* from the start of the slot */
     le32 slot;       /* where this was written: slot number in the pool */
-    uint8_t reserved1[28];
+    uint8_t kind;    /* enum slot_kind */
+    uint8_t age;     /* CLEANED: low byte of the number of the pass that wrote it: neighbours of one pass are alike */
+    uint8_t reserved1[26];
 };
 AT(disk_trailer, checksum, 8);
 AT(disk_trailer, body_checksum, 16);
@@ -287,6 +287,7 @@ AT(disk_trailer, body_bytes, 32);
 AT(disk_trailer, segment, 48);
 AT(disk_trailer, last_checksum, 80);
 AT(disk_trailer, slot, 96);
+AT(disk_trailer, kind, 100);
 SIZE(disk_trailer, 128);
 
 /* ---- map pages: stored as chunks; codec LZ4 or raw ---- */

@@ -311,7 +311,6 @@ TEST(a_damaged_trailer_is_refused)
     struct disk_trailer disk;
     trailer_encode(&trailer, SALT, &disk);
     CHECK(refuses_shorter(decode_trailer, (uint8_t *)&disk, sizeof disk, &back));
-    /* kind and age come before the checksum and are not covered */
     CHECK(refuses_flips(decode_trailer, (uint8_t *)&disk, 8, sizeof disk, sizeof disk, &back));
     disk.magic = put32(0);
     CHECK_ERR(ERR_NOT_OURS, decode_trailer(&disk, sizeof disk, &back));
