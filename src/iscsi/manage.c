@@ -147,8 +147,8 @@ void manage_nop(struct iscsi_conn *conn)
     }
     out->pdu.ttt = PDU_NO_TAG;
     out->pdu.lun = p->lun;
-    out->bytes = min32(p->data_bytes, min32(OUT_BYTES, conn->limits.max_transmit));
-    memcpy(out->data, conn->text, out->bytes);
+    out->bytes = min32(min32(p->data_bytes, conn->rx_room), min32(OUT_BYTES, conn->limits.max_transmit));
+    memcpy(out->data, conn->text + conn->text_bytes, out->bytes);
     out_send(conn, out);
 }
 
