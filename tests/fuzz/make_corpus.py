@@ -170,6 +170,49 @@ SESSIONS = {
     "ahs": (7, [READY, command(2, FINAL | READ, 512, cdb10(0x28, 0, 0, 1), ahs=b"\0\5\2\0\0\0\0\0")]),
 }
 
+# ---- requests: see tests/fuzz/fuzz_api.c ----
+
+
+def request(line, body=""):
+    return (line + "\n" + body).encode() + b"\0"
+
+
+def initiators(*names):
+    return "[" + ",".join('"%s"' % name for name in names) + "]"
+
+
+LOGGED_IN = "iqn.2026-01.org.example:in"
+VM1 = request("POST /v1/volumes", '{"name":"vm1","size":1048576}')
+VM2 = request("POST /v1/volumes", '{"name":"vm2","size":8388608,"block_size":4096}')
+H1 = request("POST /v1/hosts", '{"name":"h1","initiators":%s}' % initiators(LOGGED_IN, "eui.0123456789abcdef"))
+MAP = request("POST /v1/volumes/vm1/maps", '{"host":"h1","lun":7}')
+SHOW = b"".join(request("GET /v1/" + what) for what in (
+    "status", "stats", "pool", "disks", "volumes?limit=1&after=vm1", "volumes/vm1", "volumes/vm1/stats", "volumes/vm1/maps",
+    "hosts", "hosts/h1", "target", "sessions"))
+REQUESTS = {
+    "show": (0, VM1 + VM2 + H1 + MAP + SHOW),
+    "show_logged_in": (1, VM1 + H1 + MAP + SHOW + request("DELETE /v1/sessions/3") + request("DELETE /v1/sessions/9")),
+    "take_away": (1, VM1 + H1 + MAP + request("DELETE /v1/volumes/vm1/maps/h1") + request("DELETE /v1/volumes/vm1?force=true")
+                  + request("DELETE /v1/volumes/vm1/maps/h1?force=true") + request("DELETE /v1/hosts/h1?force=false")
+                  + request("DELETE /v1/volumes/vm1")),
+    "force": (0, VM1 + H1 + MAP + request("DELETE /v1/volumes/vm1") + request("DELETE /v1/volumes/vm1?force=true")
+              + request("DELETE /v1/hosts/h1?force=maybe") + request("DELETE /v1/hosts/h1?force=true")),
+    "resize": (0, VM1 + VM2 + request("POST /v1/volumes/vm1/resize", '{"size":2097152}')
+               + request("POST /v1/volumes/vm1/resize", '{"size":4096}')
+               + request("POST /v1/volumes/vm1/resize", '{"size":4096,"discard_data":true}')
+               + request("POST /v1/volumes/vm2/resize", '{"size":40960}') + request("POST /v1/pool/clean", "{}")),
+    "chap": (0, H1 + request("PUT /v1/hosts/h1/chap", '{"user":"u","secret":"secretsecret12","mutual_user":"m","mutual_secret":"othersecret1234"}')
+             + request("GET /v1/hosts/h1") + request("PUT /v1/hosts/h1/chap", '{"user":"u","secret":"short"}')
+             + request("DELETE /v1/hosts/h1/chap") + request("POST /v1/hosts/h1/initiators", '{"initiator":"IQN.2026-02.org.example:B"}')
+             + request("DELETE /v1/hosts/h1/initiators/eui.0123456789abcdef")),
+    "refused": (0, request("POST /v1/volumes", '{"name":"a/b","size":-1}') + request("POST /v1/volumes", "[]")
+                + request("POST /v1/volumes", "{") + request("POST /v1/volumes", "[" * 40) + request("POST /v1/volumes", '{"name":1,"name":2}')
+                + request("PATCH /v1/volumes") + request("GET /v1/volumes//maps") + request("GET") + request("* /v1/hosts", "x")
+                + request("GET /v1/volumes?limit=x") + request("GET /v1/volumes?" + "a=b&" * 9) + request("GET /" + "a" * 600)),
+    "fails": (2, VM1 + VM1 + H1 + MAP + MAP + request("DELETE /v1/volumes/vm1?force=true")),
+    "too_long": (4, VM1),
+}
+
 
 def write(fuzzer, name, data):
     folder = os.path.join(HERE, "corpus", "fuzz_" + fuzzer)
@@ -183,6 +226,8 @@ def write_made():
         for suffix, setup in SETUPS.items():
             if suffix == "" or name in ("mode", "write_read") or (suffix == "_4k" and name != "large"):
                 write("scsi", name + suffix, bytes([setup, number]) + b"".join(orders))
+    for number, (name, (how, requests)) in enumerate(sorted(REQUESTS.items())):
+        write("api", name, bytes([how, number]) + requests)
     for number, (name, (how, pdus)) in enumerate(sorted(SESSIONS.items())):
         write("session", name, bytes([how, number]) + b"".join(pdus))
 
