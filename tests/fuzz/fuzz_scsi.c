@@ -91,23 +91,45 @@ static uint8_t out_byte(const struct order *o, uint64_t i)
 
 /* ---- what must hold ---- */
 
-/* Fixed format (SPC-4 4.5.3), a key and a code that belong together, a field pointer into what was sent. */
+static void require_pointer(const struct order *o, const uint8_t *specific)
+{
+    uint32_t at = be16_at(specific + 1);
+    REQUIRE((specific[0] & 0x80) && at < (specific[0] & 0x40 ? 16 : o->command.out_have));
+}
+
+/* Fixed format (SPC-4 4.5.3): a key and a code that belong together, a field pointer into what was sent. */
+static void require_fixed(const struct order *o, const uint8_t *s, uint32_t bytes)
+{
+    REQUIRE(bytes == 18 && s[0] >> 7 <= 1 && s[1] == 0 && s[7] == 18 - 8);
+    REQUIRE(s[2] > 0 && s[2] <= 0x0e && s[12] != 0);
+    REQUIRE((s[0] & 0x80) || (s[3] | s[4] | s[5] | s[6]) == 0);
+    if (s[15] != 0) require_pointer(o, s + 15);
+    REQUIRE(s[15] == 0 || s[2] == 5);
+}
+
+/* Descriptor format (4.5.2): the same, and descriptors that end where the sense data ends. */
+static void require_descriptors(const struct order *o, const uint8_t *s, uint32_t bytes)
+{
+    REQUIRE(bytes >= 8 && bytes == 8u + s[7] && s[1] > 0 && s[1] <= 0x0e && s[2] != 0);
+    for (uint32_t at = 8; at < bytes; at += 2u + s[at + 1]) {
+        REQUIRE(bytes - at >= 2 && bytes - at >= 2u + s[at + 1]);
+        REQUIRE((s[at] == 0 && s[at + 1] == 10 && s[at + 2] == 0x80) || (s[at] == 2 && s[at + 1] == 6 && s[1] == 5));
+        if (s[at] == 2) require_pointer(o, s + at + 4);
+    }
+}
+
 static void require_sense(const struct order *o)
 {
     const struct scsi_command *c = &o->command;
-    const uint8_t *s = c->sense;
     if (c->status != SCSI_CHECK_CONDITION) {
         REQUIRE(c->sense_bytes == 0);
         return;
     }
-    REQUIRE(c->sense_bytes == SCSI_SENSE_BYTES && (s[0] & 0x7f) == 0x70 && s[1] == 0 && s[7] == SCSI_SENSE_BYTES - 8);
-    REQUIRE(s[2] > 0 && s[2] <= 0x0e && s[12] != 0 && c->in_bytes == 0);
-    bool zero = (s[3] | s[4] | s[5] | s[6]) == 0;
-    REQUIRE((s[0] & 0x80) || zero);
-    if (s[15] & 0x80) {
-        uint32_t at = be16_at(s + 16);
-        REQUIRE(s[2] == 5 && at < (s[15] & 0x40 ? 16 : c->out_have));
-    }
+    REQUIRE(c->in_bytes == 0 && ((c->sense[0] & 0x7f) == 0x70 || c->sense[0] == 0x72));
+    if (c->sense[0] == 0x72)
+        require_descriptors(o, c->sense, c->sense_bytes);
+    else
+        require_fixed(o, c->sense, c->sense_bytes);
 }
 
 /* What the initiator has room for, as the CDB says (SPC-4, SBC-3); 0: commands that send nothing. */
