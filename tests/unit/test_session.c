@@ -31,8 +31,8 @@ static uint32_t luns(void *arg, const char *initiator, struct iscsi_lun *ret_lun
 {
     (void)arg;
     (void)initiator;
-    ret_luns[0] = (struct iscsi_lun){.unit = s.unit};
-    return 1;
+    for (uint16_t i = 0; i < 2; i++) ret_luns[i] = (struct iscsi_lun){.lun = i, .unit = s.unit}; /* the same one twice */
+    return 2;
 }
 
 static bool begin(void)
@@ -163,5 +163,40 @@ TEST(commands_outside_of_the_window_are_ignored)
     end();
 }
 
+/* A write that waits for its data: it ends without an answer, and the reset is answered when it has. */
+TEST(a_warm_reset_ends_what_is_under_way)
+{
+    CHECK(begin());
+    add_login();
+    add(0x0180, WORDS(2, 0, 1), NULL, 0); /* takes the unit attention */
+    add(0x01a1, WORDS(3, 8192, 2, 0, 0x2a000000, 0, 0x10000000), NULL, 0);
+    add(0x0286, WORDS(4, PDU_NO_TAG, 3), NULL, 0);
+    add(0x0180, WORDS(5, 0, 4), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *of[6] = {NULL}; /* by tag; the reset waits for what leaves before it, not for what comes after it */
+    for (const uint8_t *h; (h = answer()) != NULL;) {
+        CHECK(be32_at(h + 16) < 6);
+        of[be32_at(h + 16)] = h;
+    }
+    CHECK(of[2] != NULL && of[2][0] == PDU_RESPONSE);
+    CHECK(of[3] == NULL || of[3][0] == PDU_R2T);
+    CHECK(of[4] != NULL && of[4][0] == PDU_MANAGE_RESPONSE && of[4][2] == 0);
+    CHECK(of[5] != NULL && of[5][0] == PDU_RESPONSE && of[5][3] == 0); /* who asked for it knows of it */
+    end();
+}
+
+TEST(a_cold_reset_is_refused)
+{
+    CHECK(begin());
+    add_login();
+    add(0x4287, WORDS(4, PDU_NO_TAG, 1), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 5);
+    end();
+}
+
 TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_between_two_parts_of_a_text_leaves_it_alone,
-      commands_outside_of_the_window_are_ignored)
+      commands_outside_of_the_window_are_ignored, a_warm_reset_ends_what_is_under_way, a_cold_reset_is_refused)
