@@ -66,7 +66,7 @@ static void add(uint16_t flags, const uint32_t at16[8], const void *data, uint32
     memcpy(h + 8, "\x80isid", 6);
     for (int i = 0; i < 8; i++) be32_to(h + 16 + 4 * i, at16[i]);
     if ((h[0] & 0x3f) != PDU_LOGIN) memset(h + 8, 0, 8);
-    memcpy(h + PDU_HEADER, data, bytes);
+    if (bytes > 0) memcpy(h + PDU_HEADER, data, bytes);
     s.used += PDU_HEADER + pdu_padded(bytes);
 }
 #define WORDS(...) ((const uint32_t[8]){__VA_ARGS__})
