@@ -57,12 +57,25 @@ static uint32_t piece_bytes(const struct scsi_command *c, uint32_t i)
     return min32(SCSI_PIECE, c->room_bytes - i * SCSI_PIECE);
 }
 
+/* Whole pieces are kept for the next command: getting them from the system costs more than the commands. */
+static uint8_t *spare[2 * SCSI_PIECES_MAX];
+static uint32_t spare_count;
+
 static uint8_t *memory(size_t size, uint8_t fill)
 {
-    uint8_t *at = aligned_alloc(BLOCK_SIZE, round_up64(size, BLOCK_SIZE));
+    bool whole = size == SCSI_PIECE && spare_count > 0;
+    uint8_t *at = whole ? spare[--spare_count] : aligned_alloc(BLOCK_SIZE, size);
     if (at == NULL) exit(2);
     memset(at, fill, size);
     return at;
+}
+
+static void memory_back(uint8_t *at, size_t size)
+{
+    if (at != NULL && size == SCSI_PIECE && spare_count < sizeof spare / sizeof spare[0])
+        spare[spare_count++] = at;
+    else
+        free(at);
 }
 
 static void give_memory(struct scsi_command *c, uint8_t fill)
@@ -78,9 +91,9 @@ static void give_memory(struct scsi_command *c, uint8_t fill)
 
 static void take_memory(struct scsi_command *c)
 {
-    for (uint32_t i = 0; i < c->data.count; i++) free(c->data.piece[i]);
+    for (uint32_t i = 0; i < c->data.count; i++) memory_back(c->data.piece[i], piece_bytes(c, i));
     c->data.count = 0;
-    free(c->scratch);
+    memory_back(c->scratch, SCSI_PIECE);
     c->scratch = NULL;
 }
 
