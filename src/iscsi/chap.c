@@ -5,7 +5,6 @@
  */
 #include "iscsi/chap.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "iscsi/target.h"
@@ -147,10 +146,9 @@ static enum err answer_initiator(struct chap *chap, const struct iscsi_chap *tar
 {
     uint8_t challenge[CHAP_CHALLENGE_MAX], response[DIGEST_BYTES_MAX];
     size_t size;
-    if (chap->their_challenge == NULL || target->user[0] == '\0') return ERR_DENIED;
-    char *end;
-    unsigned long id = strtoul(chap->their_id, &end, 0);
-    if (*end != '\0' || end == chap->their_id || id > 255) return ERR_DENIED;
+    uint32_t id;
+    if (chap->their_id == NULL || chap->their_challenge == NULL || target->user[0] == '\0') return ERR_DENIED;
+    if (!keys_number(chap->their_id, UINT8_MAX, &id)) return ERR_DENIED;
     if (!binary_from(chap->their_challenge, challenge, sizeof challenge, &size)) return ERR_DENIED;
     if (size == CHAP_CHALLENGE && memcmp(challenge, chap->challenge, size) == 0) return ERR_DENIED;
     size_t n = response_of(chap, (uint8_t)id, target->secret, challenge, size, response);
@@ -169,7 +167,7 @@ enum err chap_answer(struct chap *chap, const struct iscsi_chap *initiator, cons
     case CHAP_ALGORITHM: err = choose_algorithm(chap, random, out); break;
     case CHAP_RESPONSE:
         err = check_initiator(chap, initiator);
-        if (err == OK && chap->their_id != NULL) err = answer_initiator(chap, target, out);
+        if (err == OK && (chap->their_id != NULL || chap->their_challenge != NULL)) err = answer_initiator(chap, target, out);
         if (err == OK) chap->step = CHAP_DONE;
         break;
     case CHAP_DONE: err = OK; break;

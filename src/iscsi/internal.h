@@ -121,7 +121,7 @@ struct login {
     struct iscsi_access access;
     struct negotiation negotiation;
     char target_name[ISCSI_NAME_MAX + 1];
-    bool has_target_name, offered_none, offered_chap, declared_tpgt;
+    bool has_target_name, has_type, offered_none, offered_chap, declared_tpgt;
     uint32_t itt;
     uint16_t tsih, cid;
     bool waits;             /* for the old session to end */

@@ -55,18 +55,23 @@ enum err keys_next(char **at, size_t *left, char **ret_key, char **ret_value)
     return OK;
 }
 
-bool keys_list_has(const char *list, const char *wanted)
+/* Where it stands in the list; NULL: it does not. */
+static const char *list_find(const char *list, const char *wanted)
 {
     size_t length = strlen(wanted);
     for (const char *at = list; at != NULL; at = strchr(at, ',')) {
         if (*at == ',') at++;
-        if (strncmp(at, wanted, length) == 0 && (at[length] == ',' || at[length] == '\0')) return true;
+        if (strncmp(at, wanted, length) == 0 && (at[length] == ',' || at[length] == '\0')) return at;
     }
-    return false;
+    return NULL;
 }
 
-/* Decimal or 0x hexadecimal (RFC 7143 6.1), up to `max`. */
-static bool number_from(const char *text, uint32_t max, uint32_t *ret_number)
+bool keys_list_has(const char *list, const char *wanted)
+{
+    return list_find(list, wanted) != NULL;
+}
+
+bool keys_number(const char *text, uint32_t max, uint32_t *ret_number)
 {
     bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
     uint64_t n = 0;
@@ -97,9 +102,9 @@ enum kind {
     OR,           /* Yes when one says so */
     LESSER,       /* number: the smaller of both */
     GREATER,      /* number: the larger of both */
-    FIXED_NUMBER, /* ours, whatever theirs; the rules make that the result */
+    FIXED_NUMBER, /* number: the smaller of both, and nothing else depends on it */
     DECLARATION,  /* number: theirs is for us to keep to */
-    NOTE,         /* said, not answered */
+    NOTE,         /* list: RFC3720, the one way of reporting that there is here */
     REFUSED,      /* obsolete markers */
 };
 
@@ -108,7 +113,7 @@ enum { MIN_SEGMENT = 512 };
 struct key {
     const char *name;
     enum kind kind;
-    size_t at; /* in struct iscsi_limits */
+    size_t at; /* in struct iscsi_limits; FIXED_NUMBER: ours */
     uint32_t low, high;
     bool normal_only; /* irrelevant in discovery sessions */
 };
@@ -169,13 +174,12 @@ static uint32_t ours(const struct negotiation *n, const struct key *k)
 static enum err take_digest(struct negotiation *n, const struct key *k, const char *value, struct keys_out *out)
 {
     bool *to = (bool *)(void *)((char *)&n->limits + k->at);
-    const char *crc = strstr(value, "CRC32C"), *none = strstr(value, "None");
-    bool has_crc = keys_list_has(value, "CRC32C"), has_none = keys_list_has(value, "None");
-    if (!has_crc && !has_none) {
+    const char *crc = list_find(value, "CRC32C"), *none = list_find(value, "None");
+    if (crc == NULL && none == NULL) {
         keys_add(out, k->name, "Reject");
         return OK;
     }
-    *to = has_crc && (!has_none || crc < none);
+    *to = crc != NULL && (none == NULL || crc < none);
     keys_add(out, k->name, "%s", *to ? "CRC32C" : "None");
     return OK;
 }
@@ -193,9 +197,9 @@ static enum err take_bool(struct negotiation *n, const struct key *k, const char
 static enum err take_number(struct negotiation *n, const struct key *k, const char *value, struct keys_out *out)
 {
     uint32_t theirs;
-    if (!number_from(value, k->high, &theirs) || theirs < k->low) return ERR_DECODE;
+    if (!keys_number(value, k->high, &theirs) || theirs < k->low) return ERR_DECODE;
     if (k->kind == FIXED_NUMBER) {
-        keys_add(out, k->name, "%u", (unsigned)k->at);
+        keys_add(out, k->name, "%u", (unsigned)min32(theirs, (uint32_t)k->at));
         return OK;
     }
     uint32_t *to = (uint32_t *)(void *)((char *)&n->limits + k->at);
@@ -227,7 +231,7 @@ enum err negotiation_take(struct negotiation *n, const char *key, const char *va
     case GREATER:
     case FIXED_NUMBER:
     case DECLARATION: return take_number(n, &keys[i], value, out);
-    case NOTE: keys_add(out, key, "RFC3720"); return OK;
+    case NOTE: keys_add(out, key, "%s", keys_list_has(value, "RFC3720") ? "RFC3720" : "Reject"); return OK;
     case REFUSED: keys_add(out, key, "%s", strstr(key, "Int") != NULL ? "Reject" : "No"); return OK;
     }
     return ERR_UNSUPPORTED;

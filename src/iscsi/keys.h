@@ -47,6 +47,8 @@ void negotiation_init(struct negotiation *n, uint32_t max_receive, uint32_t max_
 enum err negotiation_take(struct negotiation *n, const char *key, const char *value, struct keys_out *out);
 /* What we declare by ourselves, once. */
 void negotiation_declare(struct negotiation *n, struct keys_out *out);
+/* Decimal or 0x hexadecimal (RFC 7143 6.1), up to `max`; no sign, no blanks. */
+bool keys_number(const char *text, uint32_t max, uint32_t *ret_number);
 /* True when `wanted` is one of the comma separated values. */
 bool keys_list_has(const char *list, const char *wanted);
 

@@ -72,6 +72,27 @@ static void take_alias(struct iscsi_conn *conn, const char *value)
     conn->alias[n] = '\0';
 }
 
+/* What the first request was checked against holds: said again it must be the same (RFC 7143 6.3, 13.4, 13.21). */
+static enum status take_target_name(struct login *l, const char *value)
+{
+    if (strlen(value) > ISCSI_NAME_MAX) return LOGIN_NOT_FOUND;
+    if (l->has_target_name) return strcmp(l->target_name, value) == 0 ? LOGIN_OK : LOGIN_INITIATOR_ERROR;
+    memcpy(l->target_name, value, strlen(value) + 1);
+    l->has_target_name = true;
+    return LOGIN_OK;
+}
+
+static enum status take_type(struct iscsi_conn *conn, const char *value)
+{
+    struct login *l = &conn->login;
+    bool discovery = strcmp(value, "Discovery") == 0;
+    if (!discovery && strcmp(value, "Normal") != 0) return LOGIN_SESSION_TYPE;
+    if (l->has_type) return conn->discovery == discovery ? LOGIN_OK : LOGIN_INITIATOR_ERROR;
+    l->has_type = true;
+    conn->discovery = l->negotiation.discovery = discovery;
+    return LOGIN_OK;
+}
+
 static enum status take_key(struct iscsi_conn *conn, const char *key, const char *value, struct keys_out *out)
 {
     struct login *l = &conn->login;
@@ -80,17 +101,8 @@ static enum status take_key(struct iscsi_conn *conn, const char *key, const char
         take_alias(conn, value);
         return LOGIN_OK;
     }
-    if (strcmp(key, "TargetName") == 0) {
-        if (strlen(value) > ISCSI_NAME_MAX) return LOGIN_NOT_FOUND;
-        memcpy(l->target_name, value, strlen(value) + 1);
-        l->has_target_name = true;
-        return LOGIN_OK;
-    }
-    if (strcmp(key, "SessionType") == 0) {
-        conn->discovery = strcmp(value, "Discovery") == 0;
-        l->negotiation.discovery = conn->discovery;
-        return conn->discovery || strcmp(value, "Normal") == 0 ? LOGIN_OK : LOGIN_SESSION_TYPE;
-    }
+    if (strcmp(key, "TargetName") == 0) return take_target_name(l, value);
+    if (strcmp(key, "SessionType") == 0) return take_type(conn, value);
     if (strcmp(key, "AuthMethod") == 0) {
         l->offered_none = keys_list_has(value, "None");
         l->offered_chap = keys_list_has(value, "CHAP");
@@ -121,6 +133,7 @@ static enum status first_request(struct iscsi_conn *conn)
 {
     struct login *l = &conn->login;
     struct iscsi_target *target = conn->target;
+    l->has_type = true; /* who says nothing says Normal */
     if (conn->initiator[0] == '\0') return LOGIN_MISSING;
     if (!conn->discovery && !l->has_target_name) return LOGIN_MISSING;
     if (!conn->discovery && strcmp(l->target_name, target->name) != 0) return LOGIN_NOT_FOUND;
@@ -148,7 +161,7 @@ static enum status security(struct iscsi_conn *conn, struct keys_out *out)
     struct login *l = &conn->login;
     uint8_t random[CHAP_CHALLENGE + 1];
     bool chap_keys = l->chap.algorithms != NULL || l->chap.name != NULL || l->chap.response != NULL;
-    if (chap_keys && (!l->needs_chap || conn->discovery != l->negotiation.discovery)) return LOGIN_AUTHENTICATION;
+    if (chap_keys && !l->needs_chap) return LOGIN_AUTHENTICATION;
     if (!chap_keys) return choose_method(conn, out);
     io_random(conn->target->io, random, sizeof random);
     if (chap_answer(&l->chap, &l->access.initiator, &l->access.target, random, out) != OK) return LOGIN_AUTHENTICATION;

@@ -59,7 +59,8 @@ void manage_ended(struct iscsi_tmf *tmf)
 static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
 {
     if (task->state == TASK_FREE || (task->state == TASK_SEND && task->conn != tmf->conn)) return;
-    if (task->tmf != NULL) { /* another function waits for it already: this one cannot say when it ends */
+    if (task->tmf == tmf) return; /* its unit stands at two LUNs */
+    if (task->tmf != NULL) {      /* another function waits for it already: this one cannot say when it ends */
         tmf->refused = true;
         return;
     }
@@ -85,6 +86,12 @@ static void abort_everywhere(struct iscsi_conn *conn, struct scsi_unit *unit, st
         abort_of_unit(CONTAINER(l, struct iscsi_conn, link), 0, unit, tmf);
     }
     scsi_unit_attention(unit, reset ? SCSI_UNIT_RESET : SCSI_COMMANDS_CLEARED, &conn->nexus);
+}
+
+/* The units that this initiator sees: those of others are not its to reset. */
+static void reset_all(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
+{
+    for (uint32_t i = 0; i < conn->nexus.lun_count; i++) abort_everywhere(conn, conn->nexus.luns[i].unit, tmf, true);
 }
 
 static uint8_t abort_one(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
@@ -113,8 +120,9 @@ static uint8_t manage(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
         if (lun == NULL) return TMF_NO_LUN;
         abort_everywhere(conn, lun->unit, tmf, p->function == TMF_LUN_RESET);
         return TMF_COMPLETE;
+    case TMF_WARM_RESET: reset_all(conn, tmf); return TMF_COMPLETE;
     case TMF_REASSIGN: return TMF_NO_REASSIGN;
-    default: return TMF_UNSUPPORTED; /* clear ACA, target resets: one initiator does not reset the units of others */
+    default: return TMF_UNSUPPORTED; /* clear ACA; cold reset: it would cut the sessions of all initiators */
     }
 }
 
@@ -147,8 +155,8 @@ void manage_nop(struct iscsi_conn *conn)
     }
     out->pdu.ttt = PDU_NO_TAG;
     out->pdu.lun = p->lun;
-    out->bytes = min32(p->data_bytes, min32(OUT_BYTES, conn->limits.max_transmit));
-    memcpy(out->data, conn->text, out->bytes);
+    out->bytes = min32(min32(p->data_bytes, conn->rx_room), min32(OUT_BYTES, conn->limits.max_transmit));
+    memcpy(out->data, conn->text + conn->text_bytes, out->bytes);
     out_send(conn, out);
 }
 

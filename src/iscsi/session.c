@@ -87,11 +87,8 @@ void session_header(struct iscsi_conn *conn)
     switch (p->opcode) {
     case PDU_COMMAND: task_begin(conn); break;
     case PDU_DATA_OUT: task_data_header(conn); break;
-    case PDU_TEXT: text_room(conn); break;
-    case PDU_NOP_OUT:
-        conn->rx_buf = conn->text; /* its data is sent back */
-        conn->rx_room = TEXT_BYTES;
-        break;
+    case PDU_TEXT:
+    case PDU_NOP_OUT: text_room(conn); break; /* a ping may come between two parts of a text: its data lies behind them */
     case PDU_LOGIN: conn_protocol_error(conn); break;
     case PDU_MANAGE:
     case PDU_LOGOUT:

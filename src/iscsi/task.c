@@ -134,7 +134,7 @@ static bool fill_response(struct iscsi_task *task)
         return false;
     }
     /* Behind two bytes of length; the command keeps them until all is sent. */
-    static_assert(sizeof task->command.sense >= SCSI_SENSE_BYTES + 2, "room for the length");
+    static_assert(sizeof task->command.sense >= SCSI_SENSE_MAX + 2, "room for the length");
     memmove(sense + 2, sense, c->sense_bytes);
     be16_to(sense, (uint16_t)c->sense_bytes);
     r.data_bytes = c->sense_bytes + 2;

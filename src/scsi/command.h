@@ -21,8 +21,8 @@ enum {
     SCSI_TRANSFER_MAX = 8u << 20, /* bytes of one command */
     SCSI_PIECE = VOLUME_WRITE_MAX,
     SCSI_PIECES_MAX = SCSI_TRANSFER_MAX / SCSI_PIECE + 1,
-    SCSI_SENSE_BYTES = 18,
-    SCSI_LANES = 4, /* volume requests of one command at once */
+    SCSI_SENSE_MAX = 28, /* bytes; descriptor format with all that we tell */
+    SCSI_LANES = 4,      /* volume requests of one command at once */
     SCSI_LUNS_MAX = 256,
 };
 
@@ -115,8 +115,8 @@ struct scsi_command {
     /* result */
     uint32_t in_bytes;
     enum scsi_status status;
-    uint8_t sense[SCSI_SENSE_BYTES + 2]; /* two spare bytes at the end, for the transport */
-    uint32_t sense_bytes;                /* 0: none */
+    uint8_t sense[SCSI_SENSE_MAX + 2]; /* two spare bytes at the end, for the transport */
+    uint32_t sense_bytes;              /* 0: none */
     /* private */
     const struct scsi_op *op;
     struct scsi_unit *unit; /* NULL: none at this lun */

@@ -75,10 +75,12 @@ bool plan_write(struct scsi_command *c)
     return plan_transfer(c, true);
 }
 
-/* BYTCHK is 0 or 1 here: others were refused with the table's usage mask. */
-static bool checks_bytes(const struct scsi_command *c)
+/* The BYTCHK field (SBC-3 5.33). WRITE AND VERIFY takes the first two only: the table's mask refuses the others. */
+enum check { CHECK_NOTHING, CHECK_BYTES, CHECK_RESERVED, CHECK_ONE_BLOCK /* one block is sent, and all must equal it */ };
+
+static enum check check_of(const struct scsi_command *c)
 {
-    return c->cdb[1] & 0x02;
+    return (enum check)(c->cdb[1] >> 1 & 3);
 }
 
 bool plan_write_verify(struct scsi_command *c)
@@ -90,7 +92,13 @@ bool plan_write_verify(struct scsi_command *c)
 bool plan_verify(struct scsi_command *c)
 {
     c->scratch_wanted = true;
-    return checks_bytes(c) ? plan_transfer(c, true) : plan_limited(c); /* it is read all the same */
+    switch (check_of(c)) {
+    case CHECK_NOTHING: return plan_limited(c); /* it is read all the same */
+    case CHECK_BYTES: return plan_transfer(c, true);
+    case CHECK_RESERVED: break;
+    case CHECK_ONE_BLOCK: return plan_limited(c) && plan_data(c, 0, c->blocks > 0 ? c->unit->block_bytes : 0, true);
+    }
+    return sense_field(c, 1);
 }
 
 /* ---- lanes ---- */
@@ -186,10 +194,11 @@ static void verify_next(struct scsi_command *c);
 static bool verify_same(struct scsi_command *c, const struct volume_request *r)
 {
     uint64_t at = r->offset - byte_offset(c);
-    const uint8_t *medium = c->scratch + r->offset % BLOCK_SIZE, *sent = scsi_data_at(&c->data, at);
+    uint64_t period = check_of(c) == CHECK_ONE_BLOCK ? c->unit->block_bytes : UINT64_MAX;
+    const uint8_t *medium = c->scratch + r->offset % BLOCK_SIZE, *sent = scsi_data_at(&c->data, at % period);
     for (uint64_t i = 0; i < r->bytes; i++) {
-        if (medium[i] == sent[i]) continue;
-        sense_set_at(c, SENSE_MISCOMPARE, at + i);
+        if (medium[i] == sent[i % period]) continue;
+        sense_set_at(c, SENSE_MISCOMPARE, (at + i) % period);
         return false;
     }
     return true;
@@ -202,7 +211,7 @@ static void verify_read(struct volume_request *request)
     if (request->err != OK) {
         lane_failed(c, request);
         command_finish(c);
-    } else if (checks_bytes(c) && !verify_same(c, request)) {
+    } else if (check_of(c) != CHECK_NOTHING && !verify_same(c, request)) {
         command_finish(c);
     } else {
         verify_next(c);
@@ -231,7 +240,12 @@ static void verify_begin(struct scsi_command *c)
 
 void run_verify(struct scsi_command *c)
 {
-    c->total = checks_bytes(c) ? blocks_that_came(c) : range_bytes(c);
+    if (check_of(c) == CHECK_ONE_BLOCK && c->out_have < c->out_bytes) {
+        sense_set(c, SENSE_ABORTED_DATA);
+        command_finish(c);
+        return;
+    }
+    c->total = check_of(c) == CHECK_BYTES ? blocks_that_came(c) : range_bytes(c);
     verify_begin(c);
 }
 

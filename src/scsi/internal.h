@@ -93,8 +93,17 @@ bool sense_list_field(struct scsi_command *c, uint16_t byte);
 bool plan_exactly(struct scsi_command *c);
 /* From an error of the layers below. */
 void sense_from(struct scsi_command *c, enum err err, uint64_t information);
-/* Fills `ret` in fixed format (SPC-4 4.5.3). */
-void sense_fill(uint8_t ret[SCSI_SENSE_BYTES], enum scsi_sense sense);
+
+/* Sense data before it is bytes. */
+struct sense {
+    enum scsi_sense sense;
+    bool informs, points; /* which of the two below are told */
+    uint64_t information;
+    bool in_cdb; /* the byte is one of the CDB, else of the parameter list */
+    uint16_t byte;
+};
+/* As bytes in fixed or in descriptor format (SPC-4 4.5.2, 4.5.3); returns how many. */
+uint32_t sense_encode(const struct sense *sense, bool descriptors, uint8_t ret[SCSI_SENSE_MAX]);
 
 /* `done`, from the loop. */
 void command_finish(struct scsi_command *c);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * MODE SENSE and MODE SELECT (SPC-4 6.11 to 6.14, 7.5): what there is to say about a disk without moving parts and without a
- * volatile cache. Nothing can be changed but SWP, the write protection by software; MODE SELECT of anything else must repeat
- * what MODE SENSE said.
+ * volatile cache. Nothing can be changed but SWP, the write protection by software, and D_SENSE, the format of sense data; MODE
+ * SELECT of anything else must repeat what MODE SENSE said.
  */
 #include <string.h>
 
 #include "scsi/internal.h"
 
 enum { CURRENT, CHANGEABLE, DEFAULT, SAVED }; /* page control */
-enum { PAGE_BYTES_MAX = 32, CONTROL_SWP = 0x08 };
+enum { PAGE_BYTES_MAX = 32, CONTROL_D_SENSE = 0x04 /* byte 2 */, CONTROL_SWP = 0x08 /* byte 4 */ };
 
 struct mode_page {
     uint8_t code, sub, bytes; /* bytes: the whole page, its header included */
@@ -22,7 +22,7 @@ static const struct mode_page pages[] = {
     /* Control (SPC-4 7.5.8): QUEUE ALGORITHM MODIFIER 1, busy timeout unlimited */
     {0x0a, 0, 12, {0x0a, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff}},
     /* Control extension (7.5.9): maximum sense length */
-    {0x0a, 1, 32, {0x4a, 1, 0, 28, 0, 0, SCSI_SENSE_BYTES}},
+    {0x0a, 1, 32, {0x4a, 1, 0, 28, 0, 0, SCSI_SENSE_MAX}},
     /* Informational exceptions control (SBC-3 6.4.8): none are reported */
     {0x1c, 0, 12, {0x1c, 10, 0x08}},
 };
@@ -34,7 +34,9 @@ static void page_fill(const struct scsi_command *c, const struct mode_page *p, u
     bool is_control = p->code == 0x0a && p->sub == 0;
     memcpy(to, p->is, p->bytes);
     if (control == CHANGEABLE) memset(to + header, 0, p->bytes - header);
-    if (is_control && (control == CHANGEABLE || (control == CURRENT && c->unit->software_write_protect))) to[4] |= CONTROL_SWP;
+    if (!is_control) return;
+    if (control == CHANGEABLE || (control == CURRENT && c->unit->descriptor_sense)) to[2] |= CONTROL_D_SENSE;
+    if (control == CHANGEABLE || (control == CURRENT && c->unit->software_write_protect)) to[4] |= CONTROL_SWP;
 }
 
 static bool is_asked_for(const struct mode_page *p, uint8_t code, uint8_t sub)
@@ -110,8 +112,13 @@ bool plan_mode_select(struct scsi_command *c)
     return plan_data(c, 0, bytes, true);
 }
 
+/* What MODE SELECT can change. */
+struct choice {
+    bool protect, descriptors;
+};
+
 /* One page of the list. Returns its length, 0: refused, the sense is set. */
-static uint32_t select_page(struct scsi_command *c, const uint8_t *at, uint32_t left, uint16_t where, bool *ret_protect)
+static uint32_t select_page(struct scsi_command *c, const uint8_t *at, uint32_t left, uint16_t where, struct choice *ret_choice)
 {
     uint8_t want[PAGE_BYTES_MAX], mask[PAGE_BYTES_MAX];
     uint8_t code = at[0] & 0x3f, sub = at[0] & 0x40 && left > 1 ? at[1] : 0;
@@ -131,7 +138,8 @@ static uint32_t select_page(struct scsi_command *c, const uint8_t *at, uint32_t 
                 return 0;
             }
         }
-        if (code == 0x0a && sub == 0) *ret_protect = at[4] & CONTROL_SWP;
+        if (code == 0x0a && sub == 0)
+            *ret_choice = (struct choice){.protect = at[4] & CONTROL_SWP, .descriptors = at[2] & CONTROL_D_SENSE};
         return p->bytes;
     }
     sense_list_field(c, where);
@@ -141,7 +149,9 @@ static uint32_t select_page(struct scsi_command *c, const uint8_t *at, uint32_t 
 /* Nothing is changed unless all of the list is right. */
 static bool select_all(struct scsi_command *c)
 {
-    bool ten = c->op->cdb_bytes == 10, protect = c->unit->software_write_protect;
+    struct scsi_unit *unit = c->unit;
+    struct choice choice = {.protect = unit->software_write_protect, .descriptors = unit->descriptor_sense};
+    bool ten = c->op->cdb_bytes == 10;
     const uint8_t *list = c->data.piece[0];
     uint32_t header = ten ? 8 : 4;
     if (c->out_have < c->out_bytes || c->out_have < header) return sense_set(c, SENSE_LIST_LENGTH);
@@ -151,14 +161,14 @@ static bool select_all(struct scsi_command *c)
     if (described == 8 && be24_at(list + header + 5) != c->unit->block_bytes)
         return sense_list_field(c, (uint16_t)(header + 5));
     while (at < c->out_have) {
-        uint32_t bytes = select_page(c, list + at, c->out_have - at, (uint16_t)at, &protect);
+        uint32_t bytes = select_page(c, list + at, c->out_have - at, (uint16_t)at, &choice);
         if (bytes == 0) return false;
         at += bytes;
     }
-    if (c->unit->software_write_protect != protect) {
-        c->unit->software_write_protect = protect;
-        scsi_unit_attention(c->unit, SCSI_MODE_CHANGED, c->nexus);
-    }
+    if (unit->software_write_protect == choice.protect && unit->descriptor_sense == choice.descriptors) return true;
+    unit->software_write_protect = choice.protect;
+    unit->descriptor_sense = choice.descriptors;
+    scsi_unit_attention(unit, SCSI_MODE_CHANGED, c->nexus);
     return true;
 }
 

@@ -13,14 +13,9 @@ void run_request_sense(struct scsi_command *c)
     uint8_t *a = answer_begin(c);
     enum scsi_sense sense = c->unit == NULL ? SENSE_NO_UNIT : SENSE_NONE;
     struct scsi_lun *at = scsi_nexus_find(c->nexus, c->lun);
-    if (c->cdb[1] & 1) { /* descriptor format */
-        sense_field(c, 1);
-        command_finish(c);
-        return;
-    }
     if (at != NULL) sense = attention_take(at);
-    sense_fill(a, sense);
-    answer_end(c, SCSI_SENSE_BYTES, c->cdb[4]);
+    uint32_t bytes = sense_encode(&(struct sense){.sense = sense}, c->cdb[1] & 1 /* DESC */, a);
+    answer_end(c, bytes, c->cdb[4]);
 }
 
 /* ---- REPORT LUNS (SPC-4 6.33) ---- */

@@ -1,56 +1,94 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From errors to sense data: the one switch of SCSI over the classes of errors, and the fixed format that all sense is sent in.
+ * From errors to sense data: the one switch of SCSI over the classes of errors, and the two formats of
+ * sense data.
  */
 #include <string.h>
 
 #include "scsi/internal.h"
 
-void sense_fill(uint8_t ret[SCSI_SENSE_BYTES], enum scsi_sense sense)
+/* The last three bytes of the sense key specific data: field pointer (SPC-4 4.5.2.4.2). */
+static void put_pointer(const struct sense *s, uint8_t ret[3])
 {
-    memset(ret, 0, SCSI_SENSE_BYTES);
-    ret[0] = 0x70; /* current, fixed format */
-    ret[2] = (uint8_t)(sense >> 16);
-    ret[7] = SCSI_SENSE_BYTES - 8;
-    ret[12] = (uint8_t)(sense >> 8);
-    ret[13] = (uint8_t)sense;
+    ret[0] = s->in_cdb ? 0xc0 : 0x80;
+    be16_to(ret + 1, s->byte);
+}
+
+static uint32_t encode_fixed(const struct sense *s, uint8_t *ret)
+{
+    enum { FIXED = 18 };
+    memset(ret, 0, FIXED);
+    ret[0] = 0x70;
+    ret[2] = (uint8_t)(s->sense >> 16);
+    ret[7] = FIXED - 8;
+    ret[12] = (uint8_t)(s->sense >> 8);
+    ret[13] = (uint8_t)s->sense;
+    if (s->informs && s->information <= UINT32_MAX) { /* there is no room for more */
+        ret[0] |= 0x80;
+        be32_to(ret + 3, (uint32_t)s->information);
+    }
+    if (s->points) put_pointer(s, ret + 15);
+    return FIXED;
+}
+
+static uint32_t encode_descriptors(const struct sense *s, uint8_t *ret)
+{
+    enum { HEAD = 8, INFORMATION = 12, SPECIFIC = 8 };
+    static_assert(HEAD + INFORMATION + SPECIFIC == SCSI_SENSE_MAX, "all of them fit");
+    uint32_t at = HEAD;
+    memset(ret, 0, SCSI_SENSE_MAX);
+    ret[0] = 0x72;
+    ret[1] = (uint8_t)(s->sense >> 16);
+    ret[2] = (uint8_t)(s->sense >> 8);
+    ret[3] = (uint8_t)s->sense;
+    if (s->informs) {
+        ret[at + 1] = INFORMATION - 2;
+        ret[at + 2] = 0x80;
+        be64_to(ret + at + 4, s->information);
+        at += INFORMATION;
+    }
+    if (s->points) {
+        ret[at] = 0x02;
+        ret[at + 1] = SPECIFIC - 2;
+        put_pointer(s, ret + at + 4);
+        at += SPECIFIC;
+    }
+    ret[7] = (uint8_t)(at - HEAD);
+    return at;
+}
+
+uint32_t sense_encode(const struct sense *sense, bool descriptors, uint8_t ret[SCSI_SENSE_MAX])
+{
+    return descriptors ? encode_descriptors(sense, ret) : encode_fixed(sense, ret);
+}
+
+/* In the format that the control mode page asks for (D_SENSE). */
+static bool sense_put(struct scsi_command *c, const struct sense *sense)
+{
+    c->status = SCSI_CHECK_CONDITION;
+    c->in_bytes = 0;
+    c->sense_bytes = sense_encode(sense, c->unit != NULL && c->unit->descriptor_sense, c->sense);
+    return false;
 }
 
 bool sense_set(struct scsi_command *c, enum scsi_sense sense)
 {
-    c->status = SCSI_CHECK_CONDITION;
-    c->sense_bytes = SCSI_SENSE_BYTES;
-    c->in_bytes = 0;
-    sense_fill(c->sense, sense);
-    return false;
+    return sense_put(c, &(struct sense){.sense = sense});
 }
 
 bool sense_set_at(struct scsi_command *c, enum scsi_sense sense, uint64_t information)
 {
-    sense_set(c, sense);
-    if (information > UINT32_MAX) return false; /* fixed format has no room for it */
-    c->sense[0] |= 0x80;
-    be32_to(&c->sense[3], (uint32_t)information);
-    return false;
-}
-
-/* Sense key specific data: field pointer (SPC-4 4.5.2.4.2). */
-static bool point_at(struct scsi_command *c, enum scsi_sense sense, uint8_t flags, uint16_t byte)
-{
-    sense_set(c, sense);
-    c->sense[15] = flags;
-    be16_to(&c->sense[16], byte);
-    return false;
+    return sense_put(c, &(struct sense){.sense = sense, .informs = true, .information = information});
 }
 
 bool sense_field(struct scsi_command *c, uint16_t byte)
 {
-    return point_at(c, SENSE_INVALID_CDB, 0xc0, byte);
+    return sense_put(c, &(struct sense){.sense = SENSE_INVALID_CDB, .points = true, .in_cdb = true, .byte = byte});
 }
 
 bool sense_list_field(struct scsi_command *c, uint16_t byte)
 {
-    return point_at(c, SENSE_INVALID_LIST, 0x80, byte);
+    return sense_put(c, &(struct sense){.sense = SENSE_INVALID_LIST, .points = true, .byte = byte});
 }
 
 void sense_from(struct scsi_command *c, enum err err, uint64_t information)

@@ -26,7 +26,7 @@ const struct scsi_op scsi_ops[] = {
     {0x28, NONE, 10, 0, {0, 0x18, F4, 0x1f, 0xff, 0xff}, plan_read, run_read},                  /* READ(10) */
     {0x2a, NONE, 10, OP_WRITES, {0, 0x18, F4, 0x1f, 0xff, 0xff}, plan_write, run_write},        /* WRITE(10) */
     {0x2e, NONE, 10, OP_WRITES, {0, 0x12, F4, 0x1f, 0xff, 0xff}, plan_write_verify, run_write_verify},
-    {0x2f, NONE, 10, 0, {0, 0x12, F4, 0x1f, 0xff, 0xff}, plan_verify, run_verify},              /* VERIFY(10) */
+    {0x2f, NONE, 10, 0, {0, 0x16, F4, 0x1f, 0xff, 0xff}, plan_verify, run_verify},              /* VERIFY(10) */
     {0x34, NONE, 10, 0, {0, 0x02, F4, 0x1f, 0xff, 0xff}, plan_range, run_prefetch},             /* PRE-FETCH(10) */
     {0x35, NONE, 10, 0, {0, 0x06, F4, 0x1f, 0xff, 0xff}, plan_range, run_good},                 /* SYNCHRONIZE CACHE(10) */
     {0x37, NONE, 10, 0, {0, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff}, plan_answer, run_defect_data},    /* READ DEFECT DATA(10) */
@@ -38,7 +38,7 @@ const struct scsi_op scsi_ops[] = {
     {0x89, NONE, 16, OP_WRITES, {0, 0x18, F8, 0, 0, 0, 0xff, 0x1f}, plan_compare_write, run_compare_write},
     {0x8a, NONE, 16, OP_WRITES, {0, 0x18, F8, F4, 0x1f}, plan_write, run_write},                /* WRITE(16) */
     {0x8e, NONE, 16, OP_WRITES, {0, 0x12, F8, F4, 0x1f}, plan_write_verify, run_write_verify},  /* WRITE AND VERIFY(16) */
-    {0x8f, NONE, 16, 0, {0, 0x12, F8, F4, 0x1f}, plan_verify, run_verify},                      /* VERIFY(16) */
+    {0x8f, NONE, 16, 0, {0, 0x16, F8, F4, 0x1f}, plan_verify, run_verify},                      /* VERIFY(16) */
     {0x90, NONE, 16, 0, {0, 0x02, F8, F4, 0x1f}, plan_range, run_prefetch},                     /* PRE-FETCH(16) */
     {0x91, NONE, 16, 0, {0, 0x06, F8, F4, 0x1f}, plan_range, run_good},                         /* SYNCHRONIZE CACHE(16) */
     {0x93, NONE, 16, OP_WRITES, {0, 0x19, F8, F4, 0x1f}, plan_write_same, run_write_same},      /* WRITE SAME(16) */
@@ -50,7 +50,7 @@ const struct scsi_op scsi_ops[] = {
     {0xa8, NONE, 12, 0, {0, 0x18, F8, 0x1f}, plan_read, run_read},                              /* READ(12) */
     {0xaa, NONE, 12, OP_WRITES, {0, 0x18, F8, 0x1f}, plan_write, run_write},                    /* WRITE(12) */
     {0xae, NONE, 12, OP_WRITES, {0, 0x12, F8, 0x1f}, plan_write_verify, run_write_verify},      /* WRITE AND VERIFY(12) */
-    {0xaf, NONE, 12, 0, {0, 0x12, F8, 0x1f}, plan_verify, run_verify},                          /* VERIFY(12) */
+    {0xaf, NONE, 12, 0, {0, 0x16, F8, 0x1f}, plan_verify, run_verify},                          /* VERIFY(12) */
     {0xb7, NONE, 12, 0, {0, 0x1f, 0, 0, 0, 0, F4}, plan_answer, run_defect_data},               /* READ DEFECT DATA(12) */
 };
 /* clang-format on */

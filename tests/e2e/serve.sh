@@ -5,10 +5,10 @@
 iqn=iqn.2026-01.example.izar:test
 target_tool=$BUILD_DIR/tests/izar-target
 
-# target_start ARGUMENTS...: izar-target on a free port; sets $address
+# target_start ARGUMENTS...: izar-target on a free port, or on the one that PORT names; sets $address
 target_start()
 {
-    "$target_tool" --listen 127.0.0.1:0 "$@" >"$dir/target.log" 2>&1 &
+    "$target_tool" --listen "127.0.0.1:${PORT:-0}" "$@" >"$dir/target.log" 2>&1 &
     child=$!
     address=
     for _ in $(seq 200); do

@@ -110,11 +110,120 @@ TEST(data_in_is_encoded)
     CHECK_BYTES(h, golden, PDU_HEADER);
 }
 
+TEST(ping_is_decoded)
+{
+    static const uint8_t h[PDU_HEADER] = {0x40, 0x80, 0, 0, 0,    0,    0,    5,    0, 1, 0, 0, 0, 0, 0, 0,
+                                          0,    0,    0, 3, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 7, 0, 0, 0, 8};
+    struct pdu p;
+    CHECK_OK(pdu_decode(h, &p));
+    CHECK(p.opcode == PDU_NOP_OUT && p.immediate && p.data_bytes == 5 && p.lun == 0x0001000000000000u);
+    CHECK(p.itt == 3 && p.ttt == PDU_NO_TAG && p.cmd_sn == 7 && p.exp_stat_sn == 8);
+}
+
+TEST(text_is_decoded)
+{
+    static const uint8_t h[PDU_HEADER] = {0x04, 0x40, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                          0,    0,    0, 3, 0, 0, 0, 9, 0, 0, 0, 7, 0, 0, 0, 8};
+    struct pdu p;
+    CHECK_OK(pdu_decode(h, &p));
+    CHECK(p.opcode == PDU_TEXT && !p.immediate && !(p.flags & PDU_FINAL) && (p.flags & PDU_CONTINUE));
+    CHECK(p.data_bytes == 256 && p.itt == 3 && p.ttt == 9 && p.cmd_sn == 7 && p.exp_stat_sn == 8);
+}
+
+TEST(logout_is_decoded)
+{
+    static const uint8_t h[PDU_HEADER] = {0x46, 0x81, 0, 0, 0,    0,    0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                          0,    0,    0, 3, 0x12, 0x34, 0, 0, 0, 0, 0, 7, 0, 0, 0, 8};
+    struct pdu p;
+    CHECK_OK(pdu_decode(h, &p));
+    CHECK(p.opcode == PDU_LOGOUT && p.immediate && p.function == 1 && p.cid == 0x1234);
+    CHECK(p.itt == 3 && p.cmd_sn == 7 && p.exp_stat_sn == 8);
+}
+
+TEST(snack_is_decoded)
+{
+    static const uint8_t h[PDU_HEADER] = {0x10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 9};
+    struct pdu p;
+    CHECK_OK(pdu_decode(h, &p));
+    CHECK(p.opcode == PDU_SNACK && p.itt == 3 && p.ttt == 9 && p.data_bytes == 0);
+}
+
+/* Each as it leaves: StatSN 4, ExpCmdSN 5, MaxCmdSN 6 from byte 24 on. */
+static const struct {
+    const char *name;
+    struct pdu_out out;
+    uint8_t golden[PDU_HEADER];
+} sent[] = {
+    {"NOP-In, an answer (RFC 7143 11.19)",
+     {.opcode = PDU_NOP_IN,
+      .flags = PDU_FINAL,
+      .lun = 0x0001000000000000u,
+      .itt = 2,
+      .ttt = PDU_NO_TAG,
+      .data_bytes = 3,
+      .w = {4, 5, 6}},
+     {0x20, 0x80, 0,    0,    0,    0,    0, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0,
+      0,    2,    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6}},
+    {"NOP-In, a question",
+     {.opcode = PDU_NOP_IN, .flags = PDU_FINAL, .itt = PDU_NO_TAG, .ttt = 1, .w = {4, 5, 6}},
+     {0x20, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff,
+      0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0,    6}},
+    {"Response with sense, underflow (11.4)",
+     {.opcode = PDU_RESPONSE,
+      .flags = PDU_FINAL | PDU_UNDERFLOW,
+      .b3 = 2,
+      .itt = 2,
+      .data_bytes = 20,
+      .w = {4, 5, 6, 1, 0, 512}},
+     {0x21, 0x82, 0, 2, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0,
+      0,    0,    0, 4, 0, 0, 0, 5,  0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0}},
+    {"Response, overflow",
+     {.opcode = PDU_RESPONSE, .flags = PDU_FINAL | PDU_OVERFLOW, .itt = 2, .w = {4, 5, 6, 0, 0, 1024}},
+     {0x21, 0x84, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0,
+      0,    0,    0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0}},
+    {"Task management response, no such task (11.6)",
+     {.opcode = PDU_MANAGE_RESPONSE, .flags = PDU_FINAL, .b2 = 1, .itt = 2, .w = {4, 5, 6}},
+     {0x22, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6}},
+    {"Login response, to full feature (11.13)",
+     {.opcode = PDU_LOGIN_RESPONSE, .flags = 0x87, .lun = 0x800102030405abcdu, .itt = 2, .data_bytes = 4, .w = {4, 5, 6}},
+     {0x23, 0x87, 0, 0, 0, 0, 0, 4, 0x80, 1, 2, 3, 4, 5, 0xab, 0xcd, 0, 0,
+      0,    2,    0, 0, 0, 0, 0, 0, 0,    4, 0, 0, 0, 5, 0,    0,    0, 6}},
+    {"Login response, authentication failure",
+     {.opcode = PDU_LOGIN_RESPONSE, .lun = 0x8001020304050000u, .itt = 2, .w = {4, 5, 6, 0x0201u << 16}},
+     {0x23, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 2, 1}},
+    {"Text response, more to come (11.11)",
+     {.opcode = PDU_TEXT_RESPONSE, .flags = PDU_CONTINUE, .itt = 2, .ttt = 1, .data_bytes = 4096, .w = {4, 5, 6}},
+     {0x24, 0x40, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6}},
+    {"Logout response (11.15)",
+     {.opcode = PDU_LOGOUT_RESPONSE, .flags = PDU_FINAL, .itt = 2, .w = {4, 5, 6}},
+     {0x26, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6}},
+    {"Asynchronous message: please log out within 5 s (11.9)",
+     {.opcode = PDU_ASYNC, .flags = PDU_FINAL, .itt = PDU_NO_TAG, .w = {4, 5, 6, 1u << 24, 5}},
+     {0x32, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0,
+      0,    0,    0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 6, 1, 0, 0,    0,    0,    0,    0, 5}},
+    {"Reject: command not supported (11.17)",
+     {.opcode = PDU_REJECT, .flags = PDU_FINAL, .b2 = 5, .itt = PDU_NO_TAG, .data_bytes = 48, .w = {4, 5, 6}},
+     {0x3f, 0x80, 5, 0, 0, 0, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff,
+      0xff, 0xff, 0, 0, 0, 0, 0, 0,  0, 4, 0, 0, 0, 5, 0, 0, 0,    6}},
+};
+
+TEST(answers_are_encoded)
+{
+    for (size_t i = 0; i < sizeof sent / sizeof sent[0]; i++) {
+        uint8_t h[PDU_HEADER];
+        memset(h, 0xee, sizeof h);
+        pdu_encode(&sent[i].out, h);
+        if (memcmp(h, sent[i].golden, PDU_HEADER) != 0) printf("# %s\n", sent[i].name);
+        CHECK_BYTES(h, sent[i].golden, PDU_HEADER);
+    }
+}
+
 TEST(serial_numbers_wrap)
 {
     CHECK(sn_before(1, 2) && !sn_before(2, 2) && sn_before(0xffffffff, 0) && sn_before(0xfffffff0, 15) &&
           !sn_before(15, 0xfffffff0));
 }
 
-TESTS(command_is_decoded, data_out_is_decoded, login_is_decoded, management_is_decoded, answers_of_targets_are_refused,
-      r2t_is_encoded, data_in_is_encoded, serial_numbers_wrap)
+TESTS(command_is_decoded, data_out_is_decoded, login_is_decoded, management_is_decoded, ping_is_decoded, text_is_decoded,
+      logout_is_decoded, snack_is_decoded, answers_of_targets_are_refused, r2t_is_encoded, data_in_is_encoded,
+      answers_are_encoded, serial_numbers_wrap)

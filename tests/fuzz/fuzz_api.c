@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: no request harms the API: each is answered once, what is refused says why, secrets never come out, what only shows
+ * changes nothing, and names and volumes agree afterwards. Method: routing, reading and handlers of src/api as they are, over a
+ * stand-in for HTTP, for the files of the catalog, and for the store with its volumes, all in memory.
+ *
+ *     byte 0    bits: see enum how
+ *     byte 1    how many commits and changes of volumes go well before one fails
+ *     then requests, each ended by NUL: METHOD PATH[?NAME=VALUE[&...]], a line feed, and the body
+ *
+ * Of volumes every second one is said to hold data; one initiator is logged in when HOW_LOGGED_IN says so.
+ */
+#include "api/internal.h"
+#include "fuzz/fuzz.h"
+#include "io/host.h"
+
+enum { VOLUMES = 8, SIZE_MAX_BYTES = 1 << 30 };
+enum how { HOW_LOGGED_IN = 1, HOW_FAILS = 2, HOW_CUT = 4 /* bodies, paths and queries are too long */ };
+#define LOGGED_IN "iqn.2026-01.org.example:in"
+
+struct volume {
+    uint32_t id, holds;
+    uint64_t bytes;
+};
+
+static struct play {
+    uint8_t how, well;
+    bool failed; /* something did */
+    struct node node;
+    struct catalog now, draft, decoded;
+    struct volume volumes[VOLUMES];
+    uint32_t last_volume, commits;
+    struct volume_request *probing;
+    struct io_task task;
+    /* the request at hand */
+    struct web_request request;
+    char body[WEB_BODY_MAX];
+    uint32_t answers;
+    int status;
+} play;
+
+static enum err goes_well(void)
+{
+    if (!(play.how & HOW_FAILS) || play.well-- > 0) return OK;
+    play.how &= (uint8_t)~HOW_FAILS;
+    play.failed = true;
+    return ERR_IO;
+}
+
+/* ---- the catalog's files ---- */
+
+struct catalog *catalog_now(struct catalog_file *file)
+{
+    (void)file;
+    return &play.now;
+}
+
+struct catalog *catalog_draft(struct catalog_file *file)
+{
+    (void)file;
+    play.draft = play.now;
+    return &play.draft;
+}
+
+enum err catalog_commit(struct catalog_file *file)
+{
+    static char json[CATALOG_BYTES_MAX];
+    struct problem p = {0};
+    size_t bytes;
+    (void)file;
+    REQUIRE(catalog_encode(&play.draft, json, sizeof json, &bytes) == OK);
+    REQUIRE(catalog_decode(json, bytes, &play.decoded, &p) == OK); /* what is written can be read */
+    TRY(goes_well());
+    play.now = play.draft;
+    play.commits++;
+    return OK;
+}
+
+/* ---- volumes and store ---- */
+
+uint32_t volume_id(const struct volume *v)
+{
+    return v->id;
+}
+
+uint64_t volume_bytes(const struct volume *v)
+{
+    return v->bytes;
+}
+
+void volume_hold(struct volume *v)
+{
+    v->holds++;
+}
+
+void volume_release(struct volume *v)
+{
+    REQUIRE(v->holds-- > 0);
+}
+
+struct volume *volumes_find(struct volumes *volumes, uint32_t id)
+{
+    (void)volumes;
+    for (uint32_t i = 0; i < VOLUMES && id != 0; i++)
+        if (play.volumes[i].id == id) return &play.volumes[i];
+    return NULL;
+}
+
+enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume)
+{
+    (void)volumes;
+    REQUIRE(bytes > 0 && bytes % BLOCK_SIZE == 0);
+    if (bytes > SIZE_MAX_BYTES) return ERR_NO_SPACE;
+    TRY(goes_well());
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        if (play.volumes[i].id != 0) continue;
+        play.volumes[i] = (struct volume){.id = ++play.last_volume, .bytes = bytes};
+        *ret_volume = &play.volumes[i];
+        return OK;
+    }
+    return ERR_LIMIT;
+}
+
+enum err volume_resize(struct volume *v, uint64_t bytes)
+{
+    REQUIRE(bytes > 0 && bytes % BLOCK_SIZE == 0);
+    if (bytes > SIZE_MAX_BYTES) return ERR_NO_SPACE;
+    TRY(goes_well());
+    v->bytes = bytes;
+    return OK;
+}
+
+enum err volume_delete(struct volume *v)
+{
+    REQUIRE(v->holds == 0); /* no unit shows it any more */
+    TRY(goes_well());
+    *v = (struct volume){0};
+    return OK;
+}
+
+void volume_stats(const struct volume *v, struct volume_stats *ret_stats)
+{
+    *ret_stats = (struct volume_stats){.reads = v->id};
+}
+
+void volume_start(struct volume *v, struct volume_request *r)
+{
+    REQUIRE(play.probing == NULL && r->verb == VOLUME_READ && r->offset + r->bytes <= v->bytes);
+    memset(r->data, (int)(v->id & 1), r->bytes);
+    r->err = OK;
+    play.probing = r;
+}
+
+uint32_t store_last_volume(const struct store *store)
+{
+    (void)store;
+    return play.last_volume;
+}
+
+/* Its first eight blocks and its last eight. */
+enum err store_changed_since(struct store *store, uint32_t volume, uint64_t sequence,
+                             void (*visit)(void *arg, uint64_t lba, uint32_t count), void *arg)
+{
+    const struct volume *v = volumes_find(NULL, volume);
+    (void)store;
+    (void)sequence;
+    REQUIRE(v != NULL);
+    uint64_t blocks = v->bytes / BLOCK_SIZE;
+    visit(arg, 0, (uint32_t)min64(blocks, 8));
+    if (blocks > 16) visit(arg, blocks - 8, 8);
+    return OK;
+}
+
+enum err store_clean(struct store *store, uint32_t *ret_gained)
+{
+    (void)store;
+    *ret_gained = 1;
+    return goes_well();
+}
+
+void store_pool_id(const struct store *store, uint8_t ret_id[16])
+{
+    (void)store;
+    memset(ret_id, 1, 16);
+}
+
+void store_stats(const struct store *store, struct store_stats *ret_stats)
+{
+    (void)store;
+    *ret_stats = (struct store_stats){.slots = 100, .slots_free = 50, .segment_bytes = 1 << 20};
+}
+
+/* ---- the target ---- */
+
+enum err iscsi_session_next(const struct iscsi_target *target, uint64_t from, struct iscsi_session_info *ret_info)
+{
+    (void)target;
+    if (from > 3) return ERR_NO_KEY;
+    *ret_info = (struct iscsi_session_info){
+        .tsih = 1, .id = 3, .initiator = LOGGED_IN, .alias = "\x80\xff", .full_feature = true, .peer = "a", .portal = "b"};
+    return OK;
+}
+
+enum err iscsi_session_cut(struct iscsi_target *target, uint64_t id)
+{
+    (void)target;
+    return id == 3 ? OK : ERR_NO_KEY;
+}
+
+const char *iscsi_target_address(const struct iscsi_target *target, uint32_t i, char *buf, size_t size)
+{
+    (void)target;
+    snprintf(buf, size, "192.0.2.%u:3260", i);
+    return buf;
+}
+
+/* Units are opened before the target is told, and closed after: it takes what is there. */
+void iscsi_target_changed(struct iscsi_target *target)
+{
+    static struct iscsi_lun luns[ISCSI_LUNS_MAX];
+    struct iscsi_access access;
+    struct iscsi_rules rules = node_rules(&play.node);
+    (void)target;
+    if (!rules.admit(rules.arg, LOGGED_IN, &access)) return;
+    uint32_t count = rules.luns(rules.arg, LOGGED_IN, luns);
+    for (uint32_t i = 0; i < count; i++) REQUIRE(luns[i].unit != NULL && (i == 0 || luns[i].lun > luns[i - 1].lun));
+}
+
+bool iscsi_target_is_ending(const struct iscsi_target *target)
+{
+    (void)target;
+    return false;
+}
+
+void iscsi_target_stats(const struct iscsi_target *target, struct iscsi_stats *ret_stats)
+{
+    (void)target;
+    *ret_stats = (struct iscsi_stats){.sessions = 1};
+}
+
+/* ---- the seam ---- */
+
+uint64_t io_now_ns(struct io *io)
+{
+    (void)io;
+    return 1000000000u;
+}
+
+/* A task runs to its end at once: the only thing that it waits for is a read of a volume. */
+enum err io_task_start(struct io *io, struct io_task *task, void (*run)(void *arg), void *arg)
+{
+    (void)io;
+    (void)task;
+    run(arg);
+    return OK;
+}
+
+struct io_task *io_task_self(void)
+{
+    return &play.task;
+}
+
+void io_task_park(void)
+{
+    struct volume_request *r = play.probing;
+    REQUIRE(r != NULL);
+    play.probing = NULL;
+    r->done(r);
+}
+
+void io_task_wake(struct io_task *task)
+{
+    REQUIRE(task == &play.task);
+}
+
+void io_task_sleep(struct io *io, uint64_t delay_ns)
+{
+    (void)io;
+    (void)delay_ns;
+}
+
+const char *io_group_backend(const struct io_group *group)
+{
+    (void)group;
+    return "none";
+}
+
+uint64_t host_resident_bytes(void)
+{
+    return 1 << 20;
+}
+
+uint64_t host_wall_seconds(void)
+{
+    return 1767225600u;
+}
+
+const char *host_time_text(uint64_t seconds, char buf[24])
+{
+    snprintf(buf, 24, "%llu", (unsigned long long)seconds);
+    return buf;
+}
+
+void trace(enum trace_level level, const char *format, ...)
+{
+    (void)level;
+    (void)format;
+}
+
+/* ---- HTTP ---- */
+
+const char *web_query(const struct web_request *request, const char *name)
+{
+    for (uint32_t i = 0; i < request->query_count; i++)
+        if (strcmp(request->query[i].name, name) == 0) return request->query[i].value;
+    return NULL;
+}
+
+static void require_no_secret(const json_t *value)
+{
+    const char *name;
+    json_t *member;
+    size_t i;
+    json_array_foreach(value, i, member) require_no_secret(member);
+    json_object_foreach((json_t *)(uintptr_t)value, name, member)
+    {
+        REQUIRE(strstr(name, "secret") == NULL);
+        require_no_secret(member);
+    }
+}
+
+void web_answer(struct web_request *request, int status, json_t *answer, const char *location)
+{
+    REQUIRE(request == &play.request && play.answers++ == 0);
+    play.status = status;
+    if (status >= 400) {
+        REQUIRE(answer != NULL && location == NULL);
+        REQUIRE(json_string_length(json_object_get(answer, "detail")) > 0);
+        REQUIRE(json_integer_value(json_object_get(answer, "status")) == status);
+    } else {
+        REQUIRE(status == 200 || status == 201 || status == 204);
+        REQUIRE((answer == NULL) == (status == 204) && (location == NULL || status == 201));
+    }
+    require_no_secret(answer);
+    json_decref(answer);
+}
+
+/* Copies up to `size - 1` characters; false: there are more. */
+static bool put(char *to, size_t size, const char *from, size_t length)
+{
+    if (length >= size) return false;
+    memcpy(to, from, length);
+    to[length] = '\0';
+    return true;
+}
+
+static void put_query(struct web_request *r, const char *at)
+{
+    while (*at != '\0') {
+        size_t length = strcspn(at, "&"), name = strcspn(at, "=&");
+        struct web_query *q = &r->query[r->query_count];
+        const char *value = name < length ? at + name + 1 : "";
+        size_t value_length = name < length ? length - name - 1 : 0;
+        if (r->query_count == WEB_QUERY_MAX || !put(q->name, sizeof q->name, at, name) ||
+            !put(q->value, sizeof q->value, value, value_length)) {
+            r->overlong = true;
+            return;
+        }
+        r->query_count++;
+        at += length + (at[length] == '&');
+    }
+}
+
+/* `text` is one request, terminated. */
+static void request_from(struct web_request *r, const char *text)
+{
+    size_t line = strcspn(text, "\n"), method = strcspn(text, " \n"), bytes;
+    const char *path = text + method + (text[method] == ' '), *end = text + line;
+    const char *query = memchr(path, '?', (size_t)(end > path ? end - path : 0));
+    const char *body = end + (*end == '\n');
+    char queries[4096] = "";
+    *r = (struct web_request){.body = play.body, .json = text[0] != '*', .overlong = play.how & HOW_CUT};
+    if (!put(r->method, sizeof r->method, text, method)) r->overlong = true;
+    if (path > end) path = end;
+    if (!put(r->path, sizeof r->path, path, (size_t)((query != NULL ? query : end) - path))) r->overlong = true;
+    if (query != NULL && put(queries, sizeof queries, query + 1, (size_t)(end - query - 1))) put_query(r, queries);
+    bytes = strlen(body);
+    if (bytes > WEB_BODY_MAX) {
+        r->overlong = true;
+        return;
+    }
+    memcpy(play.body, body, bytes);
+    r->body_bytes = (uint32_t)bytes;
+}
+
+/* ---- an input ---- */
+
+static void require_agreement(void)
+{
+    for (uint32_t i = 0; i < play.now.volume_count && !play.failed; i++) {
+        const struct catalog_volume *v = &play.now.volumes[i];
+        REQUIRE(v->state == VOLUME_LIVE && volumes_find(NULL, v->id) != NULL);
+    }
+    for (uint32_t i = 0; i < VOLUMES && !play.failed; i++)
+        REQUIRE(play.volumes[i].id == 0 || catalog_volume_by_id(&play.now, play.volumes[i].id) != NULL);
+    for (uint32_t i = 0; i < play.node.unit_count; i++)
+        REQUIRE(play.failed || catalog_maps_of_volume(&play.now, play.node.units[i].volume) > 0);
+    for (uint32_t i = 0; i < play.now.map_count; i++)
+        REQUIRE(play.failed || node_unit(&play.node, play.now.maps[i].volume) != NULL);
+    REQUIRE(!play.node.changing);
+}
+
+static void ask(const char *text)
+{
+    uint32_t commits = play.commits;
+    play.answers = 0;
+    request_from(&play.request, text);
+    routes_handle(&play.node, &play.request);
+    REQUIRE(play.answers == 1);
+    if (strcmp(play.request.method, "GET") == 0 || play.status == 404 || play.status == 405 || play.status == 413)
+        REQUIRE(play.commits == commits);
+    require_agreement();
+}
+
+static void begin(uint8_t how, uint8_t well)
+{
+    static int there;
+    play.how = how;
+    play.well = well;
+    play.failed = false;
+    play.last_volume = play.commits = 0;
+    memset(play.volumes, 0, sizeof play.volumes);
+    catalog_init(&play.now);
+    play.node =
+        (struct node){.config = {.name = "n", .target = "iqn.t", .devices = {{"pool", DEVICE_FLASH}}, .device_count = 1}};
+    play.node.mem = mem_open(4 << 20);
+    play.node.target = how & HOW_LOGGED_IN ? (struct iscsi_target *)(void *)&there : NULL;
+    list_init(&play.node.waiting);
+    if (play.node.mem == NULL) exit(2);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 2 || size > FUZZ_INPUT_MAX * 2) return 0;
+    begin(data[0], data[1]);
+    char *texts = (char *)malloc(size - 1);
+    if (texts == NULL) exit(2);
+    memcpy(texts, data + 2, size - 2);
+    texts[size - 2] = '\0';
+    for (size_t at = 0; at < size - 2; at += strlen(texts + at) + 1) ask(texts + at);
+    free(texts);
+    node_units_close(&play.node);
+    for (uint32_t i = 0; i < VOLUMES; i++) REQUIRE(play.volumes[i].holds == 0);
+    REQUIRE(mem_used(play.node.mem) == 0);
+    mem_close(play.node.mem);
+    return 0;
+}

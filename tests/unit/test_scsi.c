@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what the SCSI layer says when something is wrong, in both formats of sense data, and what VERIFY compares. Method:
+ * single commands over the stand-in of the fuzzers, and sense data against bytes written out from SPC-4 4.5.
+ */
+#include <stdlib.h>
+
+#include "tests/check.h"
+
+#include "fuzz/stand_in.h"
+#include "scsi/internal.h"
+
+enum { VOLUME = 1 << 20, PIECES = 2 };
+
+static struct {
+    struct scsi_unit *unit;
+    struct scsi_nexus nexus;
+    struct scsi_command c;
+    bool over;
+} s;
+
+static void done(struct scsi_command *command)
+{
+    (void)command;
+    s.over = true;
+}
+
+static bool begin(void)
+{
+    stand_in_begin(1, VOLUME);
+    struct scsi_unit_config u = {.volume = stand_in_volume(), .block_bytes = 512};
+    if (scsi_unit_open(&u, &s.unit) != OK) return false;
+    scsi_nexus_init(&s.nexus);
+    scsi_nexus_map(&s.nexus, &(struct scsi_lun){.unit = s.unit}, 1);
+    s.nexus.luns[0].attention = 0;
+    return true;
+}
+
+static void end(void)
+{
+    scsi_nexus_done(&s.nexus);
+    scsi_unit_close(s.unit);
+}
+
+/* One command with `bytes` of data out of the initiator; returns its status. What it answers stays in s.c and `ret_in`. */
+static enum scsi_status run(const uint8_t *cdb, size_t cdb_bytes, const void *data, uint32_t bytes, uint8_t ret_in[64])
+{
+    struct scsi_command *c = &s.c;
+    *c = (struct scsi_command){.done = done, .io = stand_in_io(), .nexus = &s.nexus, .expected_out = bytes};
+    memcpy(c->cdb, cdb, cdb_bytes);
+    s.over = false;
+    if (scsi_plan(c)) {
+        uint8_t *memory = aligned_alloc(BLOCK_SIZE, (PIECES + 1) * SCSI_PIECE);
+        for (uint32_t i = 0; i < PIECES; i++) c->data.piece[i] = memory + (size_t)i * SCSI_PIECE;
+        c->data.count = PIECES;
+        c->data.lead = c->lead;
+        c->scratch = memory + (size_t)PIECES * SCSI_PIECE;
+        c->out_have = min32(bytes, c->out_bytes);
+        for (uint32_t i = 0; i < c->out_have; i++) *scsi_data_at(&c->data, i) = ((const uint8_t *)data)[i];
+        scsi_run(c);
+        stand_in_run();
+        for (uint32_t i = 0; ret_in != NULL && i < c->in_bytes && i < 64; i++) ret_in[i] = *scsi_data_at(&c->data, i);
+        free(memory);
+    }
+    scsi_end(c);
+    return c->status;
+}
+#define CDB(...) ((const uint8_t[]){__VA_ARGS__}), sizeof((const uint8_t[]){__VA_ARGS__})
+
+static bool sense_is(const uint8_t *bytes, uint32_t count)
+{
+    return s.c.sense_bytes == count && memcmp(s.c.sense, bytes, count) == 0;
+}
+#define SENSE_IS(...) sense_is(((const uint8_t[]){__VA_ARGS__}), sizeof((const uint8_t[]){__VA_ARGS__}))
+
+/* MODE SELECT(6) of the control page with D_SENSE as told. */
+static enum scsi_status choose(bool descriptors)
+{
+    uint8_t list[16] = {0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff};
+    if (descriptors) list[6] = 0x04;
+    return run(CDB(0x15, 0x10, 0, 0, sizeof list, 0), list, sizeof list, NULL);
+}
+
+TEST(formats_of_sense)
+{
+    uint8_t got[SCSI_SENSE_MAX];
+    struct sense far = {.sense = SENSE_MEDIUM_ERROR, .informs = true, .information = 0x0102030405060708u};
+    static const uint8_t far_golden[] = {0x72, 3, 0x11, 0, 0, 0, 0, 12, 0, 10, 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8};
+    CHECK_EQ(sense_encode(&far, true, got), sizeof far_golden);
+    CHECK_BYTES(got, far_golden, sizeof far_golden);
+    static const uint8_t unsaid[] = {0x70, 0, 3, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0};
+    CHECK_EQ(sense_encode(&far, false, got), sizeof unsaid); /* it would not fit: not valid */
+    CHECK_BYTES(got, unsaid, sizeof unsaid);
+    struct sense both = {SENSE_INVALID_LIST, true, true, 9, false, 0x102};
+    static const uint8_t both_golden[] = {0x72, 5, 0x26, 0, 0, 0, 0, 20, 0, 10, 0x80, 0, 0, 0,
+                                          0,    0, 0,    0, 0, 9, 2, 6,  0, 0,  0x80, 1, 2, 0};
+    CHECK_EQ(sense_encode(&both, true, got), sizeof both_golden);
+    CHECK_BYTES(got, both_golden, sizeof both_golden);
+    static const uint8_t fixed[] = {0xf0, 0, 5, 0, 0, 0, 9, 10, 0, 0, 0, 0, 0x26, 0, 0, 0x80, 1, 2};
+    CHECK_EQ(sense_encode(&both, false, got), sizeof fixed);
+    CHECK_BYTES(got, fixed, sizeof fixed);
+}
+
+TEST(d_sense_chooses_the_format)
+{
+    uint8_t in[64];
+    CHECK(begin());
+    CHECK(run(CDB(0x12, 1, 0xee, 0, 255, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_IS(0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xc0, 0, 2));
+    CHECK(choose(true) == SCSI_GOOD);
+    CHECK(run(CDB(0x12, 1, 0xee, 0, 255, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_IS(0x72, 5, 0x24, 0, 0, 0, 0, 8, 2, 6, 0, 0, 0xc0, 0, 2, 0));
+    CHECK(run(CDB(0x1a, 0x08, 0x0a, 0, 255, 0), NULL, 0, in) == SCSI_GOOD && in[4 + 2] == 0x04);
+    CHECK(run(CDB(0x1a, 0x08, 0x4a, 0, 255, 0), NULL, 0, in) == SCSI_GOOD && in[4 + 2] == 0x04 && in[4 + 4] == 0x08);
+    CHECK(choose(false) == SCSI_GOOD);
+    CHECK(run(CDB(0xff), NULL, 0, NULL) == SCSI_CHECK_CONDITION && s.c.sense[0] == 0x70);
+    end();
+}
+
+TEST(request_sense_answers_in_the_format_asked_for)
+{
+    uint8_t in[64];
+    CHECK(begin());
+    CHECK(run(CDB(0x03, 0, 0, 0, 252, 0), NULL, 0, in) == SCSI_GOOD && s.c.in_bytes == 18 && in[0] == 0x70 && in[2] == 0);
+    CHECK(run(CDB(0x03, 1, 0, 0, 252, 0), NULL, 0, in) == SCSI_GOOD && s.c.in_bytes == 8 && in[0] == 0x72 && in[1] == 0);
+    s.nexus.luns[0].attention = SCSI_CAPACITY_CHANGED;
+    CHECK(run(CDB(0x03, 1, 0, 0, 4, 0), NULL, 0, in) == SCSI_GOOD && s.c.in_bytes == 4);
+    CHECK(in[1] == 6 && in[2] == 0x2a && in[3] == 0x09);
+    end();
+}
+
+TEST(the_other_initiators_hear_of_a_new_format)
+{
+    static struct scsi_nexus other;
+    CHECK(begin());
+    scsi_nexus_map(&other, &(struct scsi_lun){.unit = s.unit}, 1);
+    other.luns[0].attention = 0;
+    CHECK(choose(false) == SCSI_GOOD && other.luns[0].attention == 0);
+    CHECK(choose(true) == SCSI_GOOD && other.luns[0].attention == SCSI_MODE_CHANGED && s.nexus.luns[0].attention == 0);
+    scsi_nexus_done(&other);
+    end();
+}
+
+static uint8_t block[600 * 512];
+
+TEST(verify_compares_all_blocks_with_one)
+{
+    CHECK(begin());
+    memset(block, 0x5a, sizeof block);
+    memset(stand_in_content(), 0x5a, VOLUME);
+    CHECK(run(CDB(0x2f, 0x06, 0, 0, 0, 3, 0, 600 >> 8, 600 & 255, 0), block, 512, NULL) == SCSI_GOOD);
+    CHECK_EQ(s.c.out_bytes, 512);
+    stand_in_content()[(3 + 599) * 512 + 17] ^= 1;
+    CHECK(run(CDB(0x2f, 0x06, 0, 0, 0, 3, 0, 600 >> 8, 599 & 255, 0), block, 512, NULL) == SCSI_GOOD);
+    CHECK(run(CDB(0x8f, 0x06, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 600 >> 8, 600 & 255, 0, 0), block, 512, NULL) ==
+          SCSI_CHECK_CONDITION);
+    CHECK(SENSE_IS(0xf0, 0, 0x0e, 0, 0, 0, 17, 10, 0, 0, 0, 0, 0x1d, 0, 0, 0, 0, 0));
+    CHECK(run(CDB(0xaf, 0x06, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_GOOD && s.c.out_bytes == 0); /* no block */
+    CHECK(run(CDB(0x2f, 0x06, 0, 0, 0, 3, 0, 0, 1, 0), block, 511, NULL) == SCSI_CHECK_CONDITION && s.c.sense[2] == 0x0b);
+    end();
+}
+
+TEST(verify_refuses_what_is_reserved)
+{
+    CHECK(begin());
+    CHECK(run(CDB(0x2f, 0x04, 0, 0, 0, 3, 0, 0, 1, 0), block, 512, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_IS(0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xc0, 0, 1));
+    CHECK(run(CDB(0x2e, 0x06, 0, 0, 0, 3, 0, 0, 1, 0), block, 512, NULL) == SCSI_CHECK_CONDITION && s.c.sense[12] == 0x24);
+    end();
+}
+
+TEST(verify_compares_byte_by_byte)
+{
+    CHECK(begin());
+    for (size_t i = 0; i < sizeof block; i++) block[i] = (uint8_t)(i * 7 + i / 512);
+    memcpy(stand_in_content() + 5 * 512, block, sizeof block);
+    CHECK(run(CDB(0x2f, 0x02, 0, 0, 0, 5, 0, 500 >> 8, 500 & 255, 0), block, 500 * 512, NULL) == SCSI_GOOD);
+    stand_in_content()[5 * 512 + 131072] ^= 1;
+    CHECK(run(CDB(0x2f, 0x02, 0, 0, 0, 5, 0, 500 >> 8, 500 & 255, 0), block, 500 * 512, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_IS(0xf0, 0, 0x0e, 0, 2, 0, 0, 10, 0, 0, 0, 0, 0x1d, 0, 0, 0, 0, 0));
+    end();
+}
+
+TESTS(formats_of_sense, d_sense_chooses_the_format, request_sense_answers_in_the_format_asked_for,
+      the_other_initiators_hear_of_a_new_format, verify_compares_all_blocks_with_one, verify_refuses_what_is_reserved,
+      verify_compares_byte_by_byte)

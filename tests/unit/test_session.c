@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what a session answers where the order of PDUs matters. Method: a target over the stand-in of the fuzzers, an initiator
+ * that is an array of PDUs, and its answers one by one.
+ */
+#include "tests/check.h"
+
+#include "fuzz/stand_in.h"
+#include "iscsi/pdu.h"
+#include "iscsi/target.h"
+
+enum { VOLUME = 1 << 20, STREAM = 1 << 16 };
+
+static struct {
+    struct scsi_unit *unit;
+    struct iscsi_target *target;
+    uint8_t stream[STREAM];
+    size_t used;
+    const uint8_t *sent;
+    size_t left;
+} s;
+
+static bool admit(void *arg, const char *initiator, struct iscsi_access *ret_access)
+{
+    (void)arg;
+    (void)ret_access;
+    return strcmp(initiator, "iqn.x:y") == 0;
+}
+
+static uint32_t luns(void *arg, const char *initiator, struct iscsi_lun *ret_luns)
+{
+    (void)arg;
+    (void)initiator;
+    for (uint16_t i = 0; i < 2; i++) ret_luns[i] = (struct iscsi_lun){.lun = i, .unit = s.unit}; /* the same one twice */
+    return 2;
+}
+
+static bool begin(void)
+{
+    static const uint8_t pool_id[16] = "session";
+    stand_in_begin(1, VOLUME);
+    struct scsi_unit_config u = {.volume = stand_in_volume(), .block_bytes = 512};
+    struct iscsi_target_config t = {.io = stand_in_io(),
+                                    .name = "iqn.t:t",
+                                    .listen = {"192.0.2.1:3260"},
+                                    .listen_count = 1,
+                                    .rules = {.admit = admit, .luns = luns}};
+    scsi_unit_identify(&u, pool_id);
+    s.used = 0;
+    return scsi_unit_open(&u, &s.unit) == OK && iscsi_target_open(&t, &s.target, NULL) == OK;
+}
+
+static void end(void)
+{
+    iscsi_target_close(s.target, 1000);
+    scsi_unit_close(s.unit);
+}
+
+/* A PDU of the initiator; `flags` are its first two bytes, `at16` what stands from byte 16 on. */
+static void add(uint16_t flags, const uint32_t at16[8], const void *data, uint32_t bytes)
+{
+    uint8_t *h = s.stream + s.used;
+    memset(h, 0, PDU_HEADER + pdu_padded(bytes));
+    be16_to(h, flags);
+    be24_to(h + 5, bytes);
+    memcpy(h + 8, "\x80isid", 6);
+    for (int i = 0; i < 8; i++) be32_to(h + 16 + 4 * i, at16[i]);
+    if ((h[0] & 0x3f) != PDU_LOGIN) memset(h + 8, 0, 8);
+    if (bytes > 0) memcpy(h + PDU_HEADER, data, bytes);
+    s.used += PDU_HEADER + pdu_padded(bytes);
+}
+#define WORDS(...) ((const uint32_t[8]){__VA_ARGS__})
+#define TEXT(text) text, sizeof(text)
+
+static void run(void)
+{
+    stand_in_connect(s.stream, s.used, true);
+    stand_in_run();
+    s.sent = stand_in_sent(&s.left);
+}
+
+/* The next answer, NULL: there is none. */
+static const uint8_t *answer(void)
+{
+    const uint8_t *h = s.sent;
+    if (s.left < PDU_HEADER) return NULL;
+    size_t size = PDU_HEADER + pdu_padded(be24_at(h + 5));
+    s.sent += size;
+    s.left -= size;
+    return h;
+}
+
+static bool is_login_answer(const uint8_t *h, uint16_t status)
+{
+    return h != NULL && h[0] == PDU_LOGIN_RESPONSE && be16_at(h + 36) == status;
+}
+
+TEST(a_session_has_one_type)
+{
+    static const char first[] = "InitiatorName=iqn.x:y\0SessionType=Discovery";
+    CHECK(begin());
+    add(0x4304, WORDS(1, 0, 1), TEXT(first));
+    add(0x4387, WORDS(1, 0, 1), TEXT("SessionType=Normal")); /* would need no TargetName */
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    CHECK(is_login_answer(answer(), 0x0200));
+    CHECK(answer() == NULL);
+    end();
+}
+
+TEST(names_may_be_said_again_and_not_changed)
+{
+    static const char names[] = "InitiatorName=iqn.x:y\0TargetName=iqn.t:t\0SessionType=Normal";
+    CHECK(begin());
+    add(0x4304, WORDS(1, 0, 1), TEXT(names));
+    add(0x4304, WORDS(1, 0, 1), TEXT(names));
+    add(0x4387, WORDS(1, 0, 1), TEXT("TargetName=iqn.t:other"));
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    CHECK(is_login_answer(answer(), 0));
+    CHECK(is_login_answer(answer(), 0x0200));
+    CHECK(answer() == NULL);
+    end();
+}
+
+static void add_login(void)
+{
+    static const char names[] = "InitiatorName=iqn.x:y\0TargetName=iqn.t:t";
+    add(0x4387, WORDS(1, 0, 1), TEXT(names));
+}
+
+TEST(a_ping_between_two_parts_of_a_text_leaves_it_alone)
+{
+    CHECK(begin());
+    add_login();
+    add(0x0440, WORDS(2, PDU_NO_TAG, 1), "SendTar", 7);
+    add(0x4080, WORDS(3, PDU_NO_TAG, 2), "XXXXXXXXXXXX", 12);
+    add(0x0480, WORDS(2, PDU_NO_TAG, 2), TEXT("gets=iqn.t:t"));
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && be24_at(h + 5) == 0);
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_NOP_IN && be24_at(h + 5) == 12 && memcmp(h + PDU_HEADER, "XXXXXXXXXXXX", 12) == 0);
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && strcmp((const char *)h + PDU_HEADER, "TargetName=iqn.t:t") == 0);
+    end();
+}
+
+TEST(commands_outside_of_the_window_are_ignored)
+{
+    CHECK(begin());
+    add_login();
+    add(0x0180, WORDS(2, 0, 2), NULL, 0);
+    add(0x0180, WORDS(3, 0, 0), NULL, 0);
+    add(0x0180, WORDS(4, 0, 1 + 64), NULL, 0);
+    add(0x0180, WORDS(5, 0, 1), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_RESPONSE && be32_at(h + 16) == 5 && be32_at(h + 28) == 2);
+    CHECK(answer() == NULL);
+    end();
+}
+
+/* A write that waits for its data: it ends without an answer, and the reset is answered when it has. */
+TEST(a_warm_reset_ends_what_is_under_way)
+{
+    CHECK(begin());
+    add_login();
+    add(0x0180, WORDS(2, 0, 1), NULL, 0); /* takes the unit attention */
+    add(0x01a1, WORDS(3, 8192, 2, 0, 0x2a000000, 0, 0x10000000), NULL, 0);
+    add(0x0286, WORDS(4, PDU_NO_TAG, 3), NULL, 0);
+    add(0x0180, WORDS(5, 0, 4), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *of[6] = {NULL}; /* by tag; the reset waits for what leaves before it, not for what comes after it */
+    for (const uint8_t *h; (h = answer()) != NULL;) {
+        CHECK(be32_at(h + 16) < 6);
+        of[be32_at(h + 16)] = h;
+    }
+    CHECK(of[2] != NULL && of[2][0] == PDU_RESPONSE);
+    CHECK(of[3] == NULL || of[3][0] == PDU_R2T);
+    CHECK(of[4] != NULL && of[4][0] == PDU_MANAGE_RESPONSE && of[4][2] == 0);
+    CHECK(of[5] != NULL && of[5][0] == PDU_RESPONSE && of[5][3] == 0); /* who asked for it knows of it */
+    end();
+}
+
+TEST(a_cold_reset_is_refused)
+{
+    CHECK(begin());
+    add_login();
+    add(0x4287, WORDS(4, PDU_NO_TAG, 1), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 5);
+    end();
+}
+
+TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_between_two_parts_of_a_text_leaves_it_alone,
+      commands_outside_of_the_window_are_ignored, a_warm_reset_ends_what_is_under_way, a_cold_reset_is_refused)
