@@ -47,6 +47,7 @@ static void task_free(struct iscsi_task *task)
         target_memory_back(conn->target, &task->command);
         target_memory_retry(conn->target);
     }
+    if (!conn->tx_busy) send_window_open(conn); /* else when it is through */
     conn_check_end(conn);
 }
 
