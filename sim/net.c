@@ -6,9 +6,9 @@
  *
  *     taken <= arrived <= sent <= taken + room
  *
- * An operation has its effect when an attempt succeeds, in an event of its own: bytes are copied out of the caller's memory and
- * into it then, so a caller that touches its buffers under way is caught. An attempt that finds nothing to do waits for the next
- * reason to try (net_try). The timer of the attempt lives in the operation.
+ * An operation has its effect when an attempt succeeds, in an event of its own: bytes are copied out of the caller's memory
+ * and into it then, so a caller that touches its buffers under way is caught. An attempt that finds nothing to do waits for
+ * the next reason to try (net_try). The timer of the attempt lives in the operation.
  */
 #include "sim/net.h"
 
@@ -70,11 +70,19 @@ struct io_listener {
     bool aborted;
 };
 
+/* Where a connect goes. */
+struct target {
+    struct list link;
+    bool known; /* it is an address */
+    struct address address;
+};
+
 struct net {
     struct sim *sim;
     struct prng chance;
     struct sim_weather weather;
-    struct list sockets, listeners, ops;
+    struct list sockets, listeners, targets;
+    struct list ops; /* under way; empty from a power cut on, since their owners may go before the power is on again */
     uint32_t socket_count, listener_count;
     uint64_t latency_ns;
     uint32_t room;
@@ -210,7 +218,8 @@ static void net_submit(struct net *net, struct io *io, enum net_kind kind, struc
     op->tries = 0;
     memset(op->seam, 0, sizeof op->seam);
     timer_of(op)->fire = attempt;
-    list_push(&net->ops, &op->link);
+    list_init(&op->link);
+    if (!net->off) list_push(&net->ops, &op->link);
     net_try(net, op, delay_ns);
 }
 
@@ -392,12 +401,12 @@ static void attempt_accept(struct net *net, struct io_net *op)
 
 static enum err connect_now(struct net *net, struct io_net *op)
 {
-    struct address to, from;
+    struct target *target = op->buf;
+    struct address to = target->address, from = to;
     char text[IO_ADDRESS_TEXT];
-    if (!address_from(op->buf, &to)) return ERR_ARGUMENT;
+    if (!target->known) return ERR_ARGUMENT;
     struct io_listener *l = listener_at(net, &to);
     if (l == NULL || l->aborted || l->waiting == BACKLOG || prng_chance(&net->chance, net->weather.refuse)) return ERR_REFUSED;
-    from = to;
     if (to.family == FAMILY_LOCAL)
         from.path[0] = '\0';
     else
@@ -412,6 +421,12 @@ static enum err connect_now(struct net *net, struct io_net *op)
     return OK;
 }
 
+static void target_free(struct target *target)
+{
+    list_remove(&target->link);
+    free(target);
+}
+
 /* The first attempt may meet silence; the second says so. */
 static void attempt_connect(struct net *net, struct io_net *op)
 {
@@ -423,7 +438,7 @@ static void attempt_connect(struct net *net, struct io_net *op)
         return;
     }
     if (op->tries == 0) err = connect_now(net, op);
-    free(op->buf);
+    target_free(op->buf);
     op->buf = NULL;
     net_done(net, op, err);
 }
@@ -501,10 +516,12 @@ const char *io_listener_text(const struct io_listener *listener, char *buf, size
 void io_connect(struct io *io, const char *address, struct io_net *op)
 {
     struct net *net = net_of_loop(io);
-    size_t size = strlen(address) + 1;
+    struct target *target = must(calloc(1, sizeof *target));
+    target->known = address_from(address, &target->address);
+    list_push(&net->targets, &target->link);
     op->listener = NULL;
     op->socket = NULL;
-    op->buf = memcpy(must(malloc(size)), address, size);
+    op->buf = target;
     net_submit(net, io, NET_CONNECT, op, 2 * draw_latency(net));
 }
 
@@ -598,7 +615,7 @@ void sim_socket_lose(struct io_socket *socket, enum sim_loss loss)
 void net_power_cut(struct net *net)
 {
     net->off = true;
-    for (struct list *l = net->ops.next; l != &net->ops; l = l->next) {
+    for (struct list *l; (l = list_pop(&net->ops)) != NULL;) {
         struct io_net *op = CONTAINER(l, struct io_net, link);
         io_cancel(op->io, timer_of(op));
     }
@@ -621,10 +638,8 @@ uint32_t sim_socket_rest(struct io_socket *socket, void *buf, uint32_t size)
 
 void net_forget(struct net *net)
 {
-    for (struct list *l; (l = list_pop(&net->ops)) != NULL;) {
-        struct io_net *op = CONTAINER(l, struct io_net, link);
-        if (op->kind == NET_CONNECT) free(op->buf);
-    }
+    list_init(&net->ops);
+    for (struct list *l; (l = net->targets.next) != &net->targets;) target_free(CONTAINER(l, struct target, link));
     for (struct list *l; (l = net->sockets.next) != &net->sockets;) socket_free(CONTAINER(l, struct io_socket, link));
     for (struct list *l; (l = net->listeners.next) != &net->listeners;) listener_free(CONTAINER(l, struct io_listener, link));
     net->off = false;
@@ -648,6 +663,7 @@ struct net *net_open(struct sim *sim)
     net->sim = sim;
     list_init(&net->sockets);
     list_init(&net->listeners);
+    list_init(&net->targets);
     list_init(&net->ops);
     return net;
 }

@@ -4,8 +4,8 @@
  * way, addresses that are understood or refused. Each story is one task that plays both sides on one loop and waits for each
  * operation in turn. test_socket.c tells them on the real seam, test_net.c on the simulated one.
  */
-#ifndef IZAR_TESTS_SOCKET_STORIES_H
-#define IZAR_TESTS_SOCKET_STORIES_H
+#ifndef IZAR_TESTS_UNIT_SOCKET_STORIES_H
+#define IZAR_TESTS_UNIT_SOCKET_STORIES_H
 
 #include <stdlib.h>
 #include <string.h>

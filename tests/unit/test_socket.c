@@ -2,7 +2,7 @@
 /*
  * Connections of the real seam, on both back ends.
  *
- * Goal: what io.h promises about sockets. Method: the stories of socket_stories.h, on each back end, and files of local sockets.
+ * Goal: what io.h promises about sockets. Method: the stories of socket_stories.h on each back end; files of local sockets.
  */
 #include <stdlib.h>
 #include <unistd.h>
