@@ -47,6 +47,8 @@ static void session_lost(struct initiator *it)
     for (struct list *l; (l = list_pop(&it->commands)) != NULL;) {
         list_push(&it->lost, l);
         it->serve->unanswered++;
+        struct command *c = CONTAINER(l, struct command, link);
+        if (c->verb == SERVE_READ) command_over(c, REGISTER_MAYBE); /* nobody will ever know what it saw */
     }
     it->command_count = 0;
     if (it->function.used && it->function.code == TMF_LUN_RESET) it->lost_resets[it->function.unit]++;

@@ -249,6 +249,7 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.quiet = true;
     mine.seconds = 0;
     mine.history.mutation = mutation;
+    mine.history.net |= mutation >= MUTATE_SERVING;
     memset(shared, 0, sizeof *shared);
     for (uint32_t i = 0; i < direct_count(); i++) {
         if (!direct_catches(i, mutation)) continue;

@@ -14,7 +14,7 @@
 
 #include "base/text.h"
 
-enum { STATES_MAX = 20000 };
+enum { STATES_MAX = 20000, STATES_BUSY = 64 };
 #define SWAPPED UINT32_MAX /* got, of a SWAP that wrote; of one that did not: 1 when it saw what it wanted, else 0 */
 
 struct op {
@@ -78,7 +78,7 @@ void registers_close(struct registers *all)
 bool registers_have_room(const struct registers *all, uint32_t from, uint32_t count)
 {
     for (uint32_t i = from; i < from + count; i++)
-        if (all->at[i].used == (1u << REGISTER_OPS) - 1) return false;
+        if (all->at[i].used == (1u << REGISTER_OPS) - 1 || all->at[i].count > STATES_BUSY) return false;
     return true;
 }
 

@@ -24,8 +24,8 @@ uint64_t serve_below(struct serve *serve, uint64_t n)
 static const uint32_t weights[SERVE_ACTIONS] = {
     [SERVE_READ] = 200,  [SERVE_WRITE] = 200, [SERVE_SAME] = 20,       [SERVE_UNMAP] = 30,    [SERVE_SWAP] = 50,
     [SERVE_LOOK] = 10,   [SERVE_NOP] = 10,    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,
-    [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 8,  [SERVE_PAUSE_OUT] = 8,
-    [SERVE_RESUME] = 40, [SERVE_CUT] = 4,     [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,
+    [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,
+    [SERVE_RESUME] = 60, [SERVE_CUT] = 4,     [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,
 };
 
 static uint32_t one_of(struct prng *prng, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
@@ -87,7 +87,21 @@ static void draw_target(struct iscsi_target_config *c, struct prng *prng)
     c->first_burst_bytes = 64 << 10;
 }
 
-static void mix_of(struct serve_mix *mix, struct prng *prng)
+/* Large writes, many of them aborted by others while their data comes in. */
+static void shape_resets(struct serve_mix *mix, struct prng *prng)
+{
+    mix->weights[SERVE_LUN_RESET] += 20 * weights[SERVE_LUN_RESET];
+    mix->weights[SERVE_WRITE] += 2 * weights[SERVE_WRITE];
+    mix->initiators = SERVE_INITIATORS;
+    mix->units = 1;
+    mix->block_bytes[0] = 4096;
+    mix->blocks_max = SERVE_BLOCKS;
+    mix->small_bursts = false;
+    mix->hot = 0;
+    mix->weather.room = one_of(prng, 0, 8192, 16384, 65536);
+}
+
+static void mix_of(struct serve_mix *mix, struct prng *prng, int mutation)
 {
     memset(mix, 0, sizeof *mix);
     draw_weights(mix, prng);
@@ -108,9 +122,11 @@ static void mix_of(struct serve_mix *mix, struct prng *prng)
     mix->requests = one_of(prng, 2, 4, 16, 32);
     draw_weather(&mix->weather, prng);
     draw_target(&mix->target, prng);
-    uint64_t shape = prng_below(prng, 4);
+    uint64_t shape = prng_below(prng, 5);
+    if (mutation >= MUTATE_SERVING) shape = mutation == MUTATE_MEMORY_EARLY ? 2 : 1;
     if (shape == 0) shape_storm(mix, prng);
     if (shape == 1) shape_crowd(mix, prng);
+    if (shape == 2) shape_resets(mix, prng);
 }
 
 static void total(struct serve_mix *mix)
@@ -175,6 +191,15 @@ static bool restart(struct serve *serve, bool in_order)
     return true;
 }
 
+/* Commands come in bursts, of one initiator or of all. */
+static void act(struct serve *serve, enum serve_action action)
+{
+    struct initiator *it = any_initiator(serve);
+    uint64_t times = action < SERVE_LOOK ? 1 + serve_below(serve, 2 * serve->mix.depth) : 1;
+    bool one = serve_below(serve, 2);
+    for (; times > 0; times--) initiator_act(one ? it : any_initiator(serve), action);
+}
+
 static bool step(struct serve *serve)
 {
     enum serve_action action = draw_action(serve);
@@ -185,7 +210,7 @@ static bool step(struct serve *serve)
     else if (action == SERVE_SLEEP)
         sim_run_for(serve->sim, 3000, MS_NS << serve_below(serve, 15));
     else
-        initiator_act(any_initiator(serve), action);
+        act(serve, action);
     if (!sim_is_off(serve->sim)) sim_run_for(serve->sim, 1 + serve_below(serve, serve->mix.pause), S_NS);
     if (sim_is_off(serve->sim) && !lab_failed(serve->lab)) return restart(serve, false);
     return !lab_failed(serve->lab);
@@ -293,7 +318,7 @@ uint64_t serve_run(struct lab *lab, const struct history_options *options)
     pool_of(&pool, &prng);
     lab_begin_as(lab, options->seed, &pool, options->control ? MUTATE_NONE : (enum mutation)options->mutation, options->trace);
     begin(&serve, lab);
-    mix_of(&serve.mix, &prng);
+    mix_of(&serve.mix, &prng, options->mutation);
     total(&serve.mix);
     for (uint32_t i = 0; i < SERVE_UNITS; i++) serve.units[i].block_bytes = serve.mix.block_bytes[i];
     live(&serve);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "iscsi/internal.h"
+#include "store/mutation.h"
 
 enum function {
     TMF_ABORT_TASK = 1,
@@ -63,8 +64,10 @@ static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
         tmf->refused = true;
         return;
     }
-    task->tmf = tmf;
-    tmf->waits++;
+    if (!MUTATED(MUTATE_FUNCTION_EARLY)) {
+        task->tmf = tmf;
+        tmf->waits++;
+    }
     if (task->state != TASK_SEND) task_drop(task);
 }
 

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "iscsi/internal.h"
+#include "store/mutation.h"
 
 static void task_go(struct iscsi_task *task);
 
@@ -57,7 +58,7 @@ void task_drop(struct iscsi_task *task)
     task->aborted = true;
     if (task->state == TASK_RUN) return;                   /* it ends when the SCSI layer is through */
     if (task->state == TASK_SEND && conn->tx_busy) return; /* its memory may be on its way out */
-    if (conn->rx_task == task && conn->rx_busy) return;    /* ... or in */
+    if (conn->rx_task == task && conn->rx_busy && !MUTATED(MUTATE_MEMORY_EARLY)) return; /* ... or in */
     task_free(task);
 }
 
