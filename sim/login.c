@@ -171,7 +171,7 @@ static void prove(struct initiator *it, const struct said *said, struct keys_out
     if (plan->wrong == WRONG_SECRET) access.initiator.secret[0] ^= 1;
     enum digest_kind kind = strcmp(said->algorithm, "5") == 0 ? DIGEST_MD5 : DIGEST_SHA256;
     uint32_t bytes = hex_from(said->challenge, challenge, sizeof challenge);
-    size_t n = response_to(kind, (uint8_t)atoi(said->id), access.initiator.secret, challenge, bytes, response);
+    size_t n = response_to(kind, (uint8_t)strtoul(said->id, NULL, 10), access.initiator.secret, challenge, bytes, response);
     keys_add(out, "CHAP_N", "%s", access.initiator.user);
     add_binary(out, "CHAP_R", response, n);
     if (plan->mutual) {

@@ -3,8 +3,8 @@
  * Registers and the states that they may be in.
  *
  * A state is normal when nobody has observed (read, or compared in vain) in it what could as well be observed now: such an
- * observer counts as one that is still to look. So observers look only right before the value changes, and changes are only made
- * when an end asks for them. That keeps the states few.
+ * observer counts as one that is still to look. So observers look only right before the value changes, and changes are only
+ * made when an end asks for them. That keeps the states few; where they are many all the same, nothing more may begin.
  */
 #include "sim/register.h"
 
