@@ -189,6 +189,7 @@ static void function_over(struct initiator *it, const uint8_t *h)
     uint8_t response = h[2];
     if (!f.used || be32_at(h + 16) != f.itt) fail(it, "an answer to a function that was not sent", be32_at(h + 16), f.itt);
     if (response != TMF_COMPLETE && response != TMF_REJECTED) fail(it, "function answered", f.code, response);
+    sim_say(it->serve->sim, "initiator %u: function %u answered, %u", it->number, f.code, response);
     it->function.used = false;
     if (f.code == TMF_LUN_RESET) it->serve->units[f.unit].resets--;
     if (response != TMF_COMPLETE || lab_failed(it->serve->lab)) return;
