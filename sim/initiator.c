@@ -52,7 +52,7 @@ static void session_lost(struct initiator *it)
     }
     it->command_count = 0;
     if (it->function.used && it->function.code == TMF_LUN_RESET) it->lost_resets[it->function.unit]++;
-    it->function.used = it->nop_under_way = false;
+    it->function.used = it->nop_under_way = it->text_under_way = false;
     phase_set(it, PHASE_IDLE);
 }
 
@@ -116,6 +116,20 @@ static void send_nop(struct initiator *it)
     pdu.w[0] = it->session.cmd_sn;
     memset(data, (int)(pdu.itt & 0xff), sizeof data);
     initiator_send(it, &pdu, data);
+}
+
+/* In a discovery session all targets are asked for, else the one that we are logged in to. */
+static void send_text(struct initiator *it)
+{
+    static const char all[] = "SendTargets=All", ours[] = "SendTargets=";
+    const char *text = it->plan.discovery ? all : ours;
+    struct pdu_out pdu = {.opcode = (enum pdu_opcode)(PDU_TEXT | 0x40), .flags = PDU_FINAL, .ttt = PDU_NO_TAG};
+    if (it->text_under_way) return;
+    it->text_under_way = true;
+    pdu.itt = it->text_itt = ++it->next_itt;
+    pdu.data_bytes = (uint32_t)strlen(text) + 1;
+    pdu.w[0] = it->session.cmd_sn;
+    initiator_send(it, &pdu, text);
 }
 
 static void send_function(struct initiator *it, uint8_t code, uint32_t unit, const struct command *c)
@@ -182,6 +196,16 @@ static void nop_in(struct initiator *it, const uint8_t *h, const uint8_t *data, 
     it->nop_under_way = false;
 }
 
+static void text_in(struct initiator *it, const uint8_t *h, const uint8_t *data, uint32_t bytes)
+{
+    static const char name[] = "TargetName=" SERVE_TARGET, address[] = "TargetAddress=" SERVE_ADDRESS ",1";
+    if (!it->text_under_way || be32_at(h + 16) != it->text_itt) fail(it, "an answer to a text that was not sent", 0, 0);
+    bool right = bytes == sizeof name + sizeof address && memcmp(data, name, sizeof name) == 0;
+    if (!right || memcmp(data + sizeof name, address, sizeof address) != 0) fail(it, "SendTargets answered", bytes, 0);
+    if (h[1] != PDU_FINAL || be32_at(h + 20) != PDU_NO_TAG) fail(it, "text in parts", h[1], be32_at(h + 20));
+    it->text_under_way = false;
+}
+
 /* The tasks that the function names have changed what they ever will. */
 static void function_over(struct initiator *it, const uint8_t *h)
 {
@@ -224,6 +248,7 @@ static void full_pdu(struct initiator *it, const uint8_t *h, const uint8_t *data
     case PDU_R2T: command_r2t(it, c, h); break;
     case PDU_NOP_IN: nop_in(it, h, data, bytes); break;
     case PDU_MANAGE_RESPONSE: function_over(it, h); break;
+    case PDU_TEXT_RESPONSE: text_in(it, h, data, bytes); break;
     case PDU_ASYNC: it->session.asked_to_leave = true; break;
     case PDU_LOGOUT_RESPONSE:
         if (h[2] != 0 || it->phase != PHASE_LEAVING) fail(it, "logout answered", h[2], it->phase);
@@ -279,6 +304,7 @@ static void act_in_session(struct initiator *it, enum serve_action action)
     case SERVE_SWAP:
     case SERVE_LOOK: command_start(it, action); break;
     case SERVE_NOP: send_nop(it); break;
+    case SERVE_TEXT: send_text(it); break;
     case SERVE_ABORT_TASK:
         if (c != NULL) send_function(it, TMF_ABORT_TASK, c->unit, c);
         break;
@@ -292,6 +318,8 @@ static void act_in_session(struct initiator *it, enum serve_action action)
     case SERVE_RESUME:
     case SERVE_CUT:
     case SERVE_RESTART:
+    case SERVE_BAN:
+    case SERVE_EXPEL:
     case SERVE_SLEEP:
     case SERVE_ACTIONS: break;
     }
@@ -314,8 +342,10 @@ void initiator_act(struct initiator *it, enum serve_action action)
         do_pause(it, action == SERVE_PAUSE_IN);
     } else if (action == SERVE_RESUME) {
         wire_resume(it->wire);
-    } else if (it->phase == PHASE_FULL) {
+    } else if (it->phase == PHASE_FULL && !it->plan.discovery) {
         act_in_session(it, action);
+    } else if (it->phase == PHASE_FULL) {
+        act_in_session(it, serve_below(it->serve, 3) ? SERVE_TEXT : SERVE_LOGOUT);
     }
 }
 
@@ -343,14 +373,20 @@ void initiator_look_after(struct initiator *it)
     uint64_t age = now(it) - it->since_ns;
     if (it->wire == NULL || lab_failed(it->serve->lab)) return;
     if (it->phase == PHASE_FULL) look_after_commands(it);
+    if (it->phase == PHASE_FULL && it->plan.discovery && it->serve->calm) send_logout(it);
     bool late = it->phase != PHASE_FULL && it->phase != PHASE_CONNECT && age > 2 * PATIENCE_NS;
     late |= it->function.used && now(it) - it->function.since_ns > 4 * PATIENCE_NS;
     if (late) initiator_drop(it);
 }
 
+bool initiator_is_banned(const struct initiator *it)
+{
+    return it->banned_ns >= it->since_ns && it->banned_ns > 0;
+}
+
 bool initiator_is_quiet(const struct initiator *it)
 {
     bool open = !sn_before(it->session.max_cmd_sn, it->session.cmd_sn); /* the window */
-    return it->phase == PHASE_FULL && open && it->command_count == 0 && !it->function.used && !it->nop_under_way &&
-           list_empty(&it->lost);
+    return it->phase == PHASE_FULL && !it->plan.discovery && open && it->command_count == 0 && !it->text_under_way &&
+           !it->function.used && !it->nop_under_way && list_empty(&it->lost);
 }

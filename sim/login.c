@@ -62,8 +62,8 @@ static void add_names(struct initiator *it, struct keys_out *out)
 {
     bool wrong_name = it->plan.wrong == WRONG_NAME, wrong_target = it->plan.wrong == WRONG_TARGET;
     keys_add(out, "InitiatorName", "%s%s", it->name, wrong_name ? "x" : "");
-    keys_add(out, "TargetName", "%s%s", SERVE_TARGET, wrong_target ? "x" : "");
-    keys_add(out, "SessionType", "Normal");
+    if (!it->plan.discovery) keys_add(out, "TargetName", "%s%s", SERVE_TARGET, wrong_target ? "x" : "");
+    keys_add(out, "SessionType", it->plan.discovery ? "Discovery" : "Normal");
 }
 
 static void request_operational(struct initiator *it, struct keys_out *out)
@@ -75,15 +75,17 @@ static void request_operational(struct initiator *it, struct keys_out *out)
     plan->step = LOGIN_OPERATIONAL;
     plan->declared = 512u << serve_below(it->serve, 8);
     keys_add(out, "MaxRecvDataSegmentLength", "%u", plan->declared);
-    keys_add(out, "MaxBurstLength", "%u", burst);
-    keys_add(out, "FirstBurstLength", "%u", min32(first, burst));
-    keys_add(out, "MaxOutstandingR2T", "%u", 1 + (uint32_t)serve_below(it->serve, 4));
-    if (chance(it)) keys_add(out, "InitialR2T", chance(it) ? "Yes" : "No");
-    if (chance(it)) keys_add(out, "ImmediateData", chance(it) ? "Yes" : "No");
+    if (!plan->discovery) {
+        keys_add(out, "MaxBurstLength", "%u", burst);
+        keys_add(out, "FirstBurstLength", "%u", min32(first, burst));
+        keys_add(out, "MaxOutstandingR2T", "%u", 1 + (uint32_t)serve_below(it->serve, 4));
+        if (chance(it)) keys_add(out, "InitialR2T", chance(it) ? "Yes" : "No");
+        if (chance(it)) keys_add(out, "ImmediateData", chance(it) ? "Yes" : "No");
+        if (chance(it)) keys_add(out, "MaxConnections", "1");
+    }
     if (mix->digests) keys_add(out, "HeaderDigest", chance(it) ? "CRC32C,None" : "None,CRC32C");
     if (mix->digests) keys_add(out, "DataDigest", chance(it) ? "CRC32C" : "None");
     if (chance(it)) keys_add(out, "ErrorRecoveryLevel", "0");
-    if (chance(it)) keys_add(out, "MaxConnections", "1");
     request(it, out, STAGE_OPERATIONAL, true);
 }
 
@@ -106,7 +108,9 @@ void login_begin(struct initiator *it)
     it->session.max_cmd_sn = it->session.cmd_sn - 1;
     if (!it->serve->calm && prng_chance(&it->serve->lab->prng, it->serve->mix.wrong))
         plan->wrong = (enum wrong)(1 + serve_below(it->serve, WRONGS - 1));
+    plan->discovery = !it->serve->calm && serve_below(it->serve, 16) == 0;
     if (plan->wrong == WRONG_SECRET && !chap) plan->wrong = WRONG_NOTHING;
+    if (plan->wrong == WRONG_TARGET && plan->discovery) plan->wrong = WRONG_NOTHING;
     plan->mutual = access.target.user[0] != '\0' && chance(it);
     it->next_itt++;
     keys_out_init(&out, plan->text, sizeof plan->text);
@@ -226,10 +230,10 @@ static void refused(struct initiator *it, uint32_t status)
 {
     static const char *const names[WRONGS] = {"nothing", "the secret", "the name", "the target's name"};
     enum wrong wrong = it->plan.wrong;
-    bool busy = status == 0x0302;
+    bool busy = status == 0x0302, banned = status == 0x0202 && initiator_is_banned(it);
     sim_say(it->serve->sim, "initiator %u: login refused, %04x", it->number, status);
     it->refusals++;
-    if (wrong_status[wrong] != status && !busy)
+    if (wrong_status[wrong] != status && !busy && !banned)
         lab_fail(it->serve->lab, "login refused with %04x, wrong was %s", status, names[wrong]);
     initiator_drop(it);
 }
@@ -245,11 +249,11 @@ static void logged_in(struct initiator *it)
     it->phase = PHASE_FULL;
     it->since_ns = sim_now_ns(it->serve->sim);
     it->logins++;
-    sim_say(it->serve->sim, "initiator %u: logged in, burst %u, first %u, segments %u and %u%s%s%s%s", it->number,
-            s->limits.max_burst, s->limits.first_burst, s->limits.max_transmit, it->plan.declared,
-            s->limits.initial_r2t ? "" : ", no initial R2T", s->limits.immediate_data ? ", immediate" : "",
+    sim_say(it->serve->sim, "initiator %u: logged in%s, burst %u, first %u, segments %u and %u%s%s%s%s", it->number,
+            it->plan.discovery ? " to discover" : "", s->limits.max_burst, s->limits.first_burst, s->limits.max_transmit,
+            it->plan.declared, s->limits.initial_r2t ? "" : ", no initial R2T", s->limits.immediate_data ? ", immediate" : "",
             s->limits.header_digest ? ", header digest" : "", s->limits.data_digest ? ", data digest" : "");
-    initiator_settle(it);
+    if (!it->plan.discovery) initiator_settle(it);
 }
 
 /* The next request, or the session. */

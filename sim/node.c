@@ -19,7 +19,7 @@ static bool admit(void *arg, const char *initiator, struct iscsi_access *ret_acc
 {
     struct serve *serve = arg;
     for (uint32_t i = 0; i < serve->mix.initiators; i++) {
-        if (strcmp(serve->initiators[i].name, initiator) != 0) continue;
+        if (strcmp(serve->initiators[i].name, initiator) != 0 || serve->initiators[i].banned_ns == UINT64_MAX) continue;
         serve_access(serve, i, ret_access);
         return true;
     }

@@ -22,10 +22,11 @@ uint64_t serve_below(struct serve *serve, uint64_t n)
 
 /* Common ones first; a mix keeps, drops or multiplies each. */
 static const uint32_t weights[SERVE_ACTIONS] = {
-    [SERVE_READ] = 200,  [SERVE_WRITE] = 200, [SERVE_SAME] = 20,       [SERVE_UNMAP] = 30,    [SERVE_SWAP] = 50,
-    [SERVE_LOOK] = 10,   [SERVE_NOP] = 10,    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,
-    [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,
-    [SERVE_RESUME] = 60, [SERVE_CUT] = 4,     [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,
+    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,     [SERVE_UNMAP] = 30,  [SERVE_SWAP] = 50,
+    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,      [SERVE_BAN] = 2,     [SERVE_EXPEL] = 4,
+    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4, [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,
+    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4, [SERVE_RESUME] = 60, [SERVE_CUT] = 4,
+    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,
 };
 
 static uint32_t one_of(struct prng *prng, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
@@ -191,6 +192,24 @@ static bool restart(struct serve *serve, bool in_order)
     return true;
 }
 
+/* Whoever is not admitted any more is cut at once. */
+static void ban(struct serve *serve, struct initiator *it, bool banned)
+{
+    it->banned_ns = banned ? UINT64_MAX : sim_now_ns(serve->sim);
+    sim_say(serve->sim, "initiator %u: %s", it->number, banned ? "not admitted any more" : "admitted again");
+    iscsi_target_changed(serve->node.target);
+}
+
+static void expel(struct serve *serve)
+{
+    struct iscsi_session_info info = {0};
+    struct iscsi_stats stats;
+    iscsi_target_stats(serve->node.target, &stats);
+    uint64_t n = stats.connections > 0 ? serve_below(serve, stats.connections) : 0, from = 0;
+    while (iscsi_session_next(serve->node.target, from, &info) == OK && n-- > 0) from = info.id + 1;
+    if (iscsi_session_cut(serve->node.target, info.id) == OK) sim_say(serve->sim, "the session of %s is cut", info.initiator);
+}
+
 /* Commands come in bursts, of one initiator or of all. */
 static void act(struct serve *serve, enum serve_action action)
 {
@@ -203,12 +222,17 @@ static void act(struct serve *serve, enum serve_action action)
 static bool step(struct serve *serve)
 {
     enum serve_action action = draw_action(serve);
+    struct initiator *it = any_initiator(serve);
     look_after_all(serve);
     if (action == SERVE_RESTART) return restart(serve, true);
     if (action == SERVE_CUT)
         sim_power_cut(serve->sim);
     else if (action == SERVE_SLEEP)
         sim_run_for(serve->sim, 3000, MS_NS << serve_below(serve, 15));
+    else if (action == SERVE_BAN)
+        ban(serve, it, it->banned_ns != UINT64_MAX);
+    else if (action == SERVE_EXPEL)
+        expel(serve);
     else
         act(serve, action);
     if (!sim_is_off(serve->sim)) sim_run_for(serve->sim, 1 + serve_below(serve, serve->mix.pause), S_NS);
@@ -238,6 +262,8 @@ static bool calm_down(struct serve *serve)
     sim_cut_at(serve->sim, 0);
     sim_net_weather(serve->sim, &(struct sim_weather){0});
     serve->calm = true;
+    for (uint32_t i = 0; i < serve->mix.initiators; i++)
+        if (serve->initiators[i].banned_ns == UINT64_MAX) ban(serve, &serve->initiators[i], false);
     while (!lab_failed(serve->lab) && !is_quiet(serve)) {
         if (sim_now_ns(serve->sim) - since > 7200 * S_NS) lab_fail(serve->lab, "it does not come to its end");
         sim_run_for(serve->sim, 500, S_NS);

@@ -53,6 +53,7 @@ enum serve_action {
     SERVE_SWAP, /* COMPARE AND WRITE */
     SERVE_LOOK, /* TEST UNIT READY, SYNCHRONIZE CACHE */
     SERVE_NOP,
+    SERVE_TEXT, /* SendTargets */
     SERVE_ABORT_TASK,
     SERVE_ABORT_SET,
     SERVE_LUN_RESET,
@@ -64,6 +65,8 @@ enum serve_action {
     SERVE_RESUME,
     SERVE_CUT,
     SERVE_RESTART,
+    SERVE_BAN,   /* an initiator is not admitted any more, or again */
+    SERVE_EXPEL, /* a session is cut by the node's owner */
     SERVE_SLEEP,
     SERVE_ACTIONS,
 };
@@ -116,7 +119,7 @@ enum wrong { WRONG_NOTHING, WRONG_SECRET, WRONG_NAME, WRONG_TARGET, WRONGS };
 struct login_plan {
     enum login_step step;
     enum wrong wrong;
-    bool mutual;
+    bool mutual, discovery;
     uint8_t challenge[16];
     uint8_t id;
     uint32_t declared; /* the most that we receive in a PDU */
@@ -170,8 +173,9 @@ struct initiator {
     uint32_t next_itt;
     struct function function;
     uint32_t lost_resets[SERVE_UNITS]; /* resets that a session took with it: they may yet take place */
-    bool nop_under_way;
-    uint32_t nop_itt;
+    bool nop_under_way, text_under_way;
+    uint32_t nop_itt, text_itt;
+    uint64_t banned_ns; /* until when it was not admitted; UINT64_MAX: it still is not */
     uint64_t logins, refusals, losses;
 };
 
@@ -188,6 +192,7 @@ void initiator_power_cut(struct initiator *it);
 /* All commands that are neither answered nor over took place or never will. */
 void initiator_settle(struct initiator *it);
 bool initiator_is_quiet(const struct initiator *it);
+bool initiator_is_banned(const struct initiator *it);
 /* Sends with the numbers of the session. */
 void initiator_send(struct initiator *it, struct pdu_out *pdu, const void *data);
 
