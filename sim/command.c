@@ -113,7 +113,8 @@ static void make_write(struct initiator *it, struct command *c)
     c->data = must(malloc(c->out_bytes));
     fill_values(it, c, false);
     data_from(c, c->values, c->blocks, 0);
-    cdb_range(c, draw(it, 2) ? 0x2a : 0x8a, draw(it, 8) ? 0 : 0x08);
+    uint8_t fua = draw(it, 8) ? 0 : 0x08;
+    cdb_range(c, draw(it, 2) ? 0x2a : 0x8a, fua);
 }
 
 static void make_same(struct initiator *it, struct command *c)
@@ -123,7 +124,8 @@ static void make_same(struct initiator *it, struct command *c)
     fill_values(it, c, true);
     if (draw(it, 2)) memset(c->values, 0, sizeof c->values);
     data_from(c, c->values, 1, 0);
-    cdb_range(c, draw(it, 2) ? 0x41 : 0x93, draw(it, 2) ? 0x08 : 0);
+    uint8_t unmap = draw(it, 2) ? 0x08 : 0;
+    cdb_range(c, draw(it, 2) ? 0x41 : 0x93, unmap);
 }
 
 /* Blocks of which the volume's block is not covered whole may stay as they are when the pool is full (volume.h). */
@@ -163,7 +165,8 @@ static void make_read(struct initiator *it, struct command *c)
 {
     c->in_bytes = c->blocks * unit_of(c)->block_bytes;
     c->data = must(malloc(c->in_bytes));
-    cdb_range(c, draw(it, 2) ? 0x28 : 0x88, draw(it, 8) ? 0 : 0x08);
+    uint8_t fua = draw(it, 8) ? 0 : 0x08;
+    cdb_range(c, draw(it, 2) ? 0x28 : 0x88, fua);
 }
 
 static void make_look(struct initiator *it, struct command *c)

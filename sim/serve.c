@@ -106,7 +106,8 @@ static void mix_of(struct serve_mix *mix, struct prng *prng, int mutation)
 {
     memset(mix, 0, sizeof *mix);
     draw_weights(mix, prng);
-    mix->steps = (60 + (uint32_t)prng_below(prng, 200)) << prng_below(prng, 2);
+    mix->steps = 60 + (uint32_t)prng_below(prng, 200);
+    mix->steps <<= prng_below(prng, 2);
     mix->initiators = 1 + (uint32_t)prng_below(prng, 4);
     mix->units = 1 + (uint32_t)prng_below(prng, SERVE_UNITS);
     for (uint32_t i = 0; i < SERVE_UNITS; i++) mix->block_bytes[i] = prng_below(prng, 2) ? 512 : 4096;
