@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The seam of io.h on simulated time.
+ * The seam of io.h on simulated time; connections are in net.c.
  *
  * An operation meets its fate when it is submitted (struct io_op keeps it in `tries`) and has its effect when it is
  * completed: a read returns what is there then, a write reads its buffer then. So a caller that changes a buffer, or reuses
@@ -19,7 +19,7 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "io/io.h"
-#include "sim/sim.h"
+#include "sim/net.h"
 
 /* A wait hangs when it took so many events and so long; devices that are stuck may have somebody poll for a while. */
 #define EVENTS_LIMIT 400000u
@@ -74,6 +74,7 @@ struct sim {
     struct list pending, files;
     uint32_t under_way, files_open;
     struct page_pool pool;
+    struct net *net;
     struct sim_place places[DISKS_MAX];
     uint64_t latency_ns; /* of this seed */
     uint32_t spread;     /* of latencies, powers of two */
@@ -668,6 +669,7 @@ static void settle_all(struct sim *sim)
     for (int i = 0; i < DISKS_MAX; i++)
         if (sim->places[i].disk) disk_settle(sim->places[i].disk, mood, &sim->fate);
     settle_pending(sim, NULL, mood);
+    net_power_cut(sim->net);
     sim->off = true;
     sim->cut_at = 0;
     sim_note(sim, mood);
@@ -691,6 +693,7 @@ static void forget_all(struct sim *sim)
     sim->sent_first = sim->sent_count = 0;
     list_init(&sim->pending);
     sim->under_way = 0;
+    net_forget(sim->net);
     for (struct list *l; (l = sim->files.next) != &sim->files;) {
         struct io_file *file = CONTAINER(l, struct io_file, link);
         if (file->flags & 1u << 31) sim->files_open++;
@@ -782,6 +785,7 @@ static void seed_all(struct sim *sim, uint64_t seed, bool trace)
     prng_init(&sim->schedule, seed);
     prng_init(&sim->fate, seed ^ 0xfa7e);
     prng_init(&sim->bytes, seed ^ 0xb17e5);
+    net_seed(sim->net, seed);
     sim->now = 1000000000;
     sim->latency_ns = 10000u << prng_below(&sim->schedule, 10);
     sim->spread = 1 + (uint32_t)prng_below(&sim->schedule, 8);
@@ -802,6 +806,7 @@ struct sim *sim_open(uint64_t seed, bool trace)
     list_init(&sim->pending);
     list_init(&sim->files);
     page_pool_init(&sim->pool);
+    sim->net = net_open(sim);
     seed_all(sim, seed, trace);
     return sim;
 }
@@ -818,9 +823,20 @@ void sim_close(struct sim *sim)
     if (!sim) return;
     sim_reset(sim, 0, false);
     page_pool_done(&sim->pool);
+    net_close(sim->net);
     free(sim->heap);
     free(sim->sent);
     free(sim);
+}
+
+struct net *net_of(const struct sim *sim)
+{
+    return sim->net;
+}
+
+struct net *net_of_loop(const struct io *io)
+{
+    return io->sim->net;
 }
 
 struct io *sim_loop(struct sim *sim)

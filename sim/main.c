@@ -6,6 +6,7 @@
  *     izar-sim --seeds FROM COUNT     many (FROM may be `fresh`); 1 % are run twice and must come out the same
  *     izar-sim --every N              a short history, the power cut at each of its changes, and again in each recovery
  *     izar-sim --directed NAME|all    histories for one corner each
+ *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h)
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -28,7 +29,7 @@
 
 #include "base/bytes.h"
 #include "base/text.h"
-#include "sim/lab.h"
+#include "sim/serve.h"
 #include "store/mutation.h"
 
 enum { FAILURES_MAX = 20, HISTORY_SECONDS = 60 };
@@ -81,6 +82,7 @@ static void replay_text(const struct options *o, uint64_t seed, uint64_t cut, ch
     struct text t;
     text_init(&t, ret_text, size);
     text_add(&t, "izar-sim ");
+    if (o->history.net) text_add(&t, "--net ");
     if (o->history.directed) text_add(&t, "--directed %s ", direct_name(o->history.directed - 1));
     text_add(&t, "%s %llu", o->mode == MODE_EVERY ? "--every" : "--seed", (unsigned long long)seed);
     if (o->mode == MODE_EVERY) text_add(&t, " --cut %llu", (unsigned long long)cut);
@@ -113,8 +115,9 @@ static bool run_one(struct lab *lab, const struct options *o, uint64_t seed, uin
     if (o->mode == MODE_EVERY) {
         shared->cuts += history_every(lab, &h, ret_cut);
     } else {
-        uint64_t hash = history_run(lab, &h);
-        if (seed % 100 == 0 && !lab_failed(lab) && history_run(lab, &h) != hash)
+        uint64_t (*run)(struct lab *, const struct history_options *) = h.net ? serve_run : history_run;
+        uint64_t hash = run(lab, &h);
+        if (seed % 100 == 0 && !lab_failed(lab) && run(lab, &h) != hash)
             snprintf(lab->failure, sizeof lab->failure, "not the same when run again");
     }
     alarm(0);
@@ -246,6 +249,7 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.quiet = true;
     mine.seconds = 0;
     mine.history.mutation = mutation;
+    mine.history.net |= mutation >= MUTATE_SERVING;
     memset(shared, 0, sizeof *shared);
     for (uint32_t i = 0; i < direct_count(); i++) {
         if (!direct_catches(i, mutation)) continue;
@@ -290,7 +294,7 @@ static void usage(const char *why)
     fprintf(stderr,
             "izar-sim: %s\n"
             "usage: izar-sim --seed N | --seeds FROM COUNT | --every N | --directed NAME | --mutations\n"
-            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--trace] [--quiet]\n"
+            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net] [--trace] [--quiet]\n"
             "faults:",
             why);
     for (size_t i = 0; i < sizeof fault_names / sizeof fault_names[0]; i++) fprintf(stderr, " %s", fault_names[i].name);
@@ -354,6 +358,10 @@ static struct options options_of(int argc, char **argv)
         }
         if (strcmp(name, "--control") == 0) {
             o.history.control = true;
+            continue;
+        }
+        if (strcmp(name, "--net") == 0) {
+            o.history.net = true;
             continue;
         }
         if (strcmp(name, "--quiet") == 0) {

@@ -249,6 +249,8 @@ bool send_task_data(struct iscsi_conn *conn, const struct pdu_out *pdu, const st
 bool send_has_room(const struct iscsi_conn *conn);
 /* ExpCmdSN and MaxCmdSN as of now. */
 void send_window(struct iscsi_conn *conn, struct pdu_out *pdu);
+/* An initiator that was told that the window is closed hears that it is open again. */
+void send_window_open(struct iscsi_conn *conn);
 
 /* ---- login.c ---- */
 void login_pdu(struct iscsi_conn *conn);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "iscsi/internal.h"
+#include "store/mutation.h"
 
 enum { STAGE_SECURITY = 0, STAGE_OPERATIONAL = 1, STAGE_FULL = 3 };
 
@@ -185,7 +186,7 @@ static bool old_session_lives(struct iscsi_conn *conn)
         if (old == conn || old->discovery || old->tsih == 0) continue;
         if (strcmp(old->initiator, conn->initiator) != 0 || memcmp(old->isid, conn->isid, sizeof old->isid) != 0) continue;
         conn_cut(old);
-        lives = true;
+        lives = !MUTATED(MUTATE_REINSTATE_EARLY);
     }
     return lives;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "iscsi/internal.h"
+#include "store/mutation.h"
 
 enum function {
     TMF_ABORT_TASK = 1,
@@ -64,34 +65,75 @@ static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
         tmf->refused = true;
         return;
     }
-    task->tmf = tmf;
-    tmf->waits++;
+    if (!MUTATED(MUTATE_FUNCTION_EARLY)) {
+        task->tmf = tmf;
+        tmf->waits++;
+    }
     if (task->state != TASK_SEND) task_drop(task);
+}
+
+static bool is_named(const struct iscsi_task *task, uint64_t lun, const struct scsi_unit *unit)
+{
+    if (task->state == TASK_FREE) return false;
+    return unit != NULL ? task->command.unit == unit : task->command.lun == lun;
+}
+
+/* Another function waits for one of these tasks. Looked for before the first one is ended: a function that is refused has ended
+ * none. */
+static bool is_claimed(const struct iscsi_conn *conn, uint64_t lun, const struct scsi_unit *unit)
+{
+    for (uint32_t i = 0; i < conn->task_count; i++)
+        if (is_named(&conn->tasks[i], lun, unit) && conn->tasks[i].tmf != NULL) return true;
+    return false;
 }
 
 static void abort_of_unit(struct iscsi_conn *conn, uint64_t lun, const struct scsi_unit *unit, struct iscsi_tmf *tmf)
 {
-    for (uint32_t i = 0; i < conn->task_count; i++) {
-        struct iscsi_task *task = &conn->tasks[i];
-        if (task->state == TASK_FREE) continue;
-        if (unit != NULL ? task->command.unit == unit : task->command.lun == lun) abort_task(task, tmf);
-    }
+    for (uint32_t i = 0; i < conn->task_count; i++)
+        if (is_named(&conn->tasks[i], lun, unit)) abort_task(&conn->tasks[i], tmf);
 }
 
-/* Of all sessions: CLEAR TASK SET, LOGICAL UNIT RESET. The others are told by a unit attention. */
+/* Of the session: ABORT TASK SET. */
+static uint8_t abort_set(struct iscsi_conn *conn, uint64_t lun, struct iscsi_tmf *tmf)
+{
+    if (is_claimed(conn, lun, NULL)) return TMF_REJECTED;
+    abort_of_unit(conn, lun, NULL, tmf);
+    return TMF_COMPLETE;
+}
+
+static bool is_claimed_anywhere(const struct iscsi_conn *conn, const struct scsi_unit *unit)
+{
+    const struct list *conns = &conn->target->conns;
+    for (const struct list *l = conns->next; l != conns; l = l->next)
+        if (is_claimed(CONTAINER(l, struct iscsi_conn, link), 0, unit)) return true;
+    return false;
+}
+
+/* The other sessions are told by a unit attention. */
 static void abort_everywhere(struct iscsi_conn *conn, struct scsi_unit *unit, struct iscsi_tmf *tmf, bool reset)
 {
-    struct iscsi_target *target = conn->target;
-    for (struct list *l = target->conns.next; l != &target->conns; l = l->next) {
+    struct list *conns = &conn->target->conns;
+    for (struct list *l = conns->next; l != conns; l = l->next)
         abort_of_unit(CONTAINER(l, struct iscsi_conn, link), 0, unit, tmf);
-    }
     scsi_unit_attention(unit, reset ? SCSI_UNIT_RESET : SCSI_COMMANDS_CLEARED, &conn->nexus);
 }
 
-/* The units that this initiator sees: those of others are not its to reset. */
-static void reset_all(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
+/* Of all sessions: CLEAR TASK SET, LOGICAL UNIT RESET. */
+static uint8_t abort_unit(struct iscsi_conn *conn, struct scsi_unit *unit, struct iscsi_tmf *tmf, bool reset)
 {
-    for (uint32_t i = 0; i < conn->nexus.lun_count; i++) abort_everywhere(conn, conn->nexus.luns[i].unit, tmf, true);
+    if (is_claimed_anywhere(conn, unit)) return TMF_REJECTED;
+    abort_everywhere(conn, unit, tmf, reset);
+    return TMF_COMPLETE;
+}
+
+/* WARM RESET: the units that this initiator sees. Those of others are not its to reset. */
+static uint8_t abort_all(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
+{
+    const struct scsi_nexus *nexus = &conn->nexus;
+    for (uint32_t i = 0; i < nexus->lun_count; i++)
+        if (is_claimed_anywhere(conn, nexus->luns[i].unit)) return TMF_REJECTED;
+    for (uint32_t i = 0; i < nexus->lun_count; i++) abort_everywhere(conn, nexus->luns[i].unit, tmf, true);
+    return TMF_COMPLETE;
 }
 
 static uint8_t abort_one(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
@@ -113,14 +155,12 @@ static uint8_t manage(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
     case TMF_ABORT_TASK: return abort_one(conn, tmf);
     case TMF_ABORT_TASK_SET:
         if (lun == NULL) return TMF_NO_LUN;
-        abort_of_unit(conn, p->lun, NULL, tmf);
-        return TMF_COMPLETE;
+        return abort_set(conn, p->lun, tmf);
     case TMF_CLEAR_TASK_SET:
     case TMF_LUN_RESET:
         if (lun == NULL) return TMF_NO_LUN;
-        abort_everywhere(conn, lun->unit, tmf, p->function == TMF_LUN_RESET);
-        return TMF_COMPLETE;
-    case TMF_WARM_RESET: reset_all(conn, tmf); return TMF_COMPLETE;
+        return abort_unit(conn, lun->unit, tmf, p->function == TMF_LUN_RESET);
+    case TMF_WARM_RESET: return abort_all(conn, tmf);
     case TMF_REASSIGN: return TMF_NO_REASSIGN;
     default: return TMF_UNSUPPORTED; /* clear ACA; cold reset: it would cut the sessions of all initiators */
     }

@@ -46,6 +46,19 @@ void send_window(struct iscsi_conn *conn, struct pdu_out *pdu)
     pdu->w[2] = conn->max_cmd_sn;
 }
 
+/* An answer still counts its own task, so the last one of a small window closes it. Nothing that is on its way to the initiator
+ * may know better; a NOP-In that asks for no answer does (RFC 7143 11.19). */
+void send_window_open(struct iscsi_conn *conn)
+{
+    bool closed = sn_before(conn->max_cmd_sn, conn->exp_cmd_sn), open = conn->busy_window < conn->target->config.window;
+    if (conn->state != CONN_FULL || !closed || !open || !list_empty(&conn->senders)) return;
+    struct iscsi_out *out = out_take(conn, PDU_NOP_IN, PDU_FINAL, PDU_NO_TAG);
+    if (out == NULL) return; /* then one of them lands, and asks again */
+    out->counts = false;
+    out->pdu.ttt = PDU_NO_TAG;
+    out_send(conn, out);
+}
+
 bool send_has_room(const struct iscsi_conn *conn)
 {
     return conn->tx_count < TX_PDUS && conn->piece_count + PIECES_A_PDU <= IO_PIECES_MAX && conn->tx_bytes < TX_BYTES_MAX;
@@ -192,6 +205,7 @@ static void transmitted(struct io_net *op)
         conn_check_end(conn);
         return;
     }
+    send_window_open(conn);
     send_start(conn);
     if (conn->rx_parked) conn_receive(conn);
 }

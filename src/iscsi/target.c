@@ -251,6 +251,15 @@ void iscsi_target_close(struct iscsi_target *target, uint32_t grace_ms)
     target_free(target);
 }
 
+void iscsi_target_abandon(struct iscsi_target *target)
+{
+    if (target == NULL) return;
+    io_cancel(target->io, &target->accept_again);
+    for (struct list *l = target->conns.next; l != &target->conns; l = l->next)
+        io_cancel(target->io, &CONTAINER(l, struct iscsi_conn, link)->timer);
+    mem_close(target->mem);
+}
+
 /* ---- the owner ---- */
 
 static void admit_again(struct iscsi_conn *conn)

@@ -74,6 +74,8 @@ enum err iscsi_target_open(const struct iscsi_target_config *config, struct iscs
 /* [task] Asks the initiators to log out (asynchronous message), waits for them up to `grace_ms`, cuts what is left, waits until
  * the last command ended, frees all. NULL is fine. */
 void iscsi_target_close(struct iscsi_target *target, uint32_t grace_ms);
+/* Frees the target at once: after a simulated power cut, when nothing of it will ever complete any more. NULL is fine. */
+void iscsi_target_abandon(struct iscsi_target *target);
 /* The rules answer differently now: sessions that are not admitted any more are cut, the others see the new units. A unit that
  * is in no answer any more gets no new command when this returns; scsi_unit_close waits for the old ones. */
 void iscsi_target_changed(struct iscsi_target *target);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "iscsi/internal.h"
+#include "store/mutation.h"
 
 static void task_go(struct iscsi_task *task);
 
@@ -47,6 +48,7 @@ static void task_free(struct iscsi_task *task)
         target_memory_back(conn->target, &task->command);
         target_memory_retry(conn->target);
     }
+    if (!conn->tx_busy) send_window_open(conn); /* else when it is through */
     conn_check_end(conn);
 }
 
@@ -56,7 +58,7 @@ void task_drop(struct iscsi_task *task)
     task->aborted = true;
     if (task->state == TASK_RUN) return;                   /* it ends when the SCSI layer is through */
     if (task->state == TASK_SEND && conn->tx_busy) return; /* its memory may be on its way out */
-    if (conn->rx_task == task && conn->rx_busy) return;    /* ... or in */
+    if (conn->rx_task == task && conn->rx_busy && !MUTATED(MUTATE_MEMORY_EARLY)) return; /* ... or in */
     task_free(task);
 }
 

@@ -55,6 +55,11 @@ void scsi_unit_close(struct scsi_unit *unit)
     mem_close(unit->mem);
 }
 
+void scsi_unit_abandon(struct scsi_unit *unit)
+{
+    if (unit != NULL) mem_close(unit->mem);
+}
+
 struct volume *scsi_unit_volume(const struct scsi_unit *unit)
 {
     return unit->volume;

@@ -28,6 +28,8 @@ void scsi_unit_identify(struct scsi_unit_config *config, const uint8_t pool_id[1
 enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit **ret_unit);
 /* [task] Waits for the commands under way; there must be no mapping left. NULL is fine. */
 void scsi_unit_close(struct scsi_unit *unit);
+/* Frees the unit at once: after a simulated power cut. NULL is fine. */
+void scsi_unit_abandon(struct scsi_unit *unit);
 /* The volume's size changed: initiators are told (CAPACITY DATA HAS CHANGED). */
 void scsi_unit_resized(struct scsi_unit *unit);
 struct volume *scsi_unit_volume(const struct scsi_unit *unit);

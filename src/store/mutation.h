@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mutations: rules of the store switched off one at a time, compiled only into the simulator. A test suite that does not
- * notice a rule missing does not test that rule.
+ * Mutations: rules of the store, and of those who serve from it, switched off one at a time, compiled only into the simulator.
+ * A test suite that does not notice a rule missing does not test that rule.
  */
 #ifndef IZAR_STORE_MUTATION_H
 #define IZAR_STORE_MUTATION_H
 
 #include <stdbool.h>
 
-#define MUTATIONS(X)                                                                                                           \
+#define STORE_MUTATIONS(X)                                                                                                     \
     X(MUTATE_NONE, "none")                                                                                                     \
     X(MUTATE_ACK_BEFORE_DURABLE, "acknowledge when the batch is submitted, not durable")                                       \
     X(MUTATE_ACK_OUT_OF_ORDER, "acknowledge batches in completion order")                                                      \
@@ -32,6 +32,16 @@
     X(MUTATE_ONE_CHECKPOINT, "a checkpoint is written once, not twice")                                                        \
     X(MUTATE_NO_ADDRESS_IN_CRC, "checksums do not cover the log address")                                                      \
     X(MUTATE_SKIP_CHECK, "reads do not verify checksums")
+
+/* Looked for with initiators (sim/serve.h). */
+#define SERVING_MUTATIONS(X)                                                                                                   \
+    X(MUTATE_NO_RANGE_LOCK, "changes of the same blocks do not wait for each other")                                           \
+    X(MUTATE_FUNCTION_EARLY, "a function is answered before the tasks that it ends have ended")                                \
+    X(MUTATE_REINSTATE_EARLY, "a login does not wait for the end of the session that it replaces")                             \
+    X(MUTATE_MEMORY_EARLY, "an aborted task gives its memory back while data comes into it")
+
+#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X)
+#define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of these */
 
 #define MUTATE_ENUM(name, text) name,
 enum mutation { MUTATIONS(MUTATE_ENUM) MUTATE_COUNT };

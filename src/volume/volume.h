@@ -27,6 +27,8 @@ enum err volumes_open(const struct volumes_config *config, struct volumes **ret_
 /* [task] Waits for what is under way, then frees all. New requests fail with ERR_STOPPED from the call on. The store stays
  * open. NULL is fine. */
 void volumes_close(struct volumes *volumes);
+/* Frees all at once: after a simulated power cut, when nothing will ever complete any more. NULL is fine. */
+void volumes_abandon(struct volumes *volumes);
 
 /* ---- volumes as a whole ---- */
 

@@ -283,6 +283,11 @@ enum err volumes_open(const struct volumes_config *config, struct volumes **ret_
     return OK;
 }
 
+void volumes_abandon(struct volumes *volumes)
+{
+    if (volumes != NULL) volumes_free(volumes);
+}
+
 void volumes_close(struct volumes *volumes)
 {
     if (volumes == NULL) return;
