@@ -41,6 +41,7 @@ soak: all
 	tools/soak $(SEED) $(SEEDS)
 
 bench: all
+	tools/install-deps bench
 	tools/bench
 
 format:
