@@ -111,7 +111,7 @@ for io in $(back_ends); do
         round "$number"
         [ "$failed" -eq 0 ] || { tail -n 5 node.log; break; }
     done
-    foreign
+    [ "$failed" -ne 0 ] || foreign
     kill_node
     expect 0 '(^| )0 problems' pool check --pool node/pool.img
     [ "$failed" -eq 0 ] || break

@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100, ANSWER_SECONDS = 30 };
+enum { TURN_MS = 100, ANSWER_SECONDS = 60 };
 
 static volatile sig_atomic_t stopped;
 
