@@ -5,7 +5,7 @@
 # acknowledged last, or what was sent after that and never answered; and the first read comes soon. Method: izar-load, four
 # initiators with many commands each, that keeps a ledger; the node is killed at a moment by chance, started again, all of the
 # volume compared, and the load goes on. ROUNDS (3) on each back end; FILL_GIB fills the pool with so much before, so that
-# it is nearly full.
+# it is nearly full; FIRST_READ_MS is the longest time from a start to the first read.
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
@@ -16,8 +16,8 @@ disk=$BUILD_DIR/tests/disk
 rounds=${ROUNDS:-3}
 seed=${SEED:-$RANDOM}
 fill_gib=${FILL_GIB:-0}
-first_read_ms=5000
-pool_limit=$((60 + fill_gib * 60))
+first_read_ms=${FIRST_READ_MS:-30000}
+pool_limit=$((60 + fill_gib * 180))
 initiator=iqn.2026-01.org.izar.test:load
 export IZAR_SOCKET=node/izard.sock
 listen=127.0.0.1:${PORT:-0}
