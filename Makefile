@@ -36,11 +36,12 @@ fuzz:
 sim: all
 	build/release/sim/izar-sim --seed $(SEED)
 
-# Seeds without end in mind: SEEDS of them from SEED on, stops at the first that fails.
+# Seeds without end in mind: SEEDS of them from SEED on, stops at the first that fails; then real crashes.
 soak: all
 	tools/soak $(SEED) $(SEEDS)
 
 bench: all
+	tools/install-deps bench
 	tools/bench
 
 format:

@@ -10,6 +10,9 @@
 #include "base/sha.h"
 #include "store/format.h"
 
+/* What one block takes, in microseconds, about: for the cost of a job (io/io.h). */
+enum { DIGEST_US = 10, UNPACK_US = 3 };
+
 /* What the log needs to know of one block. */
 struct block_digest {
     struct fingerprint print;

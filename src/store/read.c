@@ -162,7 +162,7 @@ static void extent_read(struct io_op *op)
         extent_over(x);
         return;
     }
-    x->job = (struct io_job){.work = verify, .done = verified};
+    x->job = (struct io_job){.work = verify, .done = verified, .cost_us = x->count * UNPACK_US};
     io_submit_job(s->io, &x->job);
 }
 

@@ -6,8 +6,6 @@
  */
 #include "tool/work.h"
 
-enum { DIGEST_US = 10 }; /* of one block, about */
-
 struct work_volume {
     uint32_t id, epoch;
     uint64_t next; /* sequence */

@@ -233,7 +233,7 @@ void write_step(struct volume_request *r)
         case STEP_DIGEST:
             if (r->now > 1 && is_part(r, r->next + r->now - 1)) edge_merge(r, r->next + r->now - 1);
             r->state = STEP_ORDER;
-            r->work->job = (struct io_job){.work = digest_work, .done = digest_done};
+            r->work->job = (struct io_job){.work = digest_work, .done = digest_done, .cost_us = r->now * DIGEST_US};
             io_submit_job(all->io, &r->work->job);
             return;
         case STEP_ORDER: order(r); return;

@@ -3,7 +3,8 @@
  * The figures of the product, measured: `make bench` runs this through tools/bench. Prints a table and writes results.json
  * into the folder it is given: a list of {name, value, unit, against, ratio, target, ok}.
  *
- *     bench DIR [--fast-dir DIR] [--tool PATH] [--only STAGE] [--scale S] [--rounds N] [--io NAME] [--patience P]
+ *     bench DIR [--fast-dir DIR] [--tool PATH] [--programs DIR] [--only STAGE] [--scale S] [--rounds N] [--io NAME]
+ *               [--patience P]
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -139,13 +140,13 @@ static const struct {
     const char *name;
     void (*run)(struct stage *s);
     void (*run_outside)(struct bench *b); /* makes processes, and its own stages */
-    unsigned seconds;                     /* at most; together less than 25 minutes */
+    unsigned seconds;                     /* at most; together less than half an hour */
 } stages[] = {
     {"random", stage_random, NULL, 150},         {"cpu", stage_cpu, NULL, 90},
     {"sequential", stage_sequential, NULL, 180}, {"reduction", stage_reduction, NULL, 120},
     {"dedupe", stage_dedupe, NULL, 120},         {"metadata", stage_metadata, NULL, 240},
     {"cleaning", stage_cleaning, NULL, 270},     {"recovery", NULL, bench_recovery, 240},
-    {"resident", NULL, bench_resident, 70},
+    {"resident", NULL, bench_resident, 70},      {"iscsi", NULL, bench_iscsi, 300},
 };
 
 static void stage_child(struct bench *b, size_t i)
@@ -177,6 +178,7 @@ static bool stage_do(struct bench *b, size_t i)
         }
         usleep(50000);
     }
+    kill(-child, SIGKILL); /* what it left behind */
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
     struct result lost = {.unit = "of 1", .kind = AT_LEAST, .target = 1};
     snprintf(lost.name, sizeof lost.name, "the stage \"%s\" came to its end", stages[i].name);
@@ -197,6 +199,7 @@ static void parse(int argc, char **argv, struct bench *b)
         const char *name = argv[i], *value = argv[i + 1];
         if (strcmp(name, "--fast-dir") == 0) b->fast_dir = value;
         if (strcmp(name, "--tool") == 0) b->tool = value;
+        if (strcmp(name, "--programs") == 0) b->programs = value;
         if (strcmp(name, "--only") == 0) b->only = value;
         if (strcmp(name, "--scale") == 0) b->scale = strtod(value, NULL);
         if (strcmp(name, "--patience") == 0) b->patience = strtod(value, NULL);

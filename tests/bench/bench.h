@@ -17,6 +17,7 @@ struct bench {
     const char *dir;      /* on the disk that is measured */
     const char *fast_dir; /* in memory, for what does not depend on the disk */
     const char *tool;     /* izar-pool */
+    const char *programs; /* the build's folder, for the whole daemon */
     const char *only;     /* one of the stages, NULL: all */
     double scale;         /* of sizes and times; 1: as in docs/performance.md */
     double patience;      /* stages may take so many times longer: on a machine with other work to do */
@@ -136,5 +137,6 @@ void stage_metadata(struct stage *s);
 void stage_cleaning(struct stage *s);
 void bench_recovery(struct bench *b); /* forks first */
 void bench_resident(struct bench *b);
+void bench_iscsi(struct bench *b);
 
 #endif

@@ -4,6 +4,7 @@
 
 pool_tool=$BUILD_DIR/src/tool/izar-pool
 poke=$BUILD_DIR/tests/poke
+pool_limit=60 # seconds, for one command of it
 failed=0
 export LC_ALL=C
 
@@ -21,7 +22,7 @@ pool()
 {
     local command=$1
     shift
-    timeout -s KILL 60 "$pool_tool" "$command" --memory 128M "$@" --io "$io" --quiet
+    timeout -s KILL "$pool_limit" "$pool_tool" "$command" --memory 128M "$@" --io "$io" --quiet
 }
 
 # start LOG ARGUMENTS...: the same in the background, as $child

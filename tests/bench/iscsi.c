@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an initiator on the same machine sees: izard against tgtd (Debian's package tgt) on a file beside the pool, with direct
+ * I/O and without a write cache, so that both promise the same. izar-load is the initiator for both; the two take turns.
+ *
+ * Also the resident memory of izard under this load, and the latency of a cached read against a plain exchange of as many bytes
+ * over TCP, which is what two processes and the loopback device cost by themselves.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/bench.h"
+
+enum { MEMORY_MIB = 256, RESIDENT_MIB_MAX = 320, CACHED_MIB = 16, COMMAND_BYTES = 48, EXCHANGES = 20000 };
+
+#define INITIATOR "iqn.2026-01.org.izar.test:load"
+#define TGT_NAME "iqn.2026-01.org.izar.test:tgt"
+
+struct peers {
+    struct bench *bench;
+    char dir[512], programs[512]; /* programs: of the build */
+    uint64_t bytes;               /* of the volume, and of tgtd's file */
+    pid_t izard, tgtd;
+    char izard_url[256], tgt_url[256];
+    uint16_t tgt_port;
+};
+
+/* What izar-load printed. */
+struct figures {
+    double ops, mib, p50_us;
+};
+
+/* ---- processes ---- */
+
+/* Runs a line of shell; false: it failed. The first line that it printed goes to `ret_line`, unless that is NULL. */
+static bool shell(char *ret_line, size_t size, const char *format, ...)
+{
+    char line[2048], skipped[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    FILE *out = popen(line, "r");
+    if (out == NULL) return false;
+    if (ret_line != NULL && fgets(ret_line, (int)size, out) != NULL) ret_line[strcspn(ret_line, "\n")] = '\0';
+    while (fgets(skipped, sizeof skipped, out) != NULL) continue;
+    return pclose(out) == 0;
+}
+
+/* Starts a program in the background, its words in `arguments`; it ends with the stage's process group at the latest. */
+static pid_t start(const struct peers *p, char *const *arguments)
+{
+    char log[600];
+    snprintf(log, sizeof log, "%s/%s.log", p->dir, strrchr(arguments[0], '/') != NULL ? "izard" : arguments[0]);
+    pid_t child = fork();
+    if (child < 0) must(ERR_NO_MEMORY, "a process");
+    if (child > 0) return child;
+    int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd >= 0 && dup2(fd, 1) >= 0 && dup2(fd, 2) >= 0) execvp(arguments[0], arguments);
+    _exit(127);
+}
+
+static void stop(pid_t *pid, int number)
+{
+    if (*pid <= 0) return;
+    kill(*pid, number);
+    waitpid(*pid, NULL, 0);
+    *pid = 0;
+}
+
+/* ---- izard ---- */
+
+static void izard_start(struct peers *p)
+{
+    char program[600], state[600], size[32], memory[32], portal[128] = "", target[128] = "";
+    snprintf(program, sizeof program, "%s/izard", p->programs);
+    snprintf(state, sizeof state, "%s/node", p->dir);
+    snprintf(size, sizeof size, "%llu", (unsigned long long)(p->bytes * 3 + 2048ull * MIB));
+    snprintf(memory, sizeof memory, "%dM", MEMORY_MIB);
+    char *arguments[] = {program,
+                         (char *)"--state",
+                         state,
+                         (char *)"--pool-size",
+                         size,
+                         (char *)"--memory",
+                         memory,
+                         (char *)"--iscsi-listen",
+                         (char *)"127.0.0.1:0",
+                         NULL};
+    p->izard = start(p, arguments);
+    snprintf(state, sizeof state, "'%s/izar' -q --socket '%s/node/izard.sock'", p->programs, p->dir);
+    bool up = false;
+    for (uint32_t i = 0; i < 100 && !up; i++, usleep(100000)) up = shell(NULL, 0, "%s status >'%s/status' 2>&1", state, p->dir);
+    up = up && shell(NULL, 0, "%s volume create v --size %llu --host h=%s-0 >'%s/status' 2>&1", state,
+                     (unsigned long long)p->bytes, INITIATOR, p->dir);
+    up = up && shell(portal, sizeof portal, "%s target portals -o name", state);
+    up = up && shell(target, sizeof target, "%s target show -o name", state);
+    must(up ? OK : ERR_IO, "starting izard");
+    snprintf(p->izard_url, sizeof p->izard_url, "iscsi://%s/%s/0", portal, target);
+}
+
+/* The largest resident size so far, in bytes. */
+static double izard_resident(const struct peers *p)
+{
+    char line[128] = "";
+    shell(line, sizeof line, "sed -n 's/^VmHWM:[^0-9]*//p' /proc/%d/status", (int)p->izard);
+    return strtod(line, NULL) * 1024;
+}
+
+/* ---- tgtd ---- */
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool good =
+        fd >= 0 && bind(fd, (struct sockaddr *)&address, size) == 0 && getsockname(fd, (struct sockaddr *)&address, &size) == 0;
+    must(good ? OK : ERR_IO, "a port");
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+/* False: it is not installed, or cannot run here. */
+static bool tgtd_start(struct peers *p)
+{
+    char portal[64], socket_path[600];
+    p->tgt_port = free_port();
+    snprintf(portal, sizeof portal, "portal=127.0.0.1:%u", p->tgt_port);
+    snprintf(socket_path, sizeof socket_path, "%s/tgt", p->dir);
+    setenv("TGT_IPC_SOCKET", socket_path, 1);
+    if (!shell(NULL, 0, "command -v tgtd tgtadm")) return false;
+    char *arguments[] = {(char *)"tgtd", (char *)"-f", (char *)"-C", (char *)"77", (char *)"--iscsi", portal, NULL};
+    p->tgtd = start(p, arguments);
+    bool up = false;
+    const char *to = "tgtadm -C 77 --lld iscsi --tid 1 --op";
+    for (uint32_t i = 0; i < 50 && !up; i++, usleep(100000)) {
+        up = shell(NULL, 0, "%s new --mode target -T %s >'%s/status' 2>&1", to, TGT_NAME, p->dir);
+    }
+    up = up && shell(NULL, 0, "%s new --mode logicalunit --lun 1 -b '%s/tgt.img' --bsoflags direct", to, p->dir);
+    up = up && shell(NULL, 0, /* mode page 8, caching: WCE and all else 0 */
+                     "%s update --mode logicalunit --lun 1 --params "
+                     "mode_page=8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14:0:0:0:0:0:0",
+                     to);
+    up = up && shell(NULL, 0, "%s bind --mode target -I ALL", to);
+    snprintf(p->tgt_url, sizeof p->tgt_url, "iscsi://127.0.0.1:%u/%s/1", p->tgt_port, TGT_NAME);
+    return up;
+}
+
+/* ---- the load ---- */
+
+static struct figures load(const struct peers *p, const char *url, const char *what)
+{
+    char line[512] = "";
+    struct figures f = {0};
+    bool good = shell(line, sizeof line, "'%s/tests/izar-load' bench %s --initiator %s %s", p->programs, url, INITIATOR, what);
+    good = good && sscanf(line, "{\"ops\": %lf, \"mib\": %lf, \"p50_us\": %lf", &f.ops, &f.mib, &f.p50_us) == 3;
+    must(good ? OK : ERR_IO, "running izar-load");
+    return f;
+}
+
+static void fill(const struct peers *p, const char *url)
+{
+    load(p, url, "--reads 0 --bytes 1048576 --depth 8 --sequential --once");
+}
+
+static const struct kind {
+    const char *name, *arguments;
+    bool large;    /* told in MiB a second */
+    double target; /* times tgtd; 0: none */
+} kinds[] = {
+    {"iSCSI, random 4 KiB reads, depth 1", "--depth 1", false, 1.2},
+    {"iSCSI, random 4 KiB reads, depth 32", "--depth 32", false, 1.5},
+    {"iSCSI, random 4 KiB writes, depth 1", "--reads 0 --depth 1", false, 1.2},
+    {"iSCSI, random 4 KiB writes, depth 32", "--reads 0 --depth 32", false, 1.5},
+    {"iSCSI, 1 MiB sequential reads, depth 8, incompressible", "--bytes 1048576 --depth 8 --sequential", true, 0},
+    {"iSCSI, 1 MiB sequential writes, depth 8, incompressible", "--reads 0 --bytes 1048576 --depth 8 --sequential", true, 1.3},
+};
+
+static void compare(const struct peers *p, const struct kind *kind)
+{
+    double ours[ROUNDS_MAX], theirs[ROUNDS_MAX];
+    uint32_t rounds = p->bench->rounds;
+    for (uint32_t i = 0; i < rounds; i++) {
+        char what[160];
+        snprintf(what, sizeof what, "%s --seconds %.2f --seed %u", kind->arguments, 2 * p->bench->scale, i + 1);
+        struct figures a = load(p, p->izard_url, what), b = p->tgtd > 0 ? load(p, p->tgt_url, what) : (struct figures){0};
+        ours[i] = kind->large ? a.mib : a.ops;
+        theirs[i] = kind->large ? b.mib : b.ops;
+    }
+    struct result r = {.value = median(ours, rounds), .unit = kind->large ? "MiB/s" : "commands/s"};
+    snprintf(r.name, sizeof r.name, "%s", kind->name);
+    if (p->tgtd > 0) {
+        r.against = median(theirs, rounds);
+        r.ratio = r.value / r.against;
+        r.kind = kind->target > 0 ? AT_LEAST : NO_TARGET;
+        r.target = kind->target;
+    }
+    snprintf(r.note, sizeof r.note, p->tgtd > 0 ? ", against tgtd" : " (there is no tgtd)");
+    report(&r);
+}
+
+/* ---- the cost of an exchange ---- */
+
+static bool all_of(int fd, uint8_t *data, size_t bytes, bool out)
+{
+    for (size_t at = 0; at < bytes;) {
+        ssize_t n = out ? send(fd, data + at, bytes - at, MSG_NOSIGNAL) : recv(fd, data + at, bytes - at, 0);
+        if (n <= 0) return false;
+        at += (size_t)n;
+    }
+    return true;
+}
+
+static void answer_exchanges(int listener)
+{
+    static uint8_t data[COMMAND_BYTES + BLOCK_SIZE];
+    int one = 1, fd = accept(listener, NULL, NULL);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    while (all_of(fd, data, COMMAND_BYTES, false) && all_of(fd, data, sizeof data, true)) continue;
+    _exit(0);
+}
+
+static int by_time(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The median time of one exchange with another process: a header there, a header and a block back; microseconds. */
+static double exchange_us(void)
+{
+    static uint8_t data[COMMAND_BYTES + BLOCK_SIZE];
+    static double took[EXCHANGES];
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    bool good = bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0 &&
+                getsockname(listener, (struct sockaddr *)&address, &size) == 0;
+    must(good ? OK : ERR_IO, "listening");
+    pid_t child = fork();
+    if (child < 0) must(ERR_NO_MEMORY, "a process");
+    if (child == 0) {
+        close(fd);
+        answer_exchanges(listener);
+    }
+    good = connect(fd, (struct sockaddr *)&address, size) == 0;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    for (uint32_t i = 0; i < EXCHANGES && good; i++) {
+        double from = usage_now().wall_s;
+        good = all_of(fd, data, COMMAND_BYTES, true) && all_of(fd, data, sizeof data, false);
+        took[i] = (usage_now().wall_s - from) * 1e6;
+    }
+    close(fd);
+    close(listener);
+    waitpid(child, NULL, 0);
+    must(good ? OK : ERR_IO, "exchanging");
+    qsort(took, EXCHANGES, sizeof *took, by_time);
+    return took[EXCHANGES / 2];
+}
+
+static void compare_latency(const struct peers *p)
+{
+    double ours[ROUNDS_MAX], plain[ROUNDS_MAX];
+    char span[64], what[160];
+    uint32_t rounds = p->bench->rounds;
+    snprintf(span, sizeof span, "--span %u", CACHED_MIB * MIB);
+    snprintf(what, sizeof what, "%s --bytes 1048576 --sequential --once", span);
+    load(p, p->izard_url, what);
+    load(p, p->izard_url, what); /* read twice, it stays in the cache */
+    for (uint32_t i = 0; i < rounds; i++) {
+        snprintf(what, sizeof what, "%s --depth 1 --seconds %.2f --seed %u", span, p->bench->scale, i + 1);
+        plain[i] = exchange_us();
+        ours[i] = load(p, p->izard_url, what).p50_us;
+    }
+    struct result r = {.name = "iSCSI, cached 4 KiB reads, depth 1, median latency, against a plain exchange over TCP",
+                       .value = median(ours, rounds),
+                       .unit = "us",
+                       .against = median(plain, rounds),
+                       .kind = AT_MOST,
+                       .target = 2.2};
+    r.ratio = r.value / r.against;
+    report(&r);
+}
+
+/* ---- the stage ---- */
+
+void bench_iscsi(struct bench *b)
+{
+    struct peers p = {.bench = b, .bytes = ((uint64_t)(2048 * b->scale) + 64) * MIB};
+    if (b->programs == NULL) return;
+    snprintf(p.programs, sizeof p.programs, "%s", b->programs);
+    must(realpath(b->dir, p.dir) != NULL ? OK : ERR_NO_FILE, b->dir);
+    snprintf(p.dir + strlen(p.dir), sizeof p.dir - strlen(p.dir), "/iscsi");
+    must(shell(NULL, 0, "rm -rf '%s' && mkdir '%s' && truncate -s %llu '%s/tgt.img'", p.dir, p.dir, (unsigned long long)p.bytes,
+               p.dir)
+             ? OK
+             : ERR_IO,
+         p.dir);
+    izard_start(&p);
+    if (!tgtd_start(&p)) stop(&p.tgtd, SIGKILL);
+    fill(&p, p.izard_url);
+    if (p.tgtd > 0) fill(&p, p.tgt_url);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) compare(&p, &kinds[i]);
+    report(&(struct result){.name = "resident memory of izard with 256 MiB configured, under this load",
+                            .value = izard_resident(&p) / MIB,
+                            .unit = "MiB",
+                            .kind = AT_MOST,
+                            .target = RESIDENT_MIB_MAX});
+    compare_latency(&p);
+    stop(&p.tgtd, SIGKILL); /* it does not end while its units are attached */
+    stop(&p.izard, SIGTERM);
+    shell(NULL, 0, "rm -rf '%s'", p.dir);
+}
