@@ -102,6 +102,23 @@ static void shape_resets(struct serve_mix *mix, struct prng *prng)
     mix->weather.room = one_of(prng, 0, 8192, 16384, 65536);
 }
 
+/* Nothing but what can show that the rule is missing. */
+static void shape_aimed(struct serve_mix *mix, struct prng *prng, int mutation)
+{
+    static const enum serve_action none[] = {SERVE_BAN,  SERVE_EXPEL,    SERVE_RESTART,   SERVE_CUT,      SERVE_LOGOUT,
+                                             SERVE_LOSE, SERVE_PAUSE_IN, SERVE_PAUSE_OUT, SERVE_ABORT_SET};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) mix->weights[none[i]] = 0;
+    mix->weather = (struct sim_weather){0};
+    mix->cut_within = mix->wrong = 0;
+    mix->depth = SERVE_COMMANDS;
+    mix->target.window = 64;
+    if (mutation == MUTATE_MEMORY_EARLY)
+        shape_resets(mix, prng);
+    else
+        shape_crowd(mix, prng);
+    if (mutation == MUTATE_REINSTATE_EARLY) mix->weights[SERVE_DROP] = 20 * weights[SERVE_DROP];
+}
+
 static void mix_of(struct serve_mix *mix, struct prng *prng, int mutation)
 {
     memset(mix, 0, sizeof *mix);
@@ -125,7 +142,10 @@ static void mix_of(struct serve_mix *mix, struct prng *prng, int mutation)
     draw_weather(&mix->weather, prng);
     draw_target(&mix->target, prng);
     uint64_t shape = prng_below(prng, 5);
-    if (mutation >= MUTATE_SERVING) shape = mutation == MUTATE_MEMORY_EARLY ? 2 : 1;
+    if (mutation >= MUTATE_SERVING) {
+        shape_aimed(mix, prng, mutation);
+        return;
+    }
     if (shape == 0) shape_storm(mix, prng);
     if (shape == 1) shape_crowd(mix, prng);
     if (shape == 2) shape_resets(mix, prng);
