@@ -177,7 +177,7 @@ static bool candidate_add(struct store *s, uint32_t slot, uint32_t window)
     if (s->clean.pinned + sum->bytes > s->config.memory / 12) return false;
     s->clean.pinned += sum->bytes;
     struct candidate *cand = &c->candidates[c->count];
-    *cand = (struct candidate){.slot = slot, .window = window, .summary = sum};
+    *cand = (struct candidate){.slot = slot, .window = window, .order = c->count, .summary = sum};
     cand->bits = mem_alloc(s->mem, (sum->count / 64 + 1) * 8ull);
     if (!cand->bits) return false;
     sum->pins++;
@@ -249,7 +249,8 @@ static int by_rank(const void *a, const void *b)
     const struct candidate *x = a, *y = b;
     if (x->meta != y->meta) return x->meta ? 1 : -1;
     if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
-    return x->window < y->window ? -1 : x->window > y->window;
+    if (x->window != y->window) return x->window < y->window ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
 }
 
 /* Slots of blocks, then slots of pages; of each the emptiest windows first, by what the walk has proven. */
@@ -548,8 +549,6 @@ static void table_put(struct store *s, struct pass *p, struct output *o)
 
 static enum err output_write(struct store *s, struct pass *p, struct output *o)
 {
-    if (s->slots_free <= checkpoint_slots(s) + 1 && s->slots_pending > 0) TRY(checkpoint_write(s));
-    if (s->slots_free <= checkpoint_slots(s) || !slot_alloc(s, SLOT_IS_USED, &o->slot)) return ERR_NO_SPACE;
     memset(s->clean.out, 0, s->segment_bytes);
     TRY(copy_in(s, p, o));
     table_put(s, p, o);
@@ -599,6 +598,14 @@ static void drop_spoilt(struct store *s)
     }
 }
 
+/* All outputs have their slots before the first is written: what is flushed meanwhile must not take the last one's. */
+static bool outputs_reserve(struct store *s, struct pass *p)
+{
+    bool all = p->output_count + checkpoint_slots(s) <= s->slots_free;
+    for (uint32_t i = 0; i < p->output_count && all; i++) all = slot_alloc(s, SLOT_IS_USED, &p->outputs[i].slot);
+    return all;
+}
+
 static enum err clean_victims(struct store *s, const struct round *r, uint32_t *ret_gained)
 {
     struct pass *p = mem_alloc(s->mem, sizeof *p);
@@ -608,15 +615,14 @@ static enum err clean_victims(struct store *s, const struct round *r, uint32_t *
     bool packed = err == OK && pack(s, p, s->clean.candidates[r->first].meta);
     uint32_t outputs = p->output_count;
     *ret_gained = 0;
-    if (packed && outputs < r->victims && outputs + checkpoint_slots(s) <= s->slots_free) {
-        for (uint32_t i = 0; err == OK && i < outputs; i++) err = output_write(s, p, &p->outputs[i]);
-        if (err == OK) {
-            switch_over(s, p, r);
-            *ret_gained = r->victims - outputs;
-        } else {
-            for (uint32_t i = 0; i < outputs; i++)
-                if (p->outputs[i].slot != NO_SLOT) slot_release(s, p->outputs[i].slot);
-        }
+    bool pays = packed && outputs < r->victims && outputs_reserve(s, p);
+    for (uint32_t i = 0; pays && err == OK && i < outputs; i++) err = output_write(s, p, &p->outputs[i]);
+    if (pays && err == OK) {
+        switch_over(s, p, r);
+        *ret_gained = r->victims - outputs;
+    } else {
+        for (uint32_t i = 0; i < outputs; i++)
+            if (p->outputs[i].slot != NO_SLOT) slot_release(s, p->outputs[i].slot);
     }
     mem_free(s->mem, p->survivors);
     mem_free(s->mem, p->runs);

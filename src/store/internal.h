@@ -420,7 +420,7 @@ void op_publish(struct store *s, struct store_op *op, uint64_t segment);
 
 struct candidate {
     uint32_t slot;
-    uint32_t window;
+    uint32_t window, order;  /* order: among all, so that a window is cleaned from its first slot to its last */
     uint64_t rank;           /* units alive in a slot of its window, on average */
     bool meta;               /* it holds pages */
     bool spoilt;             /* something alive in it is not in its summary */
