@@ -120,7 +120,6 @@ enum err checkpoint_length(const void *at, size_t size, uint64_t limit, uint32_t
     if (size < sizeof disk) return ERR_TRUNCATED;
     memcpy(&disk, at, sizeof disk);
     if (memcmp(disk.magic, CHECKPOINT_MAGIC, sizeof disk.magic) != 0) return ERR_NOT_OURS;
-    if (get32(disk.version) > FORMAT_VERSION) return ERR_NEW_FORMAT;
     uint32_t bytes = get32(disk.bytes);
     if (get32(disk.version) == 0 || bytes == 0 || bytes % SECTOR != 0 || bytes > limit) return ERR_DECODE;
     *ret_bytes = bytes;
@@ -246,6 +245,7 @@ enum err checkpoint_decode(const void *at, size_t size, uint64_t salt, void *roo
     struct disk_checkpoint disk;
     memcpy(&disk, at, sizeof disk);
     if (hash64((const uint8_t *)at + COVERED, bytes - COVERED, salt) != get64(disk.checksum)) return ERR_CHECKSUM;
+    if (get32(disk.version) > FORMAT_VERSION) return ERR_NEW_FORMAT; /* not before: a flipped bit is no new format */
 
     struct checkpoint checkpoint = header_decode(&disk);
     if (!header_possible(&checkpoint, bytes)) return ERR_DECODE;

@@ -137,7 +137,8 @@ static double digest_all(const struct fingerprinter *key, const struct random_wr
     return usage_since(&began).cpu_s;
 }
 
-void stage_cpu(struct stage *s)
+/* Of a write at some depth: the deeper, the more writes share a batch and the kernel's work for it. */
+static void cpu_at(struct stage *s, uint32_t depth)
 {
     char path[512];
     uint32_t rounds = s->bench->rounds;
@@ -148,7 +149,7 @@ void stage_cpu(struct stage *s)
     prng_init(&r.prng, 2);
     struct pool_config pool = {.path = path_of(s, "random", path, sizeof path), .bytes = bytes, .written = true};
     struct store *store = bench_pool_make(s, &pool, r.volume_blocks);
-    struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 1), .next = next_random, .arg = &r, .io = s->io};
+    struct flow f = {.store = store, .work = flow_open(s, store, depth, 1), .next = next_random, .arg = &r, .io = s->io};
     for (uint32_t i = 0; i < rounds; i++) {
         double busy;
         random_round(&f, &r, HALF, &busy);
@@ -157,19 +158,27 @@ void stage_cpu(struct stage *s)
         ratio[i] = spent[i] / alone[i];
         user[i] = f.used.user_s / (double)f.blocks * 1e6 / alone[i];
     }
-    report(&(struct result){.name = "CPU of a unique 4 KiB write, all threads and the kernel, against hash + compression alone",
-                            .value = median(spent, rounds),
-                            .unit = "us",
-                            .against = median(alone, rounds),
-                            .ratio = median(ratio, rounds),
-                            .kind = AT_MOST,
-                            .target = 1.35});
+    struct result all = {.value = median(spent, rounds),
+                         .unit = "us",
+                         .against = median(alone, rounds),
+                         .ratio = median(ratio, rounds),
+                         .kind = depth == DEPTH ? AT_MOST : NO_TARGET,
+                         .target = 1.35};
+    snprintf(all.name, sizeof all.name,
+             "CPU of a unique 4 KiB write, kernel included, depth %u, against hash + compression alone", depth);
+    report(&all);
     report(&(struct result){.name = "the same without the kernel's share",
                             .value = median(user, rounds) * median(alone, rounds),
                             .unit = "us",
                             .against = median(alone, rounds),
                             .ratio = median(user, rounds)});
     must(store_close(store), "closing");
+}
+
+void stage_cpu(struct stage *s)
+{
+    cpu_at(s, DEPTH);
+    cpu_at(s, 8 * DEPTH);
 }
 
 /* ---- sequential ---- */
