@@ -46,7 +46,7 @@ enum target { NO_TARGET, AT_LEAST, AT_MOST };
 
 struct result {
     char name[112];
-    char note[24]; /* for the table only */
+    char note[64]; /* for the table only */
     double value;
     const char *unit;
     double against; /* of the baseline in the same run; 0: none */
