@@ -6,15 +6,10 @@
 #include <string.h>
 
 #include "scsi/command.h"
+#include "sim/must.h"
 #include "sim/serve.h"
 
 enum { UNMAP_LIST = 24, PART_BYTES = 512 };
-
-static void *must(void *at)
-{
-    if (at == NULL) abort(); /* the simulator itself is out of memory */
-    return at;
-}
 
 static uint32_t draw(struct initiator *it, uint32_t n)
 {

@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/hash.h"
+#include "sim/must.h"
 
 enum { SECTORS = DISK_PAGE / DISK_SECTOR, TABLE = 512, SLAB = 128, SPOILED_MAX = 32 };
 
@@ -66,12 +67,6 @@ struct disk {
     struct spoiled spoiled[SPOILED_MAX];
     uint32_t spoiled_count;
 };
-
-static void *must(void *at)
-{
-    if (!at) abort(); /* the simulator itself is out of memory */
-    return at;
-}
 
 /* ---- pages ---- */
 

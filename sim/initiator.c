@@ -12,7 +12,7 @@
 #define PATIENCE_NS (20 * S_NS)
 #define LIMIT_NS (900 * S_NS)
 
-enum { TMF_ABORT_TASK = 1, TMF_ABORT_TASK_SET = 2, TMF_LUN_RESET = 5 };
+enum { TMF_ABORT_TASK = 1, TMF_ABORT_TASK_SET = 2, TMF_LUN_RESET = 5, TMF_WARM_RESET = 6 };
 enum { TMF_COMPLETE = 0, TMF_REJECTED = 255 };
 
 static uint64_t now(const struct initiator *it)
@@ -41,6 +41,16 @@ void initiator_connect(struct initiator *it)
     it->wire = wire_open(it);
 }
 
+static bool function_is_of(const struct function *f, uint32_t unit)
+{
+    return f->code == TMF_WARM_RESET || f->unit == unit;
+}
+
+static bool function_resets(const struct function *f, uint32_t unit)
+{
+    return f->code == TMF_WARM_RESET || (f->code == TMF_LUN_RESET && f->unit == unit);
+}
+
 /* The commands of the session are lost: they may take place until it is known that the session is no more. */
 static void session_lost(struct initiator *it)
 {
@@ -51,7 +61,10 @@ static void session_lost(struct initiator *it)
         if (c->verb == SERVE_READ) command_over(c, REGISTER_MAYBE); /* nobody will ever know what it saw */
     }
     it->command_count = 0;
-    if (it->function.used && it->function.code == TMF_LUN_RESET) it->lost_resets[it->function.unit]++;
+    for (uint32_t unit = 0; it->function.used && unit < SERVE_UNITS; unit++) {
+        it->lost_functions[unit] += function_is_of(&it->function, unit);
+        it->lost_resets[unit] += function_resets(&it->function, unit);
+    }
     it->function.used = it->nop_under_way = it->text_under_way = false;
     phase_set(it, PHASE_IDLE);
 }
@@ -92,8 +105,9 @@ void initiator_settle(struct initiator *it)
 {
     while (!list_empty(&it->lost)) command_over(CONTAINER(it->lost.next, struct command, link), REGISTER_MAYBE);
     for (uint32_t i = 0; i < SERVE_UNITS; i++) {
+        it->serve->units[i].functions -= it->lost_functions[i];
         it->serve->units[i].resets -= it->lost_resets[i];
-        it->lost_resets[i] = 0;
+        it->lost_functions[i] = it->lost_resets[i] = 0;
     }
 }
 
@@ -132,11 +146,35 @@ static void send_text(struct initiator *it)
     initiator_send(it, &pdu, text);
 }
 
+/* From now on others may be refused because of it, or it because of them, and commands of others may stay without an answer. */
+static void function_begins(struct initiator *it, struct function *f, uint32_t unit)
+{
+    struct serve_unit *u = &it->serve->units[unit];
+    if (!function_is_of(f, unit)) return;
+    f->met |= u->functions++ > 0;
+    u->resets += function_resets(f, unit);
+    for (uint32_t i = 0; i < it->serve->mix.initiators; i++) {
+        struct initiator *other = &it->serve->initiators[i];
+        if (other == it) continue;
+        other->function.met |= function_is_of(&other->function, unit);
+        for (struct list *l = other->commands.next; function_resets(f, unit) && l != &other->commands; l = l->next) {
+            struct command *theirs = CONTAINER(l, struct command, link);
+            theirs->doomed |= theirs->unit == unit;
+        }
+    }
+}
+
 static void send_function(struct initiator *it, uint8_t code, uint32_t unit, const struct command *c)
 {
     struct function *f = &it->function;
     if (f->used) return;
-    *f = (struct function){true, code, ++it->next_itt, c != NULL ? c->itt : PDU_NO_TAG, it->session.cmd_sn, unit, now(it)};
+    *f = (struct function){.used = true,
+                           .code = code,
+                           .itt = ++it->next_itt,
+                           .ref_itt = c != NULL ? c->itt : PDU_NO_TAG,
+                           .cmd_sn = it->session.cmd_sn,
+                           .unit = unit,
+                           .since_ns = now(it)};
     struct pdu_out pdu = {.opcode = (enum pdu_opcode)(PDU_MANAGE | 0x40),
                           .flags = (uint8_t)(PDU_FINAL | code),
                           .lun = (uint64_t)unit << 48,
@@ -144,14 +182,7 @@ static void send_function(struct initiator *it, uint8_t code, uint32_t unit, con
                           .ttt = f->ref_itt,
                           .w = {f->cmd_sn, 0, c != NULL ? c->cmd_sn : 0}};
     sim_say(it->serve->sim, "initiator %u: function %u, task %x", it->number, code, f->ref_itt);
-    if (code == TMF_LUN_RESET) it->serve->units[unit].resets++;
-    for (uint32_t i = 0; code == TMF_LUN_RESET && i < it->serve->mix.initiators; i++) {
-        struct initiator *other = &it->serve->initiators[i];
-        for (struct list *l = other->commands.next; l != &other->commands; l = l->next) {
-            struct command *theirs = CONTAINER(l, struct command, link);
-            theirs->doomed |= other != it && theirs->unit == unit;
-        }
-    }
+    for (uint32_t i = 0; i < SERVE_UNITS; i++) function_begins(it, f, i);
     initiator_send(it, &pdu, NULL);
 }
 
@@ -206,22 +237,30 @@ static void text_in(struct initiator *it, const uint8_t *h, const uint8_t *data,
     it->text_under_way = false;
 }
 
-/* The tasks that the function names have changed what they ever will. */
+static bool function_names(const struct function *f, const struct command *c)
+{
+    if (f->code == TMF_ABORT_TASK) return c->itt == f->ref_itt;
+    return function_is_of(f, c->unit) && sn_before(c->cmd_sn, f->cmd_sn);
+}
+
+/* The tasks that the function names have changed what they ever will. It may be refused because of another one only. */
 static void function_over(struct initiator *it, const uint8_t *h)
 {
     struct function f = it->function;
     uint8_t response = h[2];
     if (!f.used || be32_at(h + 16) != f.itt) fail(it, "an answer to a function that was not sent", be32_at(h + 16), f.itt);
-    if (response != TMF_COMPLETE && response != TMF_REJECTED) fail(it, "function answered", f.code, response);
+    if (response != TMF_COMPLETE && !(response == TMF_REJECTED && f.met)) fail(it, "function answered", f.code, response);
     sim_say(it->serve->sim, "initiator %u: function %u answered, %u", it->number, f.code, response);
     it->function.used = false;
-    if (f.code == TMF_LUN_RESET) it->serve->units[f.unit].resets--;
+    for (uint32_t unit = 0; unit < SERVE_UNITS; unit++) {
+        it->serve->units[unit].functions -= function_is_of(&f, unit);
+        it->serve->units[unit].resets -= function_resets(&f, unit);
+    }
     if (response != TMF_COMPLETE || lab_failed(it->serve->lab)) return;
     for (struct list *l = it->commands.next, *next; l != &it->commands; l = next) {
         struct command *c = CONTAINER(l, struct command, link);
         next = l->next;
-        bool named = f.code == TMF_ABORT_TASK ? c->itt == f.ref_itt : c->unit == f.unit && sn_before(c->cmd_sn, f.cmd_sn);
-        if (!named) continue;
+        if (!function_names(&f, c)) continue;
         it->serve->unanswered++;
         command_over(c, REGISTER_MAYBE);
     }
@@ -233,13 +272,9 @@ static void full_pdu(struct initiator *it, const uint8_t *h, const uint8_t *data
     uint32_t itt = be32_at(h + 16);
     bool of_task = opcode == PDU_RESPONSE || opcode == PDU_DATA_IN || opcode == PDU_R2T;
     struct command *c = of_task ? command_find(it, itt) : NULL;
-    bool counts = opcode != PDU_R2T && !(opcode == PDU_NOP_IN && itt == PDU_NO_TAG);
-    if (opcode == PDU_DATA_IN) counts = h[1] & PDU_STATUS;
-    if (opcode != PDU_R2T && !counts) {
-        /* StatSN means nothing here */
-    } else if (opcode == PDU_R2T && be32_at(h + 24) != it->session.stat_sn) {
-        fail(it, "StatSN of an R2T", be32_at(h + 24), it->session.stat_sn);
-    }
+    bool tells = opcode == PDU_R2T || (opcode == PDU_NOP_IN && itt == PDU_NO_TAG); /* the next StatSN, without taking it */
+    bool counts = opcode == PDU_DATA_IN ? h[1] & PDU_STATUS : !tells;
+    if (tells && be32_at(h + 24) != it->session.stat_sn) fail(it, "StatSN told", be32_at(h + 24), it->session.stat_sn);
     if (of_task && c == NULL) fail(it, "an answer to a task that is not there", opcode, itt);
     if (!numbers_are_right(it, h, counts)) return;
     switch (opcode) {
@@ -310,6 +345,7 @@ static void act_in_session(struct initiator *it, enum serve_action action)
         break;
     case SERVE_ABORT_SET: send_function(it, TMF_ABORT_TASK_SET, unit, NULL); break;
     case SERVE_LUN_RESET: send_function(it, TMF_LUN_RESET, unit, NULL); break;
+    case SERVE_WARM_RESET: send_function(it, TMF_WARM_RESET, 0, NULL); break;
     case SERVE_LOGOUT: send_logout(it); break;
     case SERVE_DROP:
     case SERVE_LOSE:
@@ -328,7 +364,7 @@ static void act_in_session(struct initiator *it, enum serve_action action)
 void initiator_act(struct initiator *it, enum serve_action action)
 {
     if (it->phase == PHASE_IDLE) {
-        bool owes = !list_empty(&it->lost) || it->lost_resets[0] + it->lost_resets[1] > 0;
+        bool owes = !list_empty(&it->lost) || it->lost_functions[0] + it->lost_functions[1] > 0;
         if (!owes && serve_below(it->serve, 8) == 0) it->isid++; /* not the same session again */
         initiator_connect(it);
     } else if (action == SERVE_DROP) {

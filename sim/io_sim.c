@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "io/io.h"
+#include "sim/must.h"
 #include "sim/net.h"
 
 /* A wait hangs when it took so many events and so long; devices that are stuck may have somebody poll for a while. */
@@ -86,12 +87,6 @@ struct sim {
     struct sim_damage damage[DAMAGE_MAX];
     uint32_t damages;
 };
-
-static void *must(void *at)
-{
-    if (!at) abort(); /* the simulator itself is out of memory */
-    return at;
-}
 
 /* ---- the story ---- */
 

@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "base/prng.h"
+#include "sim/must.h"
 
 #define MS_NS 1000000ull
 #define S_NS 1000000000ull
@@ -71,7 +72,7 @@ struct io_listener {
 };
 
 /* Where a connect goes. */
-struct target {
+struct destination {
     struct list link;
     bool known; /* it is an address */
     struct address address;
@@ -81,7 +82,7 @@ struct net {
     struct sim *sim;
     struct prng chance;
     struct sim_weather weather;
-    struct list sockets, listeners, targets;
+    struct list sockets, listeners, destinations;
     struct list ops; /* under way; empty from a power cut on, since their owners may go before the power is on again */
     uint32_t socket_count, listener_count;
     uint64_t latency_ns;
@@ -91,12 +92,6 @@ struct net {
 };
 
 static_assert(sizeof(struct io_timer) <= sizeof(((struct io_net *)0)->seam), "room for the attempt's timer");
-
-static void *must(void *at)
-{
-    if (!at) abort(); /* the simulator itself is out of memory */
-    return at;
-}
 
 static uint64_t below(struct net *net, uint64_t n)
 {
@@ -401,10 +396,10 @@ static void attempt_accept(struct net *net, struct io_net *op)
 
 static enum err connect_now(struct net *net, struct io_net *op)
 {
-    struct target *target = op->buf;
-    struct address to = target->address, from = to;
+    struct destination *destination = op->buf;
+    struct address to = destination->address, from = to;
     char text[IO_ADDRESS_TEXT];
-    if (!target->known) return ERR_ARGUMENT;
+    if (!destination->known) return ERR_ARGUMENT;
     struct io_listener *l = listener_at(net, &to);
     if (l == NULL || l->aborted || l->waiting == BACKLOG || prng_chance(&net->chance, net->weather.refuse)) return ERR_REFUSED;
     if (to.family == FAMILY_LOCAL)
@@ -421,10 +416,10 @@ static enum err connect_now(struct net *net, struct io_net *op)
     return OK;
 }
 
-static void target_free(struct target *target)
+static void destination_free(struct destination *destination)
 {
-    list_remove(&target->link);
-    free(target);
+    list_remove(&destination->link);
+    free(destination);
 }
 
 /* The first attempt may meet silence; the second says so. */
@@ -438,7 +433,7 @@ static void attempt_connect(struct net *net, struct io_net *op)
         return;
     }
     if (op->tries == 0) err = connect_now(net, op);
-    target_free(op->buf);
+    destination_free(op->buf);
     op->buf = NULL;
     net_done(net, op, err);
 }
@@ -516,12 +511,12 @@ const char *io_listener_text(const struct io_listener *listener, char *buf, size
 void io_connect(struct io *io, const char *address, struct io_net *op)
 {
     struct net *net = net_of_loop(io);
-    struct target *target = must(calloc(1, sizeof *target));
-    target->known = address_from(address, &target->address);
-    list_push(&net->targets, &target->link);
+    struct destination *destination = must(calloc(1, sizeof *destination));
+    destination->known = address_from(address, &destination->address);
+    list_push(&net->destinations, &destination->link);
     op->listener = NULL;
     op->socket = NULL;
-    op->buf = target;
+    op->buf = destination;
     net_submit(net, io, NET_CONNECT, op, 2 * draw_latency(net));
 }
 
@@ -639,7 +634,8 @@ uint32_t sim_socket_rest(struct io_socket *socket, void *buf, uint32_t size)
 void net_forget(struct net *net)
 {
     list_init(&net->ops);
-    for (struct list *l; (l = net->targets.next) != &net->targets;) target_free(CONTAINER(l, struct target, link));
+    for (struct list *l; (l = net->destinations.next) != &net->destinations;)
+        destination_free(CONTAINER(l, struct destination, link));
     for (struct list *l; (l = net->sockets.next) != &net->sockets;) socket_free(CONTAINER(l, struct io_socket, link));
     for (struct list *l; (l = net->listeners.next) != &net->listeners;) listener_free(CONTAINER(l, struct io_listener, link));
     net->off = false;
@@ -663,7 +659,7 @@ struct net *net_open(struct sim *sim)
     net->sim = sim;
     list_init(&net->sockets);
     list_init(&net->listeners);
-    list_init(&net->targets);
+    list_init(&net->destinations);
     list_init(&net->ops);
     return net;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "sim/must.h"
 
 enum { STATES_MAX = 20000, STATES_BUSY = 64 };
 #define SWAPPED UINT32_MAX /* got, of a SWAP that wrote; of one that did not: 1 when it saw what it wanted, else 0 */
@@ -42,12 +43,6 @@ struct registers {
     uint32_t seen_count, fit_count;
     struct state *fit;
 };
-
-static void *must(void *at)
-{
-    if (at == NULL) abort(); /* the simulator itself is out of memory */
-    return at;
-}
 
 struct registers *registers_open(uint32_t count)
 {

@@ -22,11 +22,11 @@ uint64_t serve_below(struct serve *serve, uint64_t n)
 
 /* Common ones first; a mix keeps, drops or multiplies each. */
 static const uint32_t weights[SERVE_ACTIONS] = {
-    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,     [SERVE_UNMAP] = 30,  [SERVE_SWAP] = 50,
-    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,      [SERVE_BAN] = 2,     [SERVE_EXPEL] = 4,
-    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4, [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,
-    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4, [SERVE_RESUME] = 60, [SERVE_CUT] = 4,
-    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,
+    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,      [SERVE_UNMAP] = 30,  [SERVE_SWAP] = 50,
+    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,       [SERVE_BAN] = 2,     [SERVE_EXPEL] = 4,
+    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,  [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,
+    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,  [SERVE_RESUME] = 60, [SERVE_CUT] = 4,
+    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,    [SERVE_WARM_RESET] = 1,
 };
 
 static uint32_t one_of(struct prng *prng, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
@@ -92,6 +92,7 @@ static void draw_target(struct iscsi_target_config *c, struct prng *prng)
 static void shape_resets(struct serve_mix *mix, struct prng *prng)
 {
     mix->weights[SERVE_LUN_RESET] += 20 * weights[SERVE_LUN_RESET];
+    mix->weights[SERVE_WARM_RESET] += 20 * weights[SERVE_WARM_RESET];
     mix->weights[SERVE_WRITE] += 2 * weights[SERVE_WRITE];
     mix->initiators = SERVE_INITIATORS;
     mix->units = 1;

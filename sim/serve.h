@@ -57,6 +57,7 @@ enum serve_action {
     SERVE_ABORT_TASK,
     SERVE_ABORT_SET,
     SERVE_LUN_RESET,
+    SERVE_WARM_RESET,
     SERVE_LOGOUT,
     SERVE_DROP, /* closes its connection without a word */
     SERVE_LOSE, /* the network loses it */
@@ -155,6 +156,7 @@ struct function {
     bool used;
     uint8_t code;
     uint32_t itt, ref_itt, cmd_sn, unit;
+    bool met; /* another one of the same unit was under way at the same time: it may be refused */
     uint64_t since_ns;
 };
 
@@ -172,7 +174,8 @@ struct initiator {
     uint32_t command_count;
     uint32_t next_itt;
     struct function function;
-    uint32_t lost_resets[SERVE_UNITS]; /* resets that a session took with it: they may yet take place */
+    uint32_t lost_functions[SERVE_UNITS]; /* that a session took with it: they may yet take place */
+    uint32_t lost_resets[SERVE_UNITS];    /* those that reset the unit */
     bool nop_under_way, text_under_way;
     uint32_t nop_itt, text_itt;
     uint64_t banned_ns; /* until when it was not admitted; UINT64_MAX: it still is not */
@@ -236,7 +239,8 @@ void node_crash(struct serve *serve);
 struct serve_unit {
     struct registers *registers;
     uint32_t block_bytes;
-    uint32_t resets; /* LOGICAL UNIT RESETs that are not answered */
+    uint32_t functions; /* task management that is not answered */
+    uint32_t resets;    /* of it: LOGICAL UNIT RESET, TARGET WARM RESET */
 };
 
 struct serve {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "sim/must.h"
 #include "sim/serve.h"
 
 struct chunk {
@@ -18,12 +19,6 @@ struct chunk {
 };
 
 enum { IN_MOST = 64 << 10 };
-
-static void *must(void *at)
-{
-    if (at == NULL) abort(); /* the simulator itself is out of memory */
-    return at;
-}
 
 static void wire_free(struct wire *wire)
 {

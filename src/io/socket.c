@@ -172,9 +172,11 @@ static enum err listen_error(int number)
     return file_error(number);
 }
 
-/* True when nobody listens behind the file of a local socket: its server died. */
+/* True when it is a local socket and nobody listens behind it: its server died. */
 static bool is_deserted(const struct address *a)
 {
+    struct stat st;
+    if (lstat(a->of.un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return false;
     bool deserted = connect(fd, &a->of.any, a->size) != 0 && errno == ECONNREFUSED;

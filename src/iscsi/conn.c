@@ -211,7 +211,7 @@ static bool rx_step(struct iscsi_conn *conn)
     switch (conn->rx_state) {
     case RX_HEADER:
         /* Whatever comes may need an answer: without room for one it has to wait, and so does the initiator. */
-        conn->rx_parked = list_empty(&conn->free_outs) || conn->rx_stopped;
+        conn->rx_parked = !out_has_room(conn) || conn->rx_stopped;
         return !conn->rx_parked && take_header(conn);
     case RX_DATA: return take_data(conn);
     case RX_TAIL: return take_tail(conn);
@@ -279,7 +279,7 @@ struct iscsi_conn *conn_open(struct iscsi_target *target, struct io_socket *sock
     list_init(&conn->senders);
     list_init(&conn->flying);
     list_init(&conn->free_outs);
-    for (int i = 0; i < OUTS; i++) list_push(&conn->free_outs, &conn->outs[i].sender.link);
+    for (int i = 0; i < OUTS; i++) out_give(conn, &conn->outs[i]);
     scsi_nexus_init(&conn->nexus);
     conn->nexus.port_name = target->port_name;
     conn->nexus.port_group = target->config.portal_group;

@@ -29,11 +29,11 @@ enum {
     RX_BYTES = 16 << 10,    /* received ahead */
     TX_PDUS = 16,           /* in one transmit */
     TX_SEGMENT = 256 << 10, /* data in one PDU, whatever the initiator would take */
-    OUTS = 4,               /* answers under way on a connection besides those of tasks */
     OUT_BYTES = 4096,       /* data of one of them */
     TEXT_BYTES = 8192,      /* keys of one request, all its PDUs together */
     SPARE_TASKS = 4,        /* for immediate commands, beyond the window */
     TMFS = 4,               /* task management requests under way on a connection */
+    OUTS = 3 + TMFS,        /* answers under way on a connection besides those of tasks */
     TEXT_OUT_BYTES = 16 << 10,
 };
 
@@ -76,7 +76,6 @@ struct iscsi_tmf {
     uint32_t itt;
     uint32_t waits; /* tasks that have not ended */
     uint8_t response;
-    bool refused; /* a task of it belongs to another function */
 };
 
 struct iscsi_task {
@@ -164,6 +163,7 @@ struct iscsi_conn {
     uint8_t tx_tail[TX_PDUS][8];
     struct iscsi_out outs[OUTS];
     struct list free_outs;
+    uint32_t free_count;
 
     /* session */
     struct login login;
@@ -211,6 +211,7 @@ struct iscsi_target {
     uint32_t conn_count, login_count;
     struct list want_memory; /* tasks */
     bool stopping;
+    uint32_t grace_ms; /* that initiators are given then */
     struct io_task *waiting;
     uint64_t next_id;
     uint16_t next_tsih;
@@ -238,7 +239,14 @@ void conn_drop_tasks(struct iscsi_conn *conn);
 void conn_receive(struct iscsi_conn *conn);
 
 /* ---- send.c ---- */
+/* Room for an answer. There is always one for what was received (out_has_room) and one for each task management function under
+ * way; NULL otherwise. */
 struct iscsi_out *out_take(struct iscsi_conn *conn, enum pdu_opcode opcode, uint8_t flags, uint32_t itt);
+void out_give(struct iscsi_conn *conn, struct iscsi_out *out);
+/* For what nobody has asked for; NULL: it has to be left out now. */
+struct iscsi_out *out_take_unasked(struct iscsi_conn *conn, enum pdu_opcode opcode);
+/* Whatever comes next can be answered. */
+bool out_has_room(const struct iscsi_conn *conn);
 void out_send(struct iscsi_conn *conn, struct iscsi_out *out);
 void send_queue(struct iscsi_conn *conn, struct sender *sender);
 /* Starts a transmit when none is under way. */
@@ -288,6 +296,7 @@ void manage_nop(struct iscsi_conn *conn);
 void manage_text(struct iscsi_conn *conn);
 void manage_logout(struct iscsi_conn *conn);
 void manage_ping(struct iscsi_conn *conn);
-void manage_ask_to_leave(struct iscsi_conn *conn);
+/* Asks the initiator to log out within this time (RFC 7143 11.9.1). */
+void manage_ask_to_leave(struct iscsi_conn *conn, uint32_t within_ms);
 
 #endif

@@ -161,7 +161,9 @@ static enum status security(struct iscsi_conn *conn, struct keys_out *out)
 {
     struct login *l = &conn->login;
     uint8_t random[CHAP_CHALLENGE + 1];
-    bool chap_keys = l->chap.algorithms != NULL || l->chap.name != NULL || l->chap.response != NULL;
+    const struct chap *c = &l->chap;
+    bool chap_keys =
+        c->algorithms != NULL || c->name != NULL || c->response != NULL || c->their_id != NULL || c->their_challenge != NULL;
     if (chap_keys && !l->needs_chap) return LOGIN_AUTHENTICATION;
     if (!chap_keys) return choose_method(conn, out);
     io_random(conn->target->io, random, sizeof random);
@@ -253,7 +255,7 @@ void login_goes_on(struct iscsi_conn *conn)
     struct iscsi_out *out = l->kept;
     l->kept = NULL;
     if (!session_begin(conn)) {
-        list_push(&conn->free_outs, &out->sender.link);
+        out_give(conn, out);
         refuse(conn, LOGIN_BUSY);
         return;
     }

@@ -29,7 +29,7 @@ enum response {
     TMF_UNSUPPORTED = 5,
     TMF_REJECTED = 255
 };
-enum { ASYNC_LOGOUT = 1, ASYNC_LOGOUT_S = 5 };
+enum { ASYNC_LOGOUT = 1 };
 
 /* ---- task management ---- */
 
@@ -50,21 +50,43 @@ void manage_ended(struct iscsi_tmf *tmf)
     if (--tmf->waits > 0) return;
     struct iscsi_conn *conn = tmf->conn;
     tmf->conn = NULL;
+    conn->tmf_count--; /* what was kept for its answer is free */
     if (conn->state != CONN_CLOSING) tmf_answer(conn, tmf->itt, tmf->response);
-    conn->tmf_count--;
     conn_check_end(conn);
 }
 
-/* Ends one task; the function waits for it when it has to. An answer on its way to the same initiator leaves first (RFC 7143
- * 11.5.1: nothing of the task after the response); what other initiators are being told does not hold the function up. */
+/* The tasks that a function is about. */
+struct reach {
+    struct iscsi_conn *conn; /* that asks */
+    enum { OF_LUN, OF_UNIT, OF_ALL } kind;
+    uint64_t lun;           /* OF_LUN: of this session, at this LUN, whether there is a unit or not */
+    struct scsi_unit *unit; /* OF_UNIT: of all sessions */
+};
+
+static bool sees(const struct scsi_nexus *nexus, const struct scsi_unit *unit)
+{
+    for (uint32_t i = 0; i < nexus->lun_count; i++)
+        if (nexus->luns[i].unit == unit) return true;
+    return false;
+}
+
+static bool is_named(const struct iscsi_task *task, const struct reach *reach)
+{
+    bool own = task->conn == reach->conn;
+    if (task->state == TASK_FREE) return false;
+    /* What other initiators are being told does not hold a function up; what this one is told leaves before the function's
+     * answer (RFC 7143 11.5.1: nothing of the task after it). */
+    if (task->state == TASK_SEND && !own) return false;
+    switch (reach->kind) {
+    case OF_LUN: return own && task->command.lun == reach->lun;
+    case OF_UNIT: return task->command.unit == reach->unit;
+    case OF_ALL: return task->command.unit != NULL ? sees(&reach->conn->nexus, task->command.unit) : own;
+    }
+    return false;
+}
+
 static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
 {
-    if (task->state == TASK_FREE || (task->state == TASK_SEND && task->conn != tmf->conn)) return;
-    if (task->tmf == tmf) return; /* its unit stands at two LUNs */
-    if (task->tmf != NULL) {      /* another function waits for it already: this one cannot say when it ends */
-        tmf->refused = true;
-        return;
-    }
     if (!MUTATED(MUTATE_FUNCTION_EARLY)) {
         task->tmf = tmf;
         tmf->waits++;
@@ -72,74 +94,60 @@ static void abort_task(struct iscsi_task *task, struct iscsi_tmf *tmf)
     if (task->state != TASK_SEND) task_drop(task);
 }
 
-static bool is_named(const struct iscsi_task *task, uint64_t lun, const struct scsi_unit *unit)
+/* The first task at or after `*i` of this connection that the function is about, NULL: there is none. */
+static struct iscsi_task *next_named(struct iscsi_conn *conn, const struct reach *reach, uint32_t *i)
 {
-    if (task->state == TASK_FREE) return false;
-    return unit != NULL ? task->command.unit == unit : task->command.lun == lun;
+    for (; conn->busy > 0 && *i < conn->task_count; ++*i)
+        if (is_named(&conn->tasks[*i], reach)) return &conn->tasks[(*i)++];
+    return NULL;
 }
 
-/* Another function waits for one of these tasks. Looked for before the first one is ended: a function that is refused has ended
- * none. */
-static bool is_claimed(const struct iscsi_conn *conn, uint64_t lun, const struct scsi_unit *unit)
+/* Another function that waits for one of these tasks is looked for before the first one is ended: a function that is refused
+ * has ended none. */
+static uint8_t abort_reach(const struct reach *reach, struct iscsi_tmf *tmf)
 {
-    for (uint32_t i = 0; i < conn->task_count; i++)
-        if (is_named(&conn->tasks[i], lun, unit) && conn->tasks[i].tmf != NULL) return true;
-    return false;
-}
-
-static void abort_of_unit(struct iscsi_conn *conn, uint64_t lun, const struct scsi_unit *unit, struct iscsi_tmf *tmf)
-{
-    for (uint32_t i = 0; i < conn->task_count; i++)
-        if (is_named(&conn->tasks[i], lun, unit)) abort_task(&conn->tasks[i], tmf);
-}
-
-/* Of the session: ABORT TASK SET. */
-static uint8_t abort_set(struct iscsi_conn *conn, uint64_t lun, struct iscsi_tmf *tmf)
-{
-    if (is_claimed(conn, lun, NULL)) return TMF_REJECTED;
-    abort_of_unit(conn, lun, NULL, tmf);
-    return TMF_COMPLETE;
-}
-
-static bool is_claimed_anywhere(const struct iscsi_conn *conn, const struct scsi_unit *unit)
-{
-    const struct list *conns = &conn->target->conns;
-    for (const struct list *l = conns->next; l != conns; l = l->next)
-        if (is_claimed(CONTAINER(l, struct iscsi_conn, link), 0, unit)) return true;
-    return false;
-}
-
-/* The other sessions are told by a unit attention. */
-static void abort_everywhere(struct iscsi_conn *conn, struct scsi_unit *unit, struct iscsi_tmf *tmf, bool reset)
-{
-    struct list *conns = &conn->target->conns;
+    struct list *conns = &reach->conn->target->conns;
+    struct iscsi_task *task;
     for (struct list *l = conns->next; l != conns; l = l->next)
-        abort_of_unit(CONTAINER(l, struct iscsi_conn, link), 0, unit, tmf);
-    scsi_unit_attention(unit, reset ? SCSI_UNIT_RESET : SCSI_COMMANDS_CLEARED, &conn->nexus);
+        for (uint32_t i = 0; (task = next_named(CONTAINER(l, struct iscsi_conn, link), reach, &i)) != NULL;)
+            if (task->tmf != NULL) return TMF_REJECTED;
+    for (struct list *l = conns->next; l != conns; l = l->next)
+        for (uint32_t i = 0; (task = next_named(CONTAINER(l, struct iscsi_conn, link), reach, &i)) != NULL;)
+            abort_task(task, tmf);
+    return TMF_COMPLETE;
 }
 
-/* Of all sessions: CLEAR TASK SET, LOGICAL UNIT RESET. */
-static uint8_t abort_unit(struct iscsi_conn *conn, struct scsi_unit *unit, struct iscsi_tmf *tmf, bool reset)
+static uint8_t clear_unit(struct iscsi_conn *conn, struct scsi_unit *unit, struct iscsi_tmf *tmf)
 {
-    if (is_claimed_anywhere(conn, unit)) return TMF_REJECTED;
-    abort_everywhere(conn, unit, tmf, reset);
-    return TMF_COMPLETE;
+    struct reach reach = {.conn = conn, .kind = OF_UNIT, .unit = unit};
+    uint8_t response = abort_reach(&reach, tmf);
+    if (response == TMF_COMPLETE) scsi_unit_attention(unit, SCSI_COMMANDS_CLEARED, &conn->nexus);
+    return response;
+}
+
+static uint8_t reset_unit(struct iscsi_conn *conn, struct scsi_unit *unit, struct iscsi_tmf *tmf)
+{
+    struct reach reach = {.conn = conn, .kind = OF_UNIT, .unit = unit};
+    uint8_t response = abort_reach(&reach, tmf);
+    if (response == TMF_COMPLETE) scsi_unit_reset(unit, &conn->nexus);
+    return response;
 }
 
 /* WARM RESET: the units that this initiator sees. Those of others are not its to reset. */
-static uint8_t abort_all(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
+static uint8_t reset_all(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
 {
-    const struct scsi_nexus *nexus = &conn->nexus;
-    for (uint32_t i = 0; i < nexus->lun_count; i++)
-        if (is_claimed_anywhere(conn, nexus->luns[i].unit)) return TMF_REJECTED;
-    for (uint32_t i = 0; i < nexus->lun_count; i++) abort_everywhere(conn, nexus->luns[i].unit, tmf, true);
-    return TMF_COMPLETE;
+    struct reach reach = {.conn = conn, .kind = OF_ALL};
+    uint8_t response = abort_reach(&reach, tmf);
+    for (uint32_t i = 0; response == TMF_COMPLETE && i < conn->nexus.lun_count; i++)
+        scsi_unit_reset(conn->nexus.luns[i].unit, &conn->nexus);
+    return response;
 }
 
 static uint8_t abort_one(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
 {
     const struct pdu *p = &conn->pdu;
     struct iscsi_task *task = task_find(conn, p->ref_itt);
+    if (task != NULL && task->tmf != NULL) return TMF_REJECTED; /* another function waits for it already */
     if (task != NULL) {
         abort_task(task, tmf);
         return TMF_COMPLETE;
@@ -155,12 +163,14 @@ static uint8_t manage(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
     case TMF_ABORT_TASK: return abort_one(conn, tmf);
     case TMF_ABORT_TASK_SET:
         if (lun == NULL) return TMF_NO_LUN;
-        return abort_set(conn, p->lun, tmf);
+        return abort_reach(&(struct reach){.conn = conn, .kind = OF_LUN, .lun = p->lun}, tmf);
     case TMF_CLEAR_TASK_SET:
+        if (lun == NULL) return TMF_NO_LUN;
+        return clear_unit(conn, lun->unit, tmf);
     case TMF_LUN_RESET:
         if (lun == NULL) return TMF_NO_LUN;
-        return abort_unit(conn, lun->unit, tmf, p->function == TMF_LUN_RESET);
-    case TMF_WARM_RESET: return abort_all(conn, tmf);
+        return reset_unit(conn, lun->unit, tmf);
+    case TMF_WARM_RESET: return reset_all(conn, tmf);
     case TMF_REASSIGN: return TMF_NO_REASSIGN;
     default: return TMF_UNSUPPORTED; /* clear ACA; cold reset: it would cut the sessions of all initiators */
     }
@@ -178,7 +188,6 @@ void manage_task(struct iscsi_conn *conn)
     *tmf = (struct iscsi_tmf){.conn = conn, .itt = conn->pdu.itt, .waits = 1}; /* one for ourselves */
     conn->tmf_count++;
     tmf->response = manage(conn, tmf);
-    if (tmf->refused) tmf->response = TMF_REJECTED;
     manage_ended(tmf);
 }
 
@@ -202,7 +211,7 @@ void manage_nop(struct iscsi_conn *conn)
 
 void manage_ping(struct iscsi_conn *conn)
 {
-    struct iscsi_out *out = out_take(conn, PDU_NOP_IN, PDU_FINAL, PDU_NO_TAG);
+    struct iscsi_out *out = out_take_unasked(conn, PDU_NOP_IN);
     if (out == NULL) return;
     out->counts = false;
     out->pdu.ttt = 1; /* any valid one: the answer repeats it */
@@ -253,7 +262,8 @@ static bool answer_text(struct iscsi_conn *conn, struct keys_out *out)
     }
 }
 
-/* The next part of the answer. */
+/* The next part of the answer. The last one is final only where the initiator said that it has nothing more to say; else it is
+ * its turn, with our tag (RFC 7143 11.11.1, 11.11.4). */
 static void text_send(struct iscsi_conn *conn)
 {
     uint32_t left = conn->text_out_bytes - conn->text_out_sent, most = min32(OUT_BYTES, conn->limits.max_transmit);
@@ -263,8 +273,10 @@ static void text_send(struct iscsi_conn *conn)
         return;
     }
     out->bytes = min32(left, most);
-    out->pdu.flags = out->bytes == left ? PDU_FINAL : PDU_CONTINUE;
-    out->pdu.ttt = out->bytes == left ? PDU_NO_TAG : ++conn->text_ttt;
+    bool final = out->bytes == left && (conn->pdu.flags & PDU_FINAL);
+    out->pdu.flags = out->bytes < left ? PDU_CONTINUE : final ? PDU_FINAL : 0;
+    if (++conn->text_ttt == PDU_NO_TAG) conn->text_ttt = 1;
+    out->pdu.ttt = final ? PDU_NO_TAG : conn->text_ttt;
     memcpy(out->data, conn->text_out + conn->text_out_sent, out->bytes);
     conn->text_out_sent += out->bytes;
     out_send(conn, out);
@@ -318,11 +330,11 @@ void manage_logout(struct iscsi_conn *conn)
     out_send(conn, out);
 }
 
-void manage_ask_to_leave(struct iscsi_conn *conn)
+void manage_ask_to_leave(struct iscsi_conn *conn, uint32_t within_ms)
 {
-    struct iscsi_out *out = out_take(conn, PDU_ASYNC, PDU_FINAL, PDU_NO_TAG);
+    struct iscsi_out *out = out_take_unasked(conn, PDU_ASYNC);
     if (out == NULL) return;
     out->pdu.w[3] = (uint32_t)ASYNC_LOGOUT << 24;
-    out->pdu.w[4] = ASYNC_LOGOUT_S;
+    out->pdu.w[4] = min32((within_ms + 999) / 1000, UINT16_MAX); /* Parameter3: seconds */
     out_send(conn, out);
 }

@@ -10,16 +10,33 @@ enum { PIECES_A_PDU = TX_SEGMENT / SCSI_PIECE + 2 + 2, TX_BYTES_MAX = 1 << 20 };
 
 /* ---- answers ---- */
 
+bool out_has_room(const struct iscsi_conn *conn)
+{
+    return conn->free_count > conn->tmf_count;
+}
+
 struct iscsi_out *out_take(struct iscsi_conn *conn, enum pdu_opcode opcode, uint8_t flags, uint32_t itt)
 {
-    struct list *l = list_pop(&conn->free_outs);
+    struct list *l = out_has_room(conn) ? list_pop(&conn->free_outs) : NULL;
     if (l == NULL) return NULL;
+    conn->free_count--;
     struct iscsi_out *out = CONTAINER(l, struct iscsi_out, sender.link);
     out->pdu = (struct pdu_out){.opcode = opcode, .flags = flags, .itt = itt};
     out->counts = true;
     out->last = out->full_feature_after = false;
     out->bytes = 0;
     return out;
+}
+
+void out_give(struct iscsi_conn *conn, struct iscsi_out *out)
+{
+    list_push(&conn->free_outs, &out->sender.link);
+    conn->free_count++;
+}
+
+struct iscsi_out *out_take_unasked(struct iscsi_conn *conn, enum pdu_opcode opcode)
+{
+    return conn->free_count > conn->tmf_count + 1 ? out_take(conn, opcode, PDU_FINAL, PDU_NO_TAG) : NULL;
 }
 
 void out_send(struct iscsi_conn *conn, struct iscsi_out *out)
@@ -52,7 +69,7 @@ void send_window_open(struct iscsi_conn *conn)
 {
     bool closed = sn_before(conn->max_cmd_sn, conn->exp_cmd_sn), open = conn->busy_window < conn->target->config.window;
     if (conn->state != CONN_FULL || !closed || !open || !list_empty(&conn->senders)) return;
-    struct iscsi_out *out = out_take(conn, PDU_NOP_IN, PDU_FINAL, PDU_NO_TAG);
+    struct iscsi_out *out = out_take_unasked(conn, PDU_NOP_IN);
     if (out == NULL) return; /* then one of them lands, and asks again */
     out->counts = false;
     out->pdu.ttt = PDU_NO_TAG;
@@ -181,7 +198,7 @@ static void land(struct iscsi_conn *conn)
             continue;
         }
         struct iscsi_out *out = CONTAINER(s, struct iscsi_out, sender);
-        list_push(&conn->free_outs, l);
+        out_give(conn, out);
         if (out->full_feature_after && conn->state == CONN_LOGIN) {
             conn->state = CONN_FULL;
             conn->target->login_count--;

@@ -228,7 +228,7 @@ static void for_all(struct iscsi_target *t, void (*what)(struct iscsi_conn *conn
 static void ask_or_cut(struct iscsi_conn *conn)
 {
     if (conn->state == CONN_FULL && !conn->discovery)
-        manage_ask_to_leave(conn);
+        manage_ask_to_leave(conn, conn->target->grace_ms);
     else
         conn_cut(conn);
 }
@@ -237,6 +237,7 @@ void iscsi_target_close(struct iscsi_target *target, uint32_t grace_ms)
 {
     if (target == NULL) return;
     target->stopping = true;
+    target->grace_ms = grace_ms;
     target->waiting = io_task_self();
     io_cancel(target->io, &target->accept_again);
     for (uint32_t i = 0; i < target->portal_count; i++) io_listener_abort(target->portals[i].listener);

@@ -62,7 +62,7 @@ static int map_one(struct session *s, const char *volume, const char *host, json
 {
     char path[PATH_SIZE];
     json_t *body = json_pack("{s:s}", "host", host);
-    if (s->options->lun_given) json_object_set_new(body, "lun", json_integer((json_int_t)s->options->lun));
+    if (flag_is_given(s->options, "--lun")) json_object_set_new(body, "lun", json_integer((json_int_t)s->options->lun));
     return ask(s, "POST", volume_path(s, volume, "maps", path), body, ret_answer);
 }
 
@@ -82,9 +82,10 @@ static int ensure_host(struct session *s, const char *given, char name[64])
     text_add(&t, "/v1/hosts");
     path_add(s, &t, name);
     json_t *host = NULL;
-    if (ask_unless(s, EXIT_NOT_FOUND, "GET", path, NULL, &host) == EXIT_NOT_FOUND)
-        return ask(s, "POST", "/v1/hosts", body, NULL);
+    int exit = ask_unless(s, EXIT_NOT_FOUND, "GET", path, NULL, &host);
+    if (exit == EXIT_NOT_FOUND) return ask(s, "POST", "/v1/hosts", body, NULL);
     json_decref(body);
+    if (exit != EXIT_DONE) return exit;
     bool has = false;
     size_t i;
     json_t *item;

@@ -4,6 +4,7 @@
  */
 #include "izar/flags.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -58,11 +59,12 @@ static int take_value(struct options *o, const struct flag *f, const char *value
 {
     char *to = (char *)o + f->at;
     struct list_flag *list = (struct list_flag *)(void *)to;
+    static_assert(FLAGS <= 32, "a bit each");
+    o->given |= 1u << (f - flags);
     switch (f->kind) {
     case FLAG_ON: *(bool *)(void *)to = true; return EXIT_DONE;
     case FLAG_TEXT: *(const char **)(void *)to = value; return EXIT_DONE;
     case FLAG_NUMBER:
-        if (strcmp(f->name, "--lun") == 0) o->lun_given = true;
         if (text_to_u64(value, (uint64_t *)(void *)to) == OK) return EXIT_DONE;
         return fail(EXIT_USAGE, "%s %s: not a number", f->name, value);
     case FLAG_LIST: break;
@@ -111,15 +113,7 @@ int flags_parse(int argc, char **argv, struct options *ret_options, struct words
 
 static bool flag_given(const struct options *o, const struct flag *f)
 {
-    const char *at = (const char *)o + f->at;
-    switch (f->kind) {
-    case FLAG_ON: return *(const bool *)(const void *)at;
-    case FLAG_TEXT: return *(const char *const *)(const void *)at != NULL;
-    case FLAG_NUMBER:
-        return strcmp(f->name, "--lun") == 0 ? o->lun_given : strcmp(f->name, "--block-size") == 0 && o->block_size > 0;
-    case FLAG_LIST: break;
-    }
-    return ((const struct list_flag *)(const void *)at)->count > 0;
+    return o->given & 1u << (f - flags);
 }
 
 static bool flag_allowed(const struct command *command, const struct flag *f)
@@ -127,6 +121,11 @@ static bool flag_allowed(const struct command *command, const struct flag *f)
     char wanted[40];
     snprintf(wanted, sizeof wanted, " %s ", f->name);
     return strstr(command->flags, wanted) != NULL;
+}
+
+bool flag_is_given(const struct options *o, const char *name)
+{
+    return flag_given(o, flag_named(name));
 }
 
 int flags_check(const struct options *o, const struct command *command)

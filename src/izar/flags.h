@@ -17,6 +17,8 @@ struct words {
 
 /* Both return EXIT_DONE, or say what is wrong and return EXIT_USAGE. */
 int flags_parse(int argc, char **argv, struct options *ret_options, struct words *ret_words);
+/* `name` is one of the table. */
+bool flag_is_given(const struct options *o, const char *name);
 /* Only flags that mean something to the command were given. */
 int flags_check(const struct options *o, const struct command *command);
 /* Prints those of a command, or the common ones (NULL). */

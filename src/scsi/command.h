@@ -84,6 +84,9 @@ void scsi_nexus_done(struct scsi_nexus *nexus);
 struct scsi_lun *scsi_nexus_find(struct scsi_nexus *nexus, uint64_t lun);
 /* Tells all nexuses of the unit but `except` (may be NULL). */
 void scsi_unit_attention(struct scsi_unit *unit, enum scsi_attention what, const struct scsi_nexus *except);
+/* LOGICAL UNIT RESET, once its tasks are ended (SAM-5 6.3.3): mode parameters are what they were at first, and all nexuses but
+ * that of who asked for it are told. */
+void scsi_unit_reset(struct scsi_unit *unit, const struct scsi_nexus *by);
 
 /* ---- command ---- */
 

@@ -159,7 +159,7 @@ static void lanes_begin(struct scsi_command *c, enum volume_verb verb, uint64_t 
     c->after = after;
     if (total == 0) {
         after(c);
-        return; /* the command may be gone */
+        return; /* `after` has taken over */
     }
     for (int i = 0; i < SCSI_LANES && lane_next(c, &c->lanes[i]); i++) continue;
 }

@@ -74,6 +74,12 @@ void scsi_unit_attention(struct scsi_unit *unit, enum scsi_attention what, const
     }
 }
 
+void scsi_unit_reset(struct scsi_unit *unit, const struct scsi_nexus *by)
+{
+    unit->software_write_protect = unit->descriptor_sense = false;
+    scsi_unit_attention(unit, SCSI_UNIT_RESET, by);
+}
+
 void scsi_unit_resized(struct scsi_unit *unit)
 {
     unit->blocks = volume_bytes(unit->volume) / unit->block_bytes;

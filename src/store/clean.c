@@ -53,6 +53,11 @@ static uint32_t segment_units(const struct store *s)
     return (uint32_t)(s->segment_bytes / UNIT);
 }
 
+uint64_t clean_pinned_max(const struct store *s)
+{
+    return s->config.memory / 12;
+}
+
 enum err clean_init(struct store *s)
 {
     struct clean *c = &s->clean;
@@ -174,7 +179,7 @@ static bool candidate_add(struct store *s, uint32_t slot, uint32_t window)
         slot_at(s, slot)->bad = true;
         return true;
     }
-    if (s->clean.pinned + sum->bytes > s->config.memory / 12) return false;
+    if (s->clean.pinned + sum->bytes > clean_pinned_max(s)) return false;
     s->clean.pinned += sum->bytes;
     struct candidate *cand = &c->candidates[c->count];
     *cand = (struct candidate){.slot = slot, .window = window, .order = c->count, .summary = sum};

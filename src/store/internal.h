@@ -455,6 +455,8 @@ enum {
 };
 
 enum err clean_init(struct store *s);
+/* Bytes that the tables of candidates may take. */
+uint64_t clean_pinned_max(const struct store *s);
 void mark_reference(struct store *s, uint64_t place); /* a new reference to an existing chunk */
 bool mark_refuses(struct store *s, uint64_t place);   /* it may not gain references any more */
 enum err mark_walk(struct store *s);                  /* [upkeep] */

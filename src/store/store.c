@@ -213,9 +213,9 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
     ret_stats->index_bytes = index_bytes(s->index);
     ret_stats->index_entries = index_entries(s->index);
     ret_stats->directory_ram = directory_ram(s->directory);
-    ret_stats->sketch_ram = (uint64_t)s->clean.sketch_slots * SKETCH_WORDS * 8;
+    ret_stats->sketch_ram = (uint64_t)s->clean.sketch_slots * SKETCH_SIZE * 8;
     ret_stats->slot_ram = sizeof(struct slot);
-    ret_stats->tables_ram = s->summaries.budget + s->config.memory / 16;
+    ret_stats->tables_ram = s->summaries.budget + clean_pinned_max(s);
     ret_stats->delta_entries = s->delta.entries_used;
     ret_stats->delta_capacity = s->delta.entry_room;
     ret_stats->failed = s->failed != OK;

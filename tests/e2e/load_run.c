@@ -140,14 +140,15 @@ static void answered(struct iscsi_context *context, int status, void *data, void
         return;
     }
     bool miscompare = status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_MISCOMPARE;
-    bool full = status == SCSI_STATUS_TASK_SET_FULL || status == SCSI_STATUS_BUSY;
-    if (!full && (c->differs ? !miscompare : status != SCSI_STATUS_GOOD)) refused(c, status);
-    if (c->verb == READ && !full)
+    bool full = status == SCSI_STATUS_TASK_SET_FULL, busy = status == SCSI_STATUS_BUSY;
+    if (!full && !busy && (c->differs ? !miscompare : status != SCSI_STATUS_GOOD)) refused(c, status);
+    /* Busy comes at any point: then the ledger keeps the change as one without an answer. */
+    if (c->verb == READ && !full && !busy)
         read_over(c, task);
-    else
+    else if (c->verb != READ && !busy)
         change_over(c, !full && !c->differs);
     l->answered++;
-    l->refused += full;
+    l->refused += full || busy;
     scsi_free_scsi_task(task);
     command_free(c);
 }

@@ -89,6 +89,7 @@ usage()
     expect 2 'volume VERB' izar volume
     expect 2 'unknown flag' izar volume list --fast
     expect 2 'means nothing' izar volume list --size 5G
+    expect 2 'means nothing' izar volume list --interval 2
     expect 2 '\-\-size is missing' izar volume create x
     expect 2 'not a size' izar volume create x --size 5Q
     expect 2 'takes NAME' izar volume show

@@ -40,7 +40,7 @@ struct play {
     uint64_t digest; /* of all answers */
 };
 
-struct order {
+struct trial {
     struct scsi_command command;
     struct play *play;
     uint8_t how;
@@ -97,59 +97,59 @@ static void take_memory(struct scsi_command *c)
     c->scratch = NULL;
 }
 
-static uint8_t out_byte(const struct order *o, uint64_t i)
+static uint8_t out_byte(const struct trial *t, uint64_t i)
 {
-    return o->data_bytes > 0 ? o->data[i % o->data_bytes] : 0;
+    return t->data_bytes > 0 ? t->data[i % t->data_bytes] : 0;
 }
 
 /* ---- what must hold ---- */
 
-static void require_pointer(const struct order *o, const uint8_t *specific)
+static void require_pointer(const struct trial *t, const uint8_t *specific)
 {
     uint32_t at = be16_at(specific + 1);
-    REQUIRE((specific[0] & 0x80) && at < (specific[0] & 0x40 ? 16 : o->command.out_have));
+    REQUIRE((specific[0] & 0x80) && at < (specific[0] & 0x40 ? 16 : t->command.out_have));
 }
 
 /* Fixed format (SPC-4 4.5.3): a key and a code that belong together, a field pointer into what was sent. */
-static void require_fixed(const struct order *o, const uint8_t *s, uint32_t bytes)
+static void require_fixed(const struct trial *t, const uint8_t *s, uint32_t bytes)
 {
-    REQUIRE(bytes == 18 && s[0] >> 7 <= 1 && s[1] == 0 && s[7] == 18 - 8);
+    REQUIRE(bytes == 18 && s[1] == 0 && s[7] == 18 - 8);
     REQUIRE(s[2] > 0 && s[2] <= 0x0e && s[12] != 0);
     REQUIRE((s[0] & 0x80) || (s[3] | s[4] | s[5] | s[6]) == 0);
-    if (s[15] != 0) require_pointer(o, s + 15);
+    if (s[15] != 0) require_pointer(t, s + 15);
     REQUIRE(s[15] == 0 || s[2] == 5);
 }
 
 /* Descriptor format (4.5.2): the same, and descriptors that end where the sense data ends. */
-static void require_descriptors(const struct order *o, const uint8_t *s, uint32_t bytes)
+static void require_descriptors(const struct trial *t, const uint8_t *s, uint32_t bytes)
 {
     REQUIRE(bytes >= 8 && bytes == 8u + s[7] && s[1] > 0 && s[1] <= 0x0e && s[2] != 0);
     for (uint32_t at = 8; at < bytes; at += 2u + s[at + 1]) {
         REQUIRE(bytes - at >= 2 && bytes - at >= 2u + s[at + 1]);
         REQUIRE((s[at] == 0 && s[at + 1] == 10 && s[at + 2] == 0x80) || (s[at] == 2 && s[at + 1] == 6 && s[1] == 5));
-        if (s[at] == 2) require_pointer(o, s + at + 4);
+        if (s[at] == 2) require_pointer(t, s + at + 4);
     }
 }
 
-static void require_sense(const struct order *o)
+static void require_sense(const struct trial *t)
 {
-    const struct scsi_command *c = &o->command;
+    const struct scsi_command *c = &t->command;
     if (c->status != SCSI_CHECK_CONDITION) {
         REQUIRE(c->sense_bytes == 0);
         return;
     }
     REQUIRE(c->in_bytes == 0 && ((c->sense[0] & 0x7f) == 0x70 || c->sense[0] == 0x72));
     if (c->sense[0] == 0x72)
-        require_descriptors(o, c->sense, c->sense_bytes);
+        require_descriptors(t, c->sense, c->sense_bytes);
     else
-        require_fixed(o, c->sense, c->sense_bytes);
+        require_fixed(t, c->sense, c->sense_bytes);
 }
 
 /* What the initiator has room for, as the CDB says (SPC-4, SBC-3); 0: commands that send nothing. */
-static uint64_t allocation(const struct order *o)
+static uint64_t allocation(const struct trial *t)
 {
-    const uint8_t *cdb = o->command.cdb;
-    uint64_t one = o->play->block_bytes;
+    const uint8_t *cdb = t->command.cdb;
+    uint64_t one = t->play->block_bytes;
     switch (cdb[0]) {
     case 0x03:
     case 0x1a: return cdb[4];
@@ -169,10 +169,10 @@ static uint64_t allocation(const struct order *o)
     }
 }
 
-static uint64_t first_byte(const struct order *o)
+static uint64_t first_byte(const struct trial *t)
 {
-    const uint8_t *cdb = o->command.cdb;
-    uint64_t one = o->play->block_bytes;
+    const uint8_t *cdb = t->command.cdb;
+    uint64_t one = t->play->block_bytes;
     if (cdb[0] < 0x20) return one * (be24_at(cdb + 1) & 0x1fffff);
     return one * (cdb[0] >= 0x80 && cdb[0] < 0xa0 ? be64_at(cdb + 2) : be32_at(cdb + 2));
 }
@@ -184,7 +184,45 @@ static bool is_read(uint8_t opcode)
 
 static bool is_write(uint8_t opcode)
 {
-    return opcode == 0x0a || opcode == 0x2a || opcode == 0x8a || opcode == 0xaa;
+    bool verifies = opcode == 0x2e || opcode == 0x8e || opcode == 0xae; /* WRITE AND VERIFY */
+    return verifies || opcode == 0x0a || opcode == 0x2a || opcode == 0x8a || opcode == 0xaa;
+}
+
+/* VERIFY with data to compare: after how many bytes that data begins anew; 0: it is no such command. */
+static uint64_t verify_period(const struct trial *t)
+{
+    const uint8_t *cdb = t->command.cdb;
+    uint32_t check = cdb[1] >> 1 & 3; /* BYTCHK */
+    if (cdb[0] != 0x2f && cdb[0] != 0x8f && cdb[0] != 0xaf) return 0;
+    return check == 1 ? UINT64_MAX : check == 3 ? t->play->block_bytes : 0;
+}
+
+/* What came of the data, in whole blocks. */
+static uint64_t bytes_that_came(const struct trial *t)
+{
+    return t->command.out_have / t->play->block_bytes * t->play->block_bytes;
+}
+
+static uint64_t verify_bytes(const struct trial *t)
+{
+    const uint8_t *cdb = t->command.cdb;
+    uint64_t blocks = cdb[0] == 0x2f ? be16_at(cdb + 7) : cdb[0] == 0x8f ? be32_at(cdb + 10) : be32_at(cdb + 6);
+    return verify_period(t) == UINT64_MAX ? bytes_that_came(t) : blocks * t->play->block_bytes;
+}
+
+/* The medium from `at` on is what the initiator sent from `from` on, again and again after `period` bytes. */
+static bool is_same(const struct trial *t, uint64_t at, uint64_t bytes, uint64_t from, uint64_t period)
+{
+    const uint8_t *medium = stand_in_content() + at;
+    uint64_t sent = 0, in_data = t->data_bytes > 0 ? from % t->data_bytes : 0;
+    for (uint64_t i = 0; i < bytes; i++) {
+        if (medium[i] != (t->data_bytes > 0 ? t->data[in_data] : 0)) return false;
+        if (++in_data >= t->data_bytes) in_data = 0;
+        if (++sent < period) continue;
+        sent = 0;
+        in_data = t->data_bytes > 0 ? from % t->data_bytes : 0;
+    }
+    return true;
 }
 
 /* How much of the answer from byte `i` on lies in one piece. */
@@ -193,25 +231,42 @@ static uint32_t stretch(const struct scsi_command *c, uint32_t i)
     return min32(c->in_bytes - i, SCSI_PIECE - (c->data.lead + i) % SCSI_PIECE);
 }
 
-/* Commands alone on the volume: nothing else may have changed what they read or wrote. */
-static void require_data(const struct order *o)
+/* MISCOMPARE is said of what differs only. */
+static void require_miscompare(const struct trial *t)
 {
-    const struct scsi_command *c = &o->command;
-    uint64_t at = first_byte(o);
-    if (c->status != SCSI_GOOD || (o->how & HOW_WAITS)) return;
+    const struct scsi_command *c = &t->command;
+    uint8_t key = (c->sense[0] & 0x7f) == 0x70 ? c->sense[2] : c->sense[1];
+    if (key != 0x0e || (t->how & HOW_FAILS)) return;
+    uint64_t bytes = c->cdb[0] == 0x89 ? (uint64_t)c->cdb[13] * t->play->block_bytes : verify_bytes(t);
+    REQUIRE(!is_same(t, first_byte(t), bytes, 0, c->cdb[0] == 0x89 ? UINT64_MAX : verify_period(t)));
+}
+
+/* Commands alone on the volume: nothing else may have changed what they read or wrote. */
+static void require_data(const struct trial *t)
+{
+    const struct scsi_command *c = &t->command;
+    uint64_t at = first_byte(t);
+    if (t->how & HOW_WAITS) return;
+    if (c->status == SCSI_CHECK_CONDITION) require_miscompare(t);
+    if (c->status != SCSI_GOOD) return;
     if (is_read(c->cdb[0])) {
-        REQUIRE(c->in_bytes == allocation(o));
+        REQUIRE(c->in_bytes == allocation(t));
         for (uint32_t i = 0, n; (n = stretch(c, i)) > 0; i += n)
             REQUIRE(memcmp(scsi_data_at(&c->data, i), stand_in_content() + at + i, n) == 0);
     }
     if (is_write(c->cdb[0])) {
-        uint32_t whole = c->out_have / o->play->block_bytes * o->play->block_bytes;
-        for (uint32_t i = 0; i < whole; i++) REQUIRE(out_byte(o, i) == stand_in_content()[at + i]);
+        REQUIRE(is_same(t, at, bytes_that_came(t), 0, UINT64_MAX));
     }
+    if (c->cdb[0] == 0x89) { /* COMPARE AND WRITE: the second half stands there now */
+        uint64_t half = (uint64_t)c->cdb[13] * t->play->block_bytes;
+        REQUIRE(c->out_have == 2 * half && is_same(t, at, half, half, UINT64_MAX));
+    }
+    if (verify_period(t) > 0) REQUIRE(is_same(t, at, verify_bytes(t), 0, verify_period(t)));
     if (c->cdb[0] == 0x41 || c->cdb[0] == 0x93) {
-        uint64_t one = o->play->block_bytes, blocks = c->cdb[0] == 0x41 ? be16_at(c->cdb + 7) : be32_at(c->cdb + 10);
+        uint64_t one = t->play->block_bytes, blocks = c->cdb[0] == 0x41 ? be16_at(c->cdb + 7) : be32_at(c->cdb + 10);
         bool empty = c->cdb[1] & 1; /* NDOB */
-        for (uint64_t i = 0; i < one * blocks; i++) REQUIRE((empty ? 0 : out_byte(o, i % one)) == stand_in_content()[at + i]);
+        for (uint64_t i = 0; empty && i < one * blocks; i++) REQUIRE(stand_in_content()[at + i] == 0);
+        REQUIRE(empty || is_same(t, at, one * blocks, 0, one));
     }
 }
 
@@ -220,38 +275,38 @@ static void remember(struct play *play, const void *at, size_t size)
     play->digest = hash64(at, size, play->digest);
 }
 
-static void require_answer(struct order *o)
+static void require_answer(struct trial *t)
 {
-    struct scsi_command *c = &o->command;
+    struct scsi_command *c = &t->command;
     REQUIRE(c->status == SCSI_GOOD || c->status == SCSI_CHECK_CONDITION || c->status == SCSI_BUSY);
     REQUIRE(c->out || c->out_bytes == 0);
     REQUIRE(!c->out || c->in_bytes == 0);
-    REQUIRE(c->in_bytes <= allocation(o));
+    REQUIRE(c->in_bytes <= allocation(t));
     REQUIRE(c->in_bytes == 0 || c->lead + (uint64_t)c->in_bytes <= c->room_bytes);
-    require_sense(o);
-    require_data(o);
+    require_sense(t);
+    require_data(t);
     uint32_t head[3] = {c->status, c->sense_bytes, c->in_bytes};
-    remember(o->play, head, sizeof head);
-    remember(o->play, c->sense, c->sense_bytes);
-    for (uint32_t i = 0, n; (n = stretch(c, i)) > 0; i += n) remember(o->play, scsi_data_at(&c->data, i), n);
+    remember(t->play, head, sizeof head);
+    remember(t->play, c->sense, c->sense_bytes);
+    for (uint32_t i = 0, n; (n = stretch(c, i)) > 0; i += n) remember(t->play, scsi_data_at(&c->data, i), n);
 }
 
 /* ---- a command ---- */
 
 static void command_done(struct scsi_command *command)
 {
-    struct order *o = CONTAINER(command, struct order, command);
-    REQUIRE(!o->over);
-    o->over = true;
+    struct trial *t = CONTAINER(command, struct trial, command);
+    REQUIRE(!t->over);
+    t->over = true;
 }
 
-static void order_init(struct order *o, struct play *play, const uint8_t head[HEAD], const uint8_t *data, uint32_t bytes)
+static void trial_init(struct trial *t, struct play *play, const uint8_t head[HEAD], const uint8_t *data, uint32_t bytes)
 {
     static const uint64_t luns[] = {0, 0, 0x0009000000000000u, 0x4005000000000000u};
     static const enum err errors[] = {ERR_NO_SPACE,  ERR_MEDIUM,      ERR_IO,        ERR_STOPPED,
                                       ERR_NO_MEMORY, ERR_POOL_FAILED, ERR_NO_VOLUME, ERR_RANGE};
-    *o = (struct order){.play = play, .how = head[0], .data = data, .data_bytes = bytes};
-    struct scsi_command *c = &o->command;
+    *t = (struct trial){.play = play, .how = head[0], .data = data, .data_bytes = bytes};
+    struct scsi_command *c = &t->command;
     c->done = command_done;
     c->io = stand_in_io();
     c->nexus = &play->nexuses[(head[0] & HOW_LUN) == 1];
@@ -262,63 +317,63 @@ static void order_init(struct order *o, struct play *play, const uint8_t head[HE
 }
 
 /* Plans it, brings its data and lets it run. False: it was answered, or dropped. */
-static bool order_begin(struct order *o)
+static bool trial_begin(struct trial *t)
 {
-    struct scsi_command *c = &o->command;
+    struct scsi_command *c = &t->command;
     if (!scsi_plan(c)) {
         REQUIRE(c->status != SCSI_GOOD);
-        require_answer(o);
+        require_answer(t);
         return false;
     }
     REQUIRE(c->room_bytes % BLOCK_SIZE == 0 && c->lead < BLOCK_SIZE);
     REQUIRE(c->room_bytes >= c->lead + (uint64_t)c->out_bytes && c->room_bytes <= SCSI_TRANSFER_MAX + SCSI_PIECE);
-    o->want = min32(c->out_bytes, c->expected_out);
-    o->play->moved += c->room_bytes;
-    if (o->how & HOW_DROPPED) return false;
-    give_memory(c, o->play->fill);
+    t->want = min32(c->out_bytes, c->expected_out);
+    t->play->moved += c->room_bytes;
+    if (t->how & HOW_DROPPED) return false;
+    give_memory(c, t->play->fill);
     c->data.lead = c->lead;
-    c->out_have = o->how & HOW_SHORT ? o->want / 2 : o->want;
-    for (uint32_t i = 0; i < c->out_have; i++) *scsi_data_at(&c->data, i) = out_byte(o, i);
-    if (o->how & HOW_RESIZED) stand_in_resize(volume_bytes(stand_in_volume()) == SMALL ? 2 * SMALL : SMALL);
-    if (o->how & HOW_RESIZED) scsi_unit_resized(o->play->unit);
-    if (o->how & HOW_LOST) {
+    c->out_have = t->how & HOW_SHORT ? t->want / 2 : t->want;
+    for (uint32_t i = 0; i < c->out_have; i++) *scsi_data_at(&c->data, i) = out_byte(t, i);
+    if (t->how & HOW_RESIZED) stand_in_resize(volume_bytes(stand_in_volume()) == SMALL ? 2 * SMALL : SMALL);
+    if (t->how & HOW_RESIZED) scsi_unit_resized(t->play->unit);
+    if (t->how & HOW_LOST) {
         scsi_out_of_order(c);
-        require_answer(o);
+        require_answer(t);
         return false;
     }
     scsi_run(c);
-    REQUIRE(!o->over); /* never inline */
+    REQUIRE(!t->over); /* never inline */
     return true;
 }
 
-static void order_end(struct order *o)
+static void trial_end(struct trial *t)
 {
-    scsi_end(&o->command);
-    take_memory(&o->command);
+    scsi_end(&t->command);
+    take_memory(&t->command);
 }
 
 /* ---- an input ---- */
 
 static void commands(struct play *play, const uint8_t *data, size_t size)
 {
-    static struct order orders[COMMANDS_MAX];
+    static struct trial trials[COMMANDS_MAX];
     bool runs[COMMANDS_MAX];
     uint32_t count = 0, from = 0;
     while (size >= HEAD && count < COMMANDS_MAX && play->moved < MOVED_MAX) {
         uint32_t bytes = min32(be16_at(data + 22), (uint32_t)min64(size - HEAD, UINT16_MAX));
-        order_init(&orders[count], play, data, data + HEAD, bytes);
-        bool waits = orders[count].how & HOW_WAITS;
-        if (count > from) orders[count].how |= HOW_WAITS; /* those before it may still run */
-        runs[count] = order_begin(&orders[count]);
+        trial_init(&trials[count], play, data, data + HEAD, bytes);
+        bool waits = trials[count].how & HOW_WAITS;
+        if (count > from) trials[count].how |= HOW_WAITS; /* those before it may still run */
+        runs[count] = trial_begin(&trials[count]);
         count++;
         data += HEAD + bytes;
         size -= HEAD + bytes;
         if (waits && size >= HEAD && count < COMMANDS_MAX && play->moved < MOVED_MAX) continue;
         stand_in_run();
         for (; from < count; from++) {
-            REQUIRE(orders[from].over == runs[from]);
-            if (runs[from]) require_answer(&orders[from]);
-            order_end(&orders[from]);
+            REQUIRE(trials[from].over == runs[from]);
+            if (runs[from]) require_answer(&trials[from]);
+            trial_end(&trials[from]);
         }
     }
     REQUIRE(from == count);

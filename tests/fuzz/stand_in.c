@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The stand-in for src/io and src/volume, see stand_in.h. One step takes the first message, else moves bytes of the
- * connection, else ends one request of the volume: so data comes in while requests are under way.
+ * connection or ends one request of the volume, as it is drawn: so data comes in while requests are under way.
  */
 #include "fuzz/stand_in.h"
 
@@ -133,8 +133,9 @@ static enum err obey(struct volume *v, struct volume_request *r)
     return OK;
 }
 
-static bool volume_step(struct volume *v)
+static bool volume_step(void)
 {
+    struct volume *v = &volume;
     struct list *l = v->requests.next;
     if (list_empty(&v->requests)) return false;
     while (l->next != &v->requests && prng_below(&io.prng, 2) == 0) l = l->next;
@@ -350,11 +351,18 @@ static bool time_step(uint64_t until_ns)
 
 static bool step(void)
 {
+    static bool (*const turns[])(void) = {accept_step, transmit_step, receive_step, volume_step};
+    enum { TURNS = sizeof turns / sizeof turns[0] };
     struct io_msg *msg = io.first;
-    if (msg == NULL) return accept_step() || transmit_step() || receive_step() || volume_step(&volume);
-    io.first = msg->next;
-    msg->handle(msg);
-    return true;
+    if (msg != NULL) {
+        io.first = msg->next;
+        msg->handle(msg);
+        return true;
+    }
+    uint64_t first = prng_below(&io.prng, TURNS);
+    for (uint64_t i = first; i < first + TURNS; i++)
+        if (turns[i % TURNS]()) return true;
+    return false;
 }
 
 /* Whoever calls is the one task that there is. */
@@ -451,6 +459,13 @@ void stand_in_connect(const uint8_t *data, size_t size, bool stays)
 {
     connection = (struct io_socket){.in = data, .in_left = size, .stays = stays};
     listener.called = true;
+}
+
+void stand_in_more(const uint8_t *data, size_t size)
+{
+    REQUIRE(connection.in_left == 0);
+    connection.in = data;
+    connection.in_left = size;
 }
 
 void stand_in_leave(void)

@@ -35,6 +35,8 @@ uint32_t stand_in_holds(void);
 
 /* An initiator comes to the one listener; from then on `data` arrives bit by bit, and then, unless `stays`, the end. */
 void stand_in_connect(const uint8_t *data, size_t size, bool stays);
+/* Once all of it has arrived: it says more. */
+void stand_in_more(const uint8_t *data, size_t size);
 /* The initiator goes away. */
 void stand_in_leave(void);
 /* All that was sent to it. */

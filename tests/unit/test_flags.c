@@ -49,7 +49,7 @@ TEST(flags_stand_anywhere)
     CHECK_EQ(parse("volume show -- --odd"), EXIT_DONE);
     CHECK_STR(w.at[2], "--odd");
     CHECK_EQ(parse("volume map v --host h --lun 0"), EXIT_DONE);
-    CHECK(o.lun_given && o.lun == 0);
+    CHECK(flag_is_given(&o, "--lun") && !flag_is_given(&o, "--interval") && o.lun == 0);
     CHECK_EQ(told, 0);
 }
 

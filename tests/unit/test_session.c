@@ -79,6 +79,21 @@ static void run(void)
     s.sent = stand_in_sent(&s.left);
 }
 
+/* The same initiator goes on: what is added in between arrives then. */
+static void more_begin(void)
+{
+    s.used = 0;
+}
+
+static void more_end(void)
+{
+    size_t all, read = (size_t)(s.sent - stand_in_sent(&all));
+    stand_in_more(s.stream, s.used);
+    stand_in_run();
+    s.sent = stand_in_sent(&all) + read;
+    s.left = all - read;
+}
+
 /* The next answer, NULL: there is none. */
 static const uint8_t *answer(void)
 {
@@ -139,11 +154,27 @@ TEST(a_ping_between_two_parts_of_a_text_leaves_it_alone)
     run();
     CHECK(is_login_answer(answer(), 0));
     const uint8_t *h = answer();
-    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && be24_at(h + 5) == 0);
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && h[1] == 0 && be32_at(h + 20) != PDU_NO_TAG && be24_at(h + 5) == 0);
     h = answer();
     CHECK(h != NULL && h[0] == PDU_NOP_IN && be24_at(h + 5) == 12 && memcmp(h + PDU_HEADER, "XXXXXXXXXXXX", 12) == 0);
     h = answer();
     CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && strcmp((const char *)h + PDU_HEADER, "TargetName=iqn.t:t") == 0);
+    end();
+}
+
+/* The last word is the initiator's: an answer is final where the request was (RFC 7143 11.11.1). */
+TEST(a_text_is_over_when_the_initiator_says_so)
+{
+    CHECK(begin());
+    add_login();
+    add(0x0400, WORDS(2, PDU_NO_TAG, 1), TEXT("SendTargets=iqn.t:t"));
+    add(0x0480, WORDS(2, 1, 2), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && h[1] == 0 && be32_at(h + 20) == 1 && be24_at(h + 5) > 0);
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && h[1] == PDU_FINAL && be32_at(h + 20) == PDU_NO_TAG && be24_at(h + 5) == 0);
     end();
 }
 
@@ -186,6 +217,66 @@ TEST(a_warm_reset_ends_what_is_under_way)
     end();
 }
 
+/* More of them than there is room for answers to: nobody reads, and nobody is cut off. */
+TEST(a_flood_of_pings_and_functions_waits_for_room)
+{
+    enum { EACH = 40 };
+    CHECK(begin());
+    add_login();
+    for (uint32_t i = 0; i < EACH; i++) {
+        add(0x4080, WORDS(100 + i, PDU_NO_TAG, 1), "x", 1);
+        add(0x4286, WORDS(200 + i, PDU_NO_TAG, 1), NULL, 0);
+    }
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    uint32_t pings = 0, functions = 0;
+    for (const uint8_t *h; (h = answer()) != NULL;) {
+        pings += h[0] == PDU_NOP_IN;
+        functions += h[0] == PDU_MANAGE_RESPONSE && h[2] == 0;
+    }
+    CHECK_EQ(pings, EACH);
+    CHECK_EQ(functions, EACH);
+    end();
+}
+
+static void add_mode_select(uint32_t itt, uint32_t cmd_sn)
+{
+    /* header, control page with SWP */
+    static const uint8_t list[] = {0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0x08, 0, 0, 0, 0xff, 0xff, 0, 0};
+    add(0x01a1, WORDS(itt, sizeof list, cmd_sn, 0, 0x15100000, sizeof list << 24), list, sizeof list);
+}
+
+static void add_mode_sense(uint32_t itt, uint32_t cmd_sn)
+{
+    add(0x01c1, WORDS(itt, 16, cmd_sn, 0, 0x1a080a00, 16u << 24), NULL, 0);
+}
+
+TEST(a_reset_forgets_what_mode_select_has_changed)
+{
+    CHECK(begin());
+    add_login();
+    add(0x0180, WORDS(2, 0, 1), NULL, 0); /* takes the unit attention */
+    add_mode_select(3, 2);
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL);
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_RESPONSE && h[3] == 0);
+    more_begin();
+    add_mode_sense(4, 3);
+    more_end();
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_DATA_IN && (h[PDU_HEADER + 8] & 0x08));
+    more_begin();
+    add(0x4285, WORDS(5, PDU_NO_TAG, 4), NULL, 0);
+    add_mode_sense(6, 4);
+    more_end();
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 0);
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_DATA_IN && (h[PDU_HEADER + 8] & 0x08) == 0);
+    end();
+}
+
 TEST(a_cold_reset_is_refused)
 {
     CHECK(begin());
@@ -199,4 +290,6 @@ TEST(a_cold_reset_is_refused)
 }
 
 TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_between_two_parts_of_a_text_leaves_it_alone,
-      commands_outside_of_the_window_are_ignored, a_warm_reset_ends_what_is_under_way, a_cold_reset_is_refused)
+      a_text_is_over_when_the_initiator_says_so, commands_outside_of_the_window_are_ignored,
+      a_warm_reset_ends_what_is_under_way, a_flood_of_pings_and_functions_waits_for_room,
+      a_reset_forgets_what_mode_select_has_changed, a_cold_reset_is_refused)

@@ -60,6 +60,11 @@ static void story_of_local(struct story *story)
     EXPECT(io_listen(story->io, address, 0600, &first) == OK);
     EXPECT(io_listen(story->io, address, 0600, &second) == ERR_ADDRESS);
     io_listener_close(first);
+    /* What is no socket is somebody's file. */
+    FILE *file = fopen(address + 5, "w");
+    EXPECT(file != NULL && fclose(file) == 0);
+    EXPECT(io_listen(story->io, address, 0600, &first) == ERR_ADDRESS);
+    EXPECT(unlink(address + 5) == 0);
 }
 
 TEST(bytes_arrive_in_order)
