@@ -53,6 +53,11 @@ static uint32_t segment_units(const struct store *s)
     return (uint32_t)(s->segment_bytes / UNIT);
 }
 
+bool clean_stops(const struct store *s)
+{
+    return s->clean.idle && s->closing;
+}
+
 uint64_t clean_pinned_max(const struct store *s)
 {
     return s->config.memory / 12;
@@ -603,10 +608,11 @@ static void drop_spoilt(struct store *s)
     }
 }
 
-/* All outputs have their slots before the first is written: what is flushed meanwhile must not take the last one's. */
+/* All outputs have their slots before the first is written: what is flushed meanwhile must not take the last one's. Where
+ * nothing survives nothing is needed. */
 static bool outputs_reserve(struct store *s, struct pass *p)
 {
-    bool all = p->output_count + checkpoint_slots(s) <= s->slots_free;
+    bool all = p->output_count == 0 || p->output_count + checkpoint_slots(s) <= s->slots_free;
     for (uint32_t i = 0; i < p->output_count && all; i++) all = slot_alloc(s, SLOT_IS_USED, &p->outputs[i].slot);
     return all;
 }
@@ -666,7 +672,7 @@ static enum err look(struct store *s, uint32_t want)
 /* Rounds, until `goal` slots are gained or no candidate promises more. */
 static enum err clean_rounds(struct store *s, bool forced, uint32_t goal, uint32_t *ret_gained)
 {
-    while (*ret_gained < goal) {
+    while (*ret_gained < goal && !clean_stops(s)) {
         drop_spoilt(s);
         struct round r = round_best(s, forced);
         uint32_t gained = 0;

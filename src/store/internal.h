@@ -46,6 +46,7 @@ struct slot {
     bool victim;              /* the proof is done: nothing in it gains a reference any more */
     bool sealed;              /* HEAD: its summary is on the device */
     bool bad;                 /* a read of it failed: the cleaner leaves it alone */
+    bool suspect;             /* a block of it could not be read: nothing more is referred to it */
     bool stale;               /* was used, is not any more, and the device still holds its bytes */
     uint64_t free_after;      /* checkpoint number */
     uint64_t start[RUNS_MAX]; /* of its runs, in units */
@@ -434,6 +435,7 @@ struct clean {
     uint32_t count, room;
     uint64_t pinned;  /* bytes of the candidates' tables */
     bool walking;     /* marks are being set */
+    bool idle;        /* nobody asked for this pass */
     uint32_t walk;    /* its number */
     uint64_t *sketch; /* for a window of slots, SKETCH_SIZE words each: bits; then marks, and their units << 32 */
     uint32_t sketch_first, sketch_slots;
@@ -455,6 +457,8 @@ enum {
 };
 
 enum err clean_init(struct store *s);
+/* A pass that nobody waits for gives way to the closing of the pool. */
+bool clean_stops(const struct store *s);
 /* Bytes that the tables of candidates may take. */
 uint64_t clean_pinned_max(const struct store *s);
 void mark_reference(struct store *s, uint64_t place); /* a new reference to an existing chunk */

@@ -577,7 +577,7 @@ static void run_kick(struct io_msg *msg)
 
 void log_kick(struct store *s)
 {
-    if (s->log.kicked) return;
+    if (s->log.kicked || !s->upkeep_started) return; /* nothing waits before the pool is open */
     s->log.kicked = true;
     s->log.kick.handle = run_kick;
     io_send(s->io, &s->log.kick);

@@ -63,7 +63,8 @@ bool mark_refuses(struct store *s, uint64_t place)
     struct directory_run run;
     if (!directory_find(s->directory, place_address(place) / UNIT, &run)) return true;
     const struct slot *sl = slot_at(s, run.slot);
-    return sl->state != SLOT_IS_USED || (sl->victim && !MUTATED(MUTATE_HIT_ON_VICTIM));
+    if (sl->state != SLOT_IS_USED || sl->bad || sl->suspect) return true;
+    return sl->victim && !MUTATED(MUTATE_HIT_ON_VICTIM);
 }
 
 static void mark_places(struct store *s, const uint64_t *places, uint32_t count)
@@ -118,7 +119,7 @@ static enum err visit_inner(struct store *s, struct volume *v, uint8_t level, ui
         if (!locator && !made) continue;
         if (locator) mark_page(s, locator);
         err = level == 1 ? visit_leaf(s, v, child) : visit_inner(s, v, (uint8_t)(level - 1), child);
-        if (err == OK) err = upkeep_duties(s);
+        if (err == OK) err = clean_stops(s) ? ERR_STOPPED : upkeep_duties(s);
         io_task_yield(); /* a walk over cached pages waits for nothing */
     }
     map_unpin(s, f);

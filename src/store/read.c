@@ -130,6 +130,7 @@ static void extent_over(struct extent *x)
     for (uint32_t i = 0; i < w->extent_count; i++) {
         const struct extent *e = &w->extents[i];
         if (e->err == OK) continue;
+        if (e->err == ERR_MEDIUM) slot_at(s, e->slot)->suspect = true; /* who writes this again must not refer to it */
         if (w->read->lba + e->bad >= bad) continue;
         err = e->err;
         bad = w->read->lba + e->bad;

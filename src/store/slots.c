@@ -75,7 +75,8 @@ void slot_dirty(struct store *s, uint32_t slot)
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot)
 {
     uint32_t end = s->page_count * DIRECTORY_SLOTS;
-    if (s->slots_free == 0 && state == SLOT_IS_USED && s->log.promised_count > 1) log_unpromise(s);
+    uint32_t kept = s->writing_checkpoint ? 0 : 1; /* the head gets new promises from the checkpoint that is being written */
+    if (s->slots_free == 0 && state == SLOT_IS_USED && s->log.promised_count > kept) log_unpromise(s);
     if (s->slots_free == 0) return false;
     for (uint32_t tried = 0; tried < end; tried++) {
         uint32_t slot = s->alloc_hand;
@@ -110,7 +111,7 @@ void slot_release(struct store *s, uint32_t slot)
     sl->life++;
     sl->live = sl->chunks = sl->proven = 0;
     sl->age = 0;
-    sl->sealed = sl->bad = sl->victim = false;
+    sl->sealed = sl->bad = sl->suspect = sl->victim = false;
     sl->stale = s->trim.wanted = true;
     s->slots_free++;
     slot_dirty(s, slot);

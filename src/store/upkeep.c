@@ -150,6 +150,14 @@ static enum err flush_some(struct store *s, uint32_t leaves, uint32_t percent)
     return err;
 }
 
+/* While everything is flushed nobody else sees to the head: it must not run out of slots. */
+static enum err head_supply(struct store *s)
+{
+    if (!s->upkeep_started || s->log.promised_count >= min32(4, (uint32_t)checkpoint_promises(s))) return OK;
+    enum err err = checkpoint_write(s);
+    return err == ERR_NO_SPACE ? OK : err;
+}
+
 /* Everything that is in the delta now; leaves that are made while this runs may stay. They can turn up anywhere in the list,
  * also before the old ones: what is published late brings an old segment. */
 enum err upkeep_flush_all(struct store *s)
@@ -165,6 +173,9 @@ enum err upkeep_flush_all(struct store *s)
         if (n % (PREFETCH / 2) == 0) prefetch(s, &pf);
         err = flush_has_room(s) ? map_flush_leaf(s, CONTAINER(l, struct delta_leaf, by_age)) : ERR_NO_SPACE;
         if (err == OK) err = inner_pages_settle(s);
+        if (err == OK) err = head_supply(s);
+        d->wanted = false;
+        log_kick(s);
     }
     waiters_end(pf.waiter, PREFETCH);
     return err;
@@ -254,18 +265,22 @@ static enum err clean_and_free(struct store *s, bool forced, uint32_t *ret_gaine
 static void clean_once(struct store *s)
 {
     uint32_t gained = 0;
+    s->clean.idle = true;
     bool forced = s->clean.wanted || s->slots_free + s->slots_promised <= slots_private(s) + 2;
     if (s->live_units > units_limit(s)) settle_all(s);
     uint64_t replay = s->replay_segment;
     if (s->failed == OK) clean_and_free(s, forced, &gained);
-    if (s->failed == OK && gained == 0 && writes_wait(s) && settle_all(s) == OK) clean_and_free(s, true, &gained);
-    if (s->failed == OK && s->live_units > units_limit(s)) settle_all(s); /* what was overwritten meanwhile */
-    if (s->failed != OK) return;
+    if (s->failed == OK && !s->closing && gained == 0 && writes_wait(s) && settle_all(s) == OK)
+        clean_and_free(s, true, &gained);
+    s->clean.idle = false;
+    if (s->failed == OK && s->live_units > units_limit(s) && !s->closing) settle_all(s); /* what was overwritten meanwhile */
+    if (s->failed != OK || s->closing) return;
     s->clean.idle_free = gained ? 0 : slots_open(s);
     s->clean.idle_replay = replay;
     bool tight = writes_wait(s);
     s->full = s->live_units > units_limit(s) || (gained == 0 && tight);
     s->stats.full = s->full;
+    s->clean.wanted |= s->full && s->delta.leaves_used > 0; /* what was overwritten since the last flush may be enough */
     log_kick(s);
 }
 
@@ -399,7 +414,7 @@ void upkeep_main(void *arg)
             enum err err = duties(s);
             if (!list_empty(&s->wants) || s->stopping) continue;
             if (index_incomplete(s)) index_step(s); /* also when there is much to do: until then duplicates are missed */
-            if (s->failed == OK && clean_pays(s)) {
+            if (s->failed == OK && !s->closing && clean_pays(s)) {
                 clean_once(s);
                 continue;
             }

@@ -4,10 +4,13 @@
  * Method: one task drives a pool of small segments; a model array says what every block must hold. Content is made from
  * (seed, kind), so that some blocks repeat, some are zero, some do not compress.
  */
+#define _GNU_SOURCE
 #include "check.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -16,7 +19,7 @@
 #include "base/prng.h"
 #include "store/store.h"
 
-enum { BLOCKS = 3000, FLIGHT = 16, WRITE_MAX = 8 };
+enum { BLOCKS = 3000, FLIGHT = 16, WRITE_MAX = 8, KNOWN = 30000 /* content of 4 KiB */ };
 
 struct flight {
     struct store_op op;
@@ -338,6 +341,70 @@ static bool overwrites(struct test *t)
     return t->good && stats.slots_cleaned > 0 && store_close(t->store) == OK;
 }
 
+/* One block that does not compress, the same each time. */
+static void write_known(struct test *t, uint64_t lba)
+{
+    struct flight *f = take(t);
+    f->op.kind = RECORD_DATA;
+    f->op.what = ENTRY_NEW;
+    f->op.lba = lba;
+    f->op.count = 1;
+    f->op.digests = f->digests;
+    content(KNOWN, f->data[0]);
+    digest_block(store_key(t->store), f->data[0], f->room[0], &f->digests[0]);
+    store_prepare(t->store, &f->op);
+    quiet(t);
+}
+
+static enum err read_known(struct test *t, uint64_t lba)
+{
+    static uint8_t data[BLOCK_SIZE], want[BLOCK_SIZE];
+    struct reading r = {.read = {.done = reading_done, .volume = 1, .lba = lba, .count = 1, .data = data}, .test = t};
+    store_read(t->store, &r.read);
+    while (!r.done) io_task_park();
+    content(KNOWN, want);
+    return r.read.err == OK && memcmp(data, want, BLOCK_SIZE) != 0 ? ERR_MISCOMPARE : r.read.err;
+}
+
+/* Flips a bit of the block in the file below. */
+static bool damage_known(const struct test *t)
+{
+    uint8_t want[BLOCK_SIZE];
+    content(KNOWN, want);
+    int fd = open(t->path, O_RDWR);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) return false;
+    uint8_t *all = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (all == MAP_FAILED) return false;
+    uint8_t *at = memmem(all, (size_t)st.st_size, want, BLOCK_SIZE);
+    if (at != NULL) at[BLOCK_SIZE / 2] ^= 1;
+    munmap(all, (size_t)st.st_size);
+    return at != NULL;
+}
+
+/* A block cannot be read any more: whoever writes it again gets a good one, not a reference to the bad one. */
+static bool rewrites(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 24u << 20, .segment_shift = 16};
+    struct store_stats before, after;
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) return false;
+    create(t);
+    write_known(t, 100);
+    write_known(t, 200); /* refers to it */
+    if (store_close(t->store) != OK || !damage_known(t) || open_pool(t) != OK) return false;
+    if (read_known(t, 100) != ERR_MEDIUM) return false;
+    store_stats(t->store, &before);
+    write_known(t, 300);
+    write_known(t, 400);
+    store_stats(t->store, &after);
+    printf("# %llu new blocks, %llu duplicates\n", (unsigned long long)(after.new_blocks - before.new_blocks),
+           (unsigned long long)(after.dup_blocks - before.dup_blocks));
+    bool good = read_known(t, 300) == OK && read_known(t, 400) == OK && read_known(t, 200) == ERR_MEDIUM;
+    return good && after.new_blocks > before.new_blocks && store_close(t->store) == OK;
+}
+
 static uint64_t space_below(const struct test *t)
 {
     struct stat st;
@@ -455,6 +522,11 @@ TEST(four_fifths_can_be_overwritten)
     CHECK(run(overwrites, IO_BACKEND_AUTO));
 }
 
+TEST(what_cannot_be_read_gains_no_references)
+{
+    CHECK(run(rewrites, IO_BACKEND_AUTO));
+}
+
 TEST(file_shrinks_on_io_uring)
 {
     CHECK(run(shrinks, IO_BACKEND_AUTO));
@@ -466,4 +538,5 @@ TEST(file_shrinks_on_posix)
 }
 
 TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once, replay_flushes_beside_the_log,
-      leaves_are_flushed_by_their_age, four_fifths_can_be_overwritten, file_shrinks_on_io_uring, file_shrinks_on_posix)
+      leaves_are_flushed_by_their_age, four_fifths_can_be_overwritten, what_cannot_be_read_gains_no_references,
+      file_shrinks_on_io_uring, file_shrinks_on_posix)
