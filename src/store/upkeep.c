@@ -13,7 +13,7 @@ enum { PREFETCH = 16, FLUSH_STEP = 64 };
 /* Slots that foreground data never takes: to gain one slot where a fifth is dead, the cleaner needs room for four. */
 uint32_t slots_private(const struct store *s)
 {
-    return 5 + (uint32_t)(min64(s->slots_total / 8, 7) + s->slots_total / 256);
+    return 5 + (uint32_t)(min64(s->slots_total / 8, 7) + s->slots_total / 512);
 }
 
 static uint64_t units_limit(const struct store *s)
@@ -227,7 +227,14 @@ static uint64_t slots_open(const struct store *s)
 /* Cleaning begins when fewer slots are open. Low, because every slot that lies idle costs write amplification. */
 static uint64_t low_water(const struct store *s)
 {
-    return slots_private(s) + 4 + s->slots_total / 256;
+    return slots_private(s) + 4 + s->slots_total / 512;
+}
+
+/* Slots that a pass gains before it ends. Each pass walks over all maps, which pleads for few of them; but what one has gained
+ * lies idle until it is used, which costs write amplification. */
+static uint32_t pass_goal(const struct store *s)
+{
+    return (uint32_t)max64(4, s->slots_total / 256);
 }
 
 bool clean_pays(struct store *s)
@@ -256,7 +263,7 @@ static enum err settle_all(struct store *s)
 
 static enum err clean_and_free(struct store *s, bool forced, uint32_t *ret_gained)
 {
-    enum err err = clean_pass(s, forced, (uint32_t)max64(4, s->slots_total / 64), ret_gained);
+    enum err err = clean_pass(s, forced, pass_goal(s), ret_gained);
     return err == OK && s->failed == OK && s->slots_pending > 0 ? checkpoint_write(s) : err;
 }
 
@@ -346,7 +353,7 @@ static enum err with_space(struct store *s, enum err (*action)(struct store *s))
         uint32_t gained = 0;
         enum err err = action(s);
         if (err != ERR_NO_SPACE) return err;
-        TRY(clean_pass(s, true, (uint32_t)max64(4, s->slots_total / 64), &gained));
+        TRY(clean_pass(s, true, pass_goal(s), &gained));
         if (gained == 0) return ERR_NO_SPACE;
         TRY(checkpoint_write(s));
     }
