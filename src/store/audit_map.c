@@ -156,6 +156,10 @@ static void leaf_visit(struct map_walk *w, struct leaf *leaf, uint64_t index)
         if (lba >= w->v->blocks) beyond++;
         if (a->first_walk && place == PLACE_ZERO) a->report->blocks_zero++;
         if (!place_is_chunk(place)) continue;
+        if (place == PLACE_LOST) {
+            if (a->first_walk) audit_problem(a, "volume %u block %" PRIu64 ": lost with its map page", w->v->id, lba);
+            continue;
+        }
         if (a->first_walk) a->report->blocks_mapped++;
         audit_reference(a, place, leaf->tags[i], w->v->id, lba, "mapped");
     }

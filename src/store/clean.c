@@ -292,15 +292,14 @@ static uint64_t round_room(const struct store *s)
     return s->slots_free > keep ? s->slots_free - keep : 0;
 }
 
-/* Of the candidates of one kind from `first` on, as many as gain the most slots, up to `most`, and whose outputs find room. */
-static struct round round_of(const struct store *s, uint32_t first, bool forced, uint32_t most)
+/* Of the candidates of one kind from `first` on, as many as gain the most slots, and whose outputs find room. */
+static struct round round_of(const struct store *s, uint32_t first, bool forced)
 {
     const struct clean *c = &s->clean;
     uint64_t limit = (uint64_t)segment_units(s) * (forced ? 97 : 92) / 100, usable = slot_capacity(s);
     uint64_t room = round_room(s), live = 0;
     struct round r = {.first = first};
     for (uint32_t i = first; i < c->count && c->candidates[i].meta == c->candidates[first].meta; i++) {
-        if (r.victims - r.needs >= most) break;
         live += c->candidates[i].live_units;
         uint32_t count = i - first + 1, needs = (uint32_t)((live + usable - 1) / usable);
         if (c->candidates[i].rank > limit || needs > min64(ROUND_OUTPUTS, room)) break;
@@ -310,12 +309,12 @@ static struct round round_of(const struct store *s, uint32_t first, bool forced,
 }
 
 /* The better of both kinds: which gains more for a slot written. */
-static struct round round_best(const struct store *s, bool forced, uint32_t most)
+static struct round round_best(const struct store *s, bool forced)
 {
     const struct clean *c = &s->clean;
     uint32_t pages = 0;
     while (pages < c->count && !c->candidates[pages].meta) pages++;
-    struct round a = round_of(s, 0, forced, most), b = round_of(s, pages, forced, most);
+    struct round a = round_of(s, 0, forced), b = round_of(s, pages, forced);
     if (pages == c->count || b.victims == 0) return a;
     if (pages == 0 || a.victims == 0) return b;
     return (uint64_t)b.victims * (a.needs + 1) > (uint64_t)a.victims * (b.needs + 1) ? b : a;
@@ -675,7 +674,7 @@ static enum err clean_rounds(struct store *s, bool forced, uint32_t goal, uint32
 {
     while (*ret_gained < goal && !clean_stops(s)) {
         drop_spoilt(s);
-        struct round r = round_best(s, forced, goal - *ret_gained);
+        struct round r = round_best(s, forced);
         uint32_t gained = 0;
         if (r.victims == 0) break;
         TRY(clean_victims(s, &r, &gained));

@@ -76,6 +76,8 @@ enum {
  */
 #define PLACE_NONE ((uint64_t)0) /* unmapped */
 #define PLACE_ZERO ((uint64_t)1) /* written as zeros, never stored */
+/* The map page that knew where the block is was damaged. An address in segment 0, where nothing ever is: reads fail. */
+#define PLACE_LOST ((uint64_t)2)
 #define PLACE_UNITS_RAW 257u
 #define PLACE_UNITS_MAX 255u
 

@@ -545,7 +545,8 @@ struct store {
     struct slot_page **slot_pages;
     uint32_t page_count; /* directory pages */
     uint64_t slots_total, slots_free, slots_pending, slots_promised;
-    uint64_t reading; /* reads under way, all slots */
+    uint64_t slots_beyond; /* not among them: there is no memory to describe them */
+    uint64_t reading;      /* reads under way, all slots */
     uint32_t alloc_hand;
     uint64_t live_units;
     uint8_t *directory_bits; /* as in the checkpoint */

@@ -366,9 +366,30 @@ static void leaf_losses(struct store *s, const struct delta_leaf *dl, const stru
     }
 }
 
+/* A leaf whose bytes came from the device and are wrong, twice: nobody will ever read it. Not one that cannot be read now. */
+static bool leaf_is_rotten(struct store *s, struct volume *v, uint64_t index)
+{
+    uint8_t raw[8192];
+    uint32_t size;
+    struct frame *parent;
+    if (map_page(s, v, 1, index / INNER_FANOUT, false, &parent) != OK || !parent) return false;
+    struct pointer p = *map_pointer(v, parent, index);
+    map_unpin(s, parent);
+    enum err err = page_read(s, (struct page_id){v->id, PAGE_LEAF, index}, &p, raw, sizeof raw, &size);
+    return err == ERR_CHECKSUM || err == ERR_DECODE;
+}
+
+/* What is left of a rotten one: every block that may have been mapped is lost. */
+static void leaf_lose(const struct volume *v, uint64_t index, struct leaf *ret_leaf)
+{
+    uint64_t first = index * LEAF_BLOCKS;
+    for (uint32_t i = 0; i < LEAF_BLOCKS && first + i < v->blocks; i++) ret_leaf->places[i] = PLACE_LOST;
+}
+
 /*
  * Writes the leaf of `dl` with its delta laid over it, and forgets the delta. First everything that may wait, then, without
- * a wait, the merge: operations published meanwhile are in it or come after it.
+ * a wait, the merge: operations published meanwhile are in it or come after it. A leaf below that is rotten does not stop the
+ * others: what the delta does not cover is lost, and says so when it is read, until it is written again.
  */
 enum err map_flush_leaf(struct store *s, struct delta_leaf *dl)
 {
@@ -381,7 +402,9 @@ enum err map_flush_leaf(struct store *s, struct delta_leaf *dl)
     }
     enum err err = map_cut(s, v); /* first: what is written now must not fall to an older cut */
     if (err == OK) err = map_page(s, v, 0, index, false, &f);
-    if (err == ERR_PAGE_DAMAGED && dl->base != DELTA_BASE_DISK) err = OK; /* overwritten whole */
+    bool whole = dl->base != DELTA_BASE_DISK; /* overwritten */
+    bool rotten = err == ERR_PAGE_DAMAGED && !whole && leaf_is_rotten(s, v, index);
+    if (err == ERR_PAGE_DAMAGED && (whole || rotten)) err = OK;
     if (err == OK) err = map_page(s, v, 1, index / INNER_FANOUT, true, &parent);
     if (err == OK) err = meta_room(s, sizeof(struct disk_leaf));
     if (err != OK) {
@@ -389,13 +412,15 @@ enum err map_flush_leaf(struct store *s, struct delta_leaf *dl)
         map_unpin(s, parent);
         return err;
     }
-    if (v->cut != UINT64_MAX) { /* shrunk while this waited: once more */
+    bool read_again = !f && frame_find(&s->map, v->id, 0, index); /* somebody else tried, and must not fail after the merge */
+    if (v->cut != UINT64_MAX || read_again) {                     /* shrunk while this waited: once more */
         map_unpin(s, f);
         map_unpin(s, parent);
         return map_flush_leaf(s, dl);
     }
     struct leaf merged = {0};
     if (f) merged = f->u.leaf;
+    if (rotten) leaf_lose(v, index, &merged);
     delta_overlay(s, dl, &merged);
     if (f) leaf_losses(s, dl, &f->u.leaf, &merged);
     struct pointer *p = map_pointer(v, parent, index);

@@ -71,6 +71,23 @@ void slot_dirty(struct store *s, uint32_t slot)
     s->directory_dirty_count++;
 }
 
+/* A page needs memory for itself and, later, for the runs of its slots; the rest is for what comes and goes. */
+static bool page_has_memory(const struct store *s)
+{
+    return mem_used(s->mem) + s->config.memory / 16 <= mem_budget(s->mem);
+}
+
+/* Memory can describe no more slots: the pool ends with those that it does, and is full when they are. */
+static void pool_ends(struct store *s)
+{
+    if (s->slots_beyond > 0) return;
+    for (uint32_t p = 0; p < s->page_count; p++)
+        for (uint32_t i = 0; i < DIRECTORY_SLOTS && !s->slot_pages[p]; i++)
+            s->slots_beyond += slot_exists(s, p * DIRECTORY_SLOTS + i);
+    s->slots_free -= s->slots_beyond;
+    s->slots_total -= s->slots_beyond;
+}
+
 /* Next fit, one slot after the other, so that a new pool fills a device from its start. */
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot)
 {
@@ -84,6 +101,14 @@ bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot)
         struct slot *sl = slot_peek(s, slot);
         if (sl && sl->state != SLOT_IS_FREE) continue;
         if (!slot_exists(s, slot)) continue;
+        if (!sl && (s->slots_beyond > 0 || !page_has_memory(s))) {
+            uint32_t rest = DIRECTORY_SLOTS - 1 - slot % DIRECTORY_SLOTS; /* of the page */
+            pool_ends(s);
+            if (s->slots_free == 0) return false;
+            s->alloc_hand = (slot + rest + 1) % end;
+            tried += rest;
+            continue;
+        }
         sl = slot_touch(s, slot);
         if (!sl) return false;
         assert(sl->readers == 0 || MUTATED(MUTATE_REUSE_UNDER_READ));

@@ -206,6 +206,7 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
     ret_stats->slots = s->slots_total;
     ret_stats->slots_free = s->slots_free + s->slots_promised + (s->trim.under_way ? s->trim.count : 0);
     ret_stats->slots_pending = s->slots_pending;
+    ret_stats->slots_beyond = s->slots_beyond;
     ret_stats->segment_bytes = s->segment_bytes;
     ret_stats->live_bytes = s->live_units * UNIT;
     ret_stats->memory = s->config.memory;

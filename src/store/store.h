@@ -175,6 +175,7 @@ enum err store_clean(struct store *store, uint32_t *ret_gained);
 
 struct store_stats {
     uint64_t slots, slots_free, slots_pending; /* pending: free after the next checkpoint */
+    uint64_t slots_beyond;                     /* not counted: `memory` is too small to describe them */
     uint64_t segment_bytes;
     uint64_t live_bytes;   /* estimate */
     uint64_t user_written; /* bytes of client data prepared */

@@ -13,7 +13,7 @@ enum { PREFETCH = 16, FLUSH_STEP = 64 };
 /* Slots that foreground data never takes: to gain one slot where a fifth is dead, the cleaner needs room for four. */
 uint32_t slots_private(const struct store *s)
 {
-    return 5 + (uint32_t)(min64(s->slots_total / 8, 7) + s->slots_total / 512);
+    return 5 + (uint32_t)(min64(s->slots_total / 8, 7) + s->slots_total / 256);
 }
 
 static uint64_t units_limit(const struct store *s)
@@ -227,14 +227,14 @@ static uint64_t slots_open(const struct store *s)
 /* Cleaning begins when fewer slots are open. Low, because every slot that lies idle costs write amplification. */
 static uint64_t low_water(const struct store *s)
 {
-    return slots_private(s) + 4 + s->slots_total / 512;
+    return slots_private(s) + 4 + s->slots_total / 256;
 }
 
-/* Slots that a pass gains before it ends. Each pass walks over all maps, which pleads for few of them; but what one has gained
- * lies idle until it is used, which costs write amplification. */
+/* Slots that a pass gains before it ends. What lies idle until it is used costs write amplification; but each pass walks over
+ * all maps, and the checkpoints after each write pages: with a 256th of the pool these cost more than the idle slots did. */
 static uint32_t pass_goal(const struct store *s)
 {
-    return (uint32_t)max64(4, s->slots_total / 256);
+    return (uint32_t)max64(4, s->slots_total / 64);
 }
 
 bool clean_pays(struct store *s)

@@ -10,9 +10,7 @@
 #include "base/hash.h"
 #include "bench/bench.h"
 
-/* Where a write takes no time batches stay small, and their padding would be a tenth of the log: more writes at once make them
- * as large as a disk does. */
-enum { DEPTH = 32, CLEANING_DEPTH = 256 };
+enum { DEPTH = 32 };
 
 static const char *path_of(const struct stage *s, char *buf, size_t size)
 {
@@ -404,8 +402,7 @@ static void cleaning(struct stage *s, bool skewed)
     data_fill(&o.prng, o.blocks, MADE_UP, BLOCK_SIZE);
     for (uint64_t i = 0; i < MADE_UP; i++)
         digest_block(store_key(store), o.blocks + i * BLOCK_SIZE, o.rooms + i * BLOCK_SIZE, &o.stock[i]);
-    struct flow f = {
-        .store = store, .work = flow_open(s, store, CLEANING_DEPTH, 0), .next = next_overwrite, .arg = &o, .io = s->io};
+    struct flow f = {.store = store, .work = flow_open(s, store, DEPTH, 0), .next = next_overwrite, .arg = &o, .io = s->io};
     o.left = o.volume_blocks;
     flow_run(&f);
     o.fill = false;

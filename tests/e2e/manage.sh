@@ -333,8 +333,35 @@ restart()
     expect 0 'recovered-[0-9]' izar volume list
 }
 
+# requests METHOD PATH-PREFIX PATH-SUFFIX BODY COUNT: one connection, N from 1 on in place of @; prints how many had which status
+requests()
+{
+    for i in $(seq "$5"); do
+        printf 'url = "http://x/v1/%s%s%s"\nrequest = %s\nheader = "Content-Type: application/json"\n' "$2" "${3//@/$i}" '' "$1"
+        printf 'data = "%s"\noutput = answer\nwrite-out = "%%{http_code}\\n"\nnext\n' "${4//@/$i}"
+    done >curl.conf
+    timeout 300 curl -s -m 60 --unix-socket node/izard.sock -K curl.conf | sort | uniq -c | tr -s ' \n' ' '
+}
+
+# A thousand volumes, as many of them as a host can see mapped to one, before and after a restart.
+thousand()
+{
+    local portal
+    izar -q host create many --initiator iqn.2026-01.org.izar.test:many >/dev/null || failed=1
+    expect 0 '1000 201 ' requests POST volumes '' '{\"name\":\"t-@\",\"size\":1048576}' 1000
+    expect 0 '256 201 44 409 ' requests POST volumes /t-@/maps '{\"host\":\"many\"}' 300
+    expect 4 'LUN' izar volume map t-300 --host many
+    for round in before after; do
+        json '[.[].name | select(startswith("t-"))] | length == 1000' izar volume list
+        portal=$(izar target portals -o name)
+        iscsi-ls -s -i iqn.2026-01.org.izar.test:many "iscsi://$portal" >luns.txt 2>&1
+        [ "$(grep -c 'Lun:.*DIRECT_ACCESS' luns.txt)" -eq 256 ] || { echo "FAILED ($io): LUNs $round"; tail -n 3 luns.txt; failed=1; }
+        [ $round = after ] || { stop_node; start_node; }
+    done
+}
+
 # Everything with the first back end; with the others what the back end has a part in.
-parts=(examples usage names maps chap sizes in_use web notify second configuration kills restart)
+parts=(examples usage names maps chap sizes in_use web notify second configuration kills restart thousand)
 for io in $(back_ends); do
     rm -rf node other other2 elsewhere third
     start_node

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "check.h"
+#include "store/internal.h" /* before mman.h, which has a MAP_FAILED of its own */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -405,6 +406,87 @@ static bool rewrites(struct test *t)
     return good && after.new_blocks > before.new_blocks && store_close(t->store) == OK;
 }
 
+/* Where the page of the volume's first leaf lies in the file. */
+static uint64_t leaf_at(struct test *t)
+{
+    struct store *s = t->store;
+    struct volume *v = volume_find(s, 1);
+    struct frame *parent;
+    if (v == NULL || map_page(s, v, 1, 0, false, &parent) != OK || parent == NULL) return 0;
+    uint64_t locator = map_pointer(v, parent, 0)->locator, at;
+    map_unpin(s, parent);
+    struct waiter w = {0};
+    struct device *d;
+    uint32_t slot, offset;
+    const uint8_t *memory;
+    if (locate(s, locator_address(locator), &w, &slot, &offset, &memory) != LOCATED || memory != NULL) return 0;
+    slot_where(s, slot, &d, &at);
+    return at + offset;
+}
+
+static bool damage_at(const struct test *t, uint64_t at)
+{
+    uint8_t byte;
+    int fd = open(t->path, O_RDWR);
+    bool good = fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1;
+    byte ^= 1;
+    good = good && pwrite(fd, &byte, 1, (off_t)at) == 1;
+    close(fd);
+    return good;
+}
+
+static bool lost_and_found(struct test *t)
+{
+    bool good = read_known(t, 5) == OK && read_known(t, 100) == ERR_MEDIUM && read_known(t, 600) == OK;
+    if (!good) printf("# %s, %s, %s\n", err_name(read_known(t, 5)), err_name(read_known(t, 100)), err_name(read_known(t, 600)));
+    return good;
+}
+
+/* A damaged map page loses the blocks below it, and nothing else: others are written, flushed, cleaned as before. */
+static bool outlives_a_leaf(struct test *t)
+{
+    struct store_format_config fc = {.device_count = 1, .size = 24u << 20, .segment_shift = 16};
+    uint32_t gained;
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) return false;
+    create(t);
+    write_known(t, 100);
+    write_known(t, 600); /* in the next leaf */
+    if (store_close(t->store) != OK || open_pool(t) != OK) return false;
+    uint64_t at = leaf_at(t);
+    if (at == 0 || store_close(t->store) != OK || !damage_at(t, at + 40) || open_pool(t) != OK) return false;
+    if (read_known(t, 100) != ERR_PAGE_DAMAGED || read_known(t, 600) != OK) return false;
+    write_known(t, 5);
+    if (store_checkpoint(t->store, true) != OK || !lost_and_found(t)) return false;
+    if (store_clean(t->store, &gained) != OK || store_close(t->store) != OK) return false;
+    if (open_pool(t) != OK || !lost_and_found(t)) return false;
+    write_known(t, 100);
+    return read_known(t, 100) == OK && store_close(t->store) == OK;
+}
+
+/* A pool of more slots than the least memory can describe ends with those that it can, and works. */
+static bool ends_with_memory(struct test *t)
+{
+    enum { SLOTS = 1 << 18 };
+    static uint32_t slots[SLOTS];
+    struct store_format_config fc = {.device_count = 1, .size = (uint64_t)SLOTS << 16, .segment_shift = 16};
+    struct store_stats stats;
+    uint32_t taken = 0;
+    fc.devices[0] = (struct store_device_config){t->path, DEVICE_FLASH};
+    if (store_format(t->io, &fc) != OK || open_pool(t) != OK) return false;
+    create(t);
+    while (slot_alloc(t->store, SLOT_IS_USED, &slots[taken])) taken++;
+    store_stats(t->store, &stats);
+    printf("# %u slots taken, %llu free, %llu beyond memory, %llu of %llu MiB used\n", taken,
+           (unsigned long long)stats.slots_free, (unsigned long long)stats.slots_beyond,
+           (unsigned long long)stats.memory_used >> 20, (unsigned long long)stats.memory >> 20);
+    if (stats.slots_beyond == 0 || stats.slots_free > taken) return false; /* free: what the head was promised */
+    while (taken > 0) slot_release(t->store, slots[--taken]);
+    write_some(t, 100);
+    return t->good && verify(t) && store_close(t->store) == OK && open_pool(t) == OK && verify(t) &&
+           store_close(t->store) == OK;
+}
+
 static uint64_t space_below(const struct test *t)
 {
     struct stat st;
@@ -527,6 +609,16 @@ TEST(what_cannot_be_read_gains_no_references)
     CHECK(run(rewrites, IO_BACKEND_AUTO));
 }
 
+TEST(a_damaged_leaf_loses_its_blocks_and_no_others)
+{
+    CHECK(run(outlives_a_leaf, IO_BACKEND_AUTO));
+}
+
+TEST(a_pool_ends_with_the_memory_for_it)
+{
+    CHECK(run(ends_with_memory, IO_BACKEND_AUTO));
+}
+
 TEST(file_shrinks_on_io_uring)
 {
     CHECK(run(shrinks, IO_BACKEND_AUTO));
@@ -539,4 +631,5 @@ TEST(file_shrinks_on_posix)
 
 TESTS(life_on_io_uring, life_on_posix, equal_blocks_of_one_operation_are_stored_once, replay_flushes_beside_the_log,
       leaves_are_flushed_by_their_age, four_fifths_can_be_overwritten, what_cannot_be_read_gains_no_references,
-      file_shrinks_on_io_uring, file_shrinks_on_posix)
+      a_damaged_leaf_loses_its_blocks_and_no_others, a_pool_ends_with_the_memory_for_it, file_shrinks_on_io_uring,
+      file_shrinks_on_posix)
