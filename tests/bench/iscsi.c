@@ -183,7 +183,7 @@ static const struct kind {
     {"iSCSI, random 4 KiB reads, depth 32", "--depth 32", false, 1.5},
     {"iSCSI, random 4 KiB writes, depth 1", "--reads 0 --depth 1", false, 1.2},
     {"iSCSI, random 4 KiB writes, depth 32", "--reads 0 --depth 32", false, 1.5},
-    {"iSCSI, 1 MiB sequential reads, depth 8, incompressible", "--bytes 1048576 --depth 8 --sequential", true, 0},
+    {"iSCSI, 1 MiB sequential reads, depth 8, incompressible", "--bytes 1048576 --depth 8 --sequential", true, 1},
     {"iSCSI, 1 MiB sequential writes, depth 8, incompressible", "--reads 0 --bytes 1048576 --depth 8 --sequential", true, 1.3},
 };
 
