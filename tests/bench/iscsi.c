@@ -80,23 +80,32 @@ static void stop(pid_t *pid, int number)
 
 /* ---- izard ---- */
 
+/* A pool in a file that was written once, as that of tgtd will be and as a pool of some age is: the file system has nothing to
+ * note down any more when it is written again. */
 static void izard_start(struct peers *p)
 {
-    char program[600], state[600], size[32], memory[32], portal[128] = "", target[128] = "";
+    char program[600], state[600], pool[600], memory[32], portal[128] = "", target[128] = "";
     snprintf(program, sizeof program, "%s/izard", p->programs);
     snprintf(state, sizeof state, "%s/node", p->dir);
-    snprintf(size, sizeof size, "%llu", (unsigned long long)(p->bytes * 3 + 2048ull * MIB));
+    snprintf(pool, sizeof pool, "%s/pool.img", p->dir);
     snprintf(memory, sizeof memory, "%dM", MEMORY_MIB);
     char *arguments[] = {program,
                          (char *)"--state",
                          state,
-                         (char *)"--pool-size",
-                         size,
+                         (char *)"--pool",
+                         pool,
+                         (char *)"--format",
                          (char *)"--memory",
                          memory,
                          (char *)"--iscsi-listen",
                          (char *)"127.0.0.1:0",
                          NULL};
+    uint64_t pool_mib = p->bytes / MIB * 3 + 2048;
+    must(shell(NULL, 0, "dd if=/dev/zero of='%s' bs=1M count=%llu oflag=direct conv=fsync status=none", pool,
+               (unsigned long long)pool_mib)
+             ? OK
+             : ERR_IO,
+         pool);
     p->izard = start(p, arguments);
     snprintf(state, sizeof state, "'%s/izar' -q --socket '%s/node/izard.sock'", p->programs, p->dir);
     bool up = false;
