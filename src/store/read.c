@@ -69,9 +69,13 @@ enum err reads_init(struct store *s, uint64_t budget)
     s->reads = p;
     p->store = s;
     list_init(&p->queue);
-    uint32_t one = STORE_READ_MAX * (PLACE_UNITS_RAW * UNIT + 64) + EXTENTS * 2 * SECTOR;
-    one = (uint32_t)round_up64(one, SECTOR);
-    p->count = (uint32_t)min64(WORKS, max64(2, budget / (one + sizeof(struct work))));
+    /* Many reads at once come before large ones: what does not fit into a buffer is read in several steps. At least what one
+     * operation wrote, at most the longest read in pieces from all over. */
+    uint64_t least = round_up64(RECORD_BLOCKS_MAX * PLACE_UNITS_RAW * UNIT, SECTOR) + 4 * SECTOR;
+    uint64_t most = round_up64(STORE_READ_MAX * (PLACE_UNITS_RAW * UNIT + 64) + EXTENTS * 2 * SECTOR, SECTOR);
+    p->count = (uint32_t)min64(WORKS, max64(2, budget / (least + sizeof(struct work))));
+    uint64_t each = budget / p->count > sizeof(struct work) ? budget / p->count - sizeof(struct work) : 0;
+    uint32_t one = (uint32_t)min64(most, max64(least, each / SECTOR * SECTOR));
     p->works = mem_alloc(s->mem, p->count * sizeof *p->works);
     if (!p->works) return ERR_NO_MEMORY;
     for (uint32_t i = 0; i < p->count; i++) {
