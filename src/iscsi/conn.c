@@ -25,7 +25,7 @@ static void conn_free(struct io_msg *msg)
     scsi_nexus_done(&conn->nexus);
     list_remove(&conn->link);
     mem_free(target->mem, conn->tasks);
-    target_conn_gone(target, conn);
+    target_conn_gone(target);
     mem_free(target->mem, conn);
 }
 

@@ -122,7 +122,6 @@ struct login {
     char target_name[ISCSI_NAME_MAX + 1];
     bool has_target_name, has_type, offered_none, offered_chap, declared_tpgt;
     uint32_t itt;
-    uint16_t tsih, cid;
     bool waits;             /* for the old session to end */
     struct iscsi_out *kept; /* meanwhile: the answer */
     bool transit_full;
@@ -216,7 +215,6 @@ struct iscsi_target {
     uint64_t next_id;
     uint16_t next_tsih;
     struct io_timer accept_again;
-    bool accept_waits;
     struct iscsi_stats stats;
 };
 
@@ -225,7 +223,8 @@ bool target_memory(struct iscsi_target *target, struct scsi_command *command);
 void target_memory_back(struct iscsi_target *target, struct scsi_command *command);
 /* Memory came back: those that wait go on. */
 void target_memory_retry(struct iscsi_target *target);
-void target_conn_gone(struct iscsi_target *target, struct iscsi_conn *conn);
+/* A connection left the list of connections: who waits for that goes on. */
+void target_conn_gone(struct iscsi_target *target);
 
 /* ---- conn.c ---- */
 struct iscsi_conn *conn_open(struct iscsi_target *target, struct io_socket *socket, uint32_t portal);

@@ -84,26 +84,14 @@ void session_header(struct iscsi_conn *conn)
             conn_protocol_error(conn);
         return;
     }
-    switch (p->opcode) {
-    case PDU_COMMAND: task_begin(conn); break;
-    case PDU_DATA_OUT: task_data_header(conn); break;
-    case PDU_TEXT:
-    case PDU_NOP_OUT: text_room(conn); break; /* a ping may come between two parts of a text: its data lies behind them */
-    case PDU_LOGIN: conn_protocol_error(conn); break;
-    case PDU_MANAGE:
-    case PDU_LOGOUT:
-    case PDU_SNACK:
-    case PDU_NOP_IN:
-    case PDU_RESPONSE:
-    case PDU_MANAGE_RESPONSE:
-    case PDU_LOGIN_RESPONSE:
-    case PDU_TEXT_RESPONSE:
-    case PDU_DATA_IN:
-    case PDU_LOGOUT_RESPONSE:
-    case PDU_R2T:
-    case PDU_ASYNC:
-    case PDU_REJECT: break;
-    }
+    if (p->opcode == PDU_COMMAND)
+        task_begin(conn);
+    else if (p->opcode == PDU_DATA_OUT)
+        task_data_header(conn);
+    else if (p->opcode == PDU_TEXT || p->opcode == PDU_NOP_OUT) /* a ping between two parts of a text lies behind them */
+        text_room(conn);
+    else if (p->opcode == PDU_LOGIN)
+        conn_protocol_error(conn);
 }
 
 static bool is_numbered(enum pdu_opcode opcode)
@@ -127,7 +115,7 @@ void session_pdu(struct iscsi_conn *conn)
     case PDU_NOP_OUT: manage_nop(conn); break;
     case PDU_LOGOUT: manage_logout(conn); break;
     case PDU_SNACK: reject(conn, REJECT_UNSUPPORTED); break; /* ERL 0 */
-    case PDU_LOGIN:
+    case PDU_LOGIN: reject(conn, REJECT_PROTOCOL); break;    /* its header came before the login was over */
     case PDU_NOP_IN:
     case PDU_RESPONSE:
     case PDU_MANAGE_RESPONSE:
@@ -137,6 +125,6 @@ void session_pdu(struct iscsi_conn *conn)
     case PDU_LOGOUT_RESPONSE:
     case PDU_R2T:
     case PDU_ASYNC:
-    case PDU_REJECT: reject(conn, REJECT_PROTOCOL); break;
+    case PDU_REJECT: assert(false); /* only targets send these: pdu_decode refuses them */
     }
 }

@@ -103,9 +103,8 @@ static void accept_next(struct portal *portal)
     io_accept(portal->listener, &portal->accept);
 }
 
-void target_conn_gone(struct iscsi_target *target, struct iscsi_conn *conn)
+void target_conn_gone(struct iscsi_target *target)
 {
-    (void)conn;
     target->conn_count--;
     for (struct list *l = target->conns.next, *next; l != &target->conns; l = next) {
         next = l->next;

@@ -27,7 +27,6 @@ struct scsi_unit {
     struct mem *mem;
     struct volume *volume;
     uint32_t block_bytes;
-    uint64_t blocks; /* as last told */
     uint32_t under_way;
     struct io_task *waiting;
     struct list luns; /* of nexuses that see it */
@@ -67,7 +66,6 @@ enum scsi_sense {
     SENSE_NO_UNIT = 0x052500,
     SENSE_INVALID_LIST = 0x052600,
     SENSE_INVALID_UNIT_FIELD = 0x050e03, /* of the command information unit: an expected length that does not fit */
-    SENSE_MEDIUM_LOCKED = 0x055302,
     SENSE_POWER_ON = 0x062900,
     SENSE_UNIT_RESET = 0x062903,
     SENSE_MODE_CHANGED = 0x062a01,

@@ -448,7 +448,7 @@ static uint32_t survivor_offset(const struct store *s, const struct survivor *sv
     return (uint32_t)(locator_address(sv->locator) % s->segment_bytes);
 }
 
-static enum err part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in)
+static void part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in)
 {
     uint32_t out = part->out;
     for (uint32_t i = part->first; i < part->last; i++) {
@@ -460,7 +460,6 @@ static enum err part_finish(struct store *s, struct pass *p, const struct part *
         memcpy(s->clean.out + out, chunk, units * UNIT);
         out += units * UNIT;
     }
-    return OK;
 }
 
 /* Survivors that lie near each other in one slot are read in one piece. Returns the first survivor not taken. */
@@ -517,7 +516,7 @@ static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
                 slot_at(s, parts[k].slot)->bad = true;
                 return parts[k].op.err;
             }
-            TRY(part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes));
+            part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes);
         }
         TRY(upkeep_duties(s));
     }

@@ -96,7 +96,6 @@ struct task_waiter {
     struct io_task *task;
 };
 void task_waiter_init(struct task_waiter *w);
-void task_wait(struct list *list);
 
 /* ---- summary.c: what is in a slot: addresses and fingerprints, cached ---- */
 
@@ -150,8 +149,9 @@ enum err summary_parse_head(struct store *s, struct summary *sum, uint64_t base,
 
 /* ---- locate.c: from log address to device ---- */
 
-enum located { LOCATED, LOCATE_WAIT, LOCATE_LOST, LOCATE_MEMORY };
-/* LOCATED: slot and byte offset in it. MEMORY: in a buffer at *ret_memory. WAIT: w is woken. */
+enum located { LOCATED, LOCATE_WAIT, LOCATE_LOST };
+/* LOCATED: in memory at *ret_memory, until the caller waits; or *ret_memory is NULL, and it is at this byte of this slot.
+ * WAIT: w is woken, ask again. LOST: no slot has that address. */
 enum located locate(struct store *s, uint64_t address, struct waiter *w, uint32_t *ret_slot, uint32_t *ret_offset,
                     const uint8_t **ret_memory);
 /* [task] Reads the chunk of a locator into buf (room: 16 KiB, aligned); *ret_chunk points to its header. Not verified. */
@@ -412,8 +412,6 @@ uint64_t log_replay_segment(struct store *s); /* the segment where replay would 
 void write_pump(struct store *s);
 void write_batch_done(struct store *s, struct batch_buf *b);
 void write_fail(struct store *s, struct store_op *op, enum err err);
-void publish_record(struct store *s, struct volume *v, const struct record *r, const uint8_t *at,
-                    uint64_t address); /* replay */
 void op_publish(struct store *s, struct store_op *op, uint64_t segment);
 
 /* ---- mark.c, clean.c ---- */
@@ -493,7 +491,6 @@ enum err upkeep_duties(struct store *s);    /* [upkeep] flush and checkpoint whe
 void upkeep_kick(struct store *s);
 void upkeep_main(void *arg);
 enum err devices_sync(struct store *s);
-void upkeep_wait(struct store *s, struct list *list);
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
 uint32_t slots_private(const struct store *s);
 
