@@ -30,7 +30,7 @@ PROGRAM_HEADERS = {"signal.h", "locale.h"}
 # Which folder speaks to which library: one place each.
 LIBRARIES = {
     "base": ("gnutls/", "isa-l/", "xxhash.h"),
-    "store": ("lz4.h", "zstd.h"),
+    "store": ("lz4.h",),
     "api": ("jansson.h", "microhttpd.h"),
     "izard": ("ini.h",),
     "izar": ("jansson.h", "curl/"),  # a client of the API, maybe another version's: it reads JSON by itself
