@@ -8,9 +8,8 @@
 
 #include "sim/serve.h"
 
-#define S_NS 1000000000ull
-#define PATIENCE_NS (20 * S_NS)
-#define LIMIT_NS (900 * S_NS)
+#define PATIENCE_NS (20 * IO_S_NS)
+#define LIMIT_NS (900 * IO_S_NS)
 
 enum { TMF_ABORT_TASK = 1, TMF_ABORT_TASK_SET = 2, TMF_LUN_RESET = 5, TMF_WARM_RESET = 6 };
 enum { TMF_COMPLETE = 0, TMF_REJECTED = 255 };

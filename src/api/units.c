@@ -101,7 +101,7 @@ static enum err wait_for_the_cut(struct node *node)
     enum { PAUSE_MS = 10, TRIES = 3000 };
     for (uint32_t tries = 0; node->target != NULL && iscsi_target_is_ending(node->target); tries++) {
         if (tries == TRIES) return ERR_AGAIN;
-        io_task_sleep(node->io, PAUSE_MS * 1000000ull);
+        io_task_sleep(node->io, PAUSE_MS * IO_MS_NS);
     }
     return OK;
 }
