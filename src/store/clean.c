@@ -93,7 +93,7 @@ static bool eligible(const struct store *s, uint32_t slot, const struct slot *sl
     if (!sl->sealed) return false;
     uint64_t segment = sl->start[0] * UNIT / s->segment_bytes;
     if (MUTATED(MUTATE_CLEAN_AFTER_REPLAY)) return segment != s->log.segment;
-    return segment < s->replay_segment && (s->log.seg_count == 0 || segment < log_segment((struct store *)s, 0)->segment);
+    return segment < s->replay_segment && (s->log.seg_count == 0 || segment < log_segment(s, 0)->segment);
 }
 
 /* ---- windows ---- */
@@ -245,7 +245,7 @@ static void sketch_read(struct store *s)
 
 static bool is_meta(const struct store *s, uint32_t slot)
 {
-    uint8_t kind = slot_at((struct store *)s, slot)->kind;
+    uint8_t kind = slot_at(s, slot)->kind;
     return kind == SLOT_META || kind == SLOT_CLEANED_META;
 }
 

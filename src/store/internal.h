@@ -64,7 +64,7 @@ struct device {
     bool dirty; /* written since the last sync */
 };
 
-struct slot *slot_at(struct store *s, uint32_t slot);         /* asserts that it was used before */
+struct slot *slot_at(const struct store *s, uint32_t slot);   /* asserts that it was used before */
 struct slot *slot_peek(const struct store *s, uint32_t slot); /* NULL: never used */
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot);
 struct slot *slot_touch(struct store *s, uint32_t slot); /* makes its page; NULL: no memory */
@@ -400,12 +400,12 @@ bool log_append(struct store *s, struct store_op *op); /* false: must wait */
 void log_submit(struct store *s);
 bool log_end(struct store *s);
 void log_fail(struct store *s, enum err err, const char *why);
-struct head_segment *log_segment(struct store *s, uint32_t i);
+struct head_segment *log_segment(const struct store *s, uint32_t i);
 void log_forget_before(struct store *s, uint64_t segment);
 void log_unpromise(struct store *s); /* the last promised slot becomes free */
 bool log_segment_push(struct store *s, const struct head_segment *hs);
 uint32_t log_segments_since(const struct store *s, uint64_t segment);
-uint64_t log_replay_segment(struct store *s); /* the segment where replay would begin now */
+uint64_t log_replay_segment(const struct store *s); /* the segment where replay would begin now */
 
 /* ---- write.c ---- */
 
