@@ -271,7 +271,9 @@ void session_pdu(struct iscsi_conn *conn);
 bool session_begin(struct iscsi_conn *conn);
 /* What the initiator sees, as the rules say now. */
 void session_map(struct iscsi_conn *conn);
-void reject(struct iscsi_conn *conn, uint8_t reason);
+/* Of a REJECT (RFC 7143 11.17.1). */
+enum reject_reason { REJECT_PROTOCOL = 0x04, REJECT_UNSUPPORTED = 0x05, REJECT_TOO_MANY_IMMEDIATE = 0x06 };
+void reject(struct iscsi_conn *conn, enum reject_reason reason);
 /* False: the command is outside of the window, to be ignored. */
 bool session_takes(struct iscsi_conn *conn, const struct pdu *pdu);
 
@@ -286,7 +288,7 @@ bool task_fill(struct iscsi_task *task);
 void task_sent(struct iscsi_task *task);
 /* Ends a task of a connection that is cut, or that is aborted. */
 void task_drop(struct iscsi_task *task);
-struct iscsi_task *task_find(struct iscsi_conn *conn, uint32_t itt);
+struct iscsi_task *task_find(const struct iscsi_conn *conn, uint32_t itt);
 
 /* ---- manage.c ---- */
 void manage_task(struct iscsi_conn *conn);

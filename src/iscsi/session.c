@@ -10,7 +10,7 @@
 
 #include "iscsi/internal.h"
 
-enum { REJECT_PROTOCOL = 0x04, REJECT_UNSUPPORTED = 0x05 };
+static_assert((int)ISCSI_LUNS_MAX == (int)SCSI_LUNS_MAX, "what the rules tell fits into a nexus");
 
 void session_map(struct iscsi_conn *conn)
 {
@@ -46,7 +46,7 @@ bool session_begin(struct iscsi_conn *conn)
     return true;
 }
 
-void reject(struct iscsi_conn *conn, uint8_t reason)
+void reject(struct iscsi_conn *conn, enum reject_reason reason)
 {
     struct iscsi_out *out = out_take(conn, PDU_REJECT, PDU_FINAL, PDU_NO_TAG);
     conn->target->stats.protocol_errors++;
@@ -54,7 +54,7 @@ void reject(struct iscsi_conn *conn, uint8_t reason)
         conn_cut(conn);
         return;
     }
-    out->pdu.b2 = reason;
+    out->pdu.b2 = (uint8_t)reason;
     memcpy(out->data, conn->header, PDU_HEADER);
     out->bytes = PDU_HEADER;
     out_send(conn, out);

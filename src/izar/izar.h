@@ -24,6 +24,8 @@ enum exit_code {
     EXIT_TIMEOUT = 7,
 };
 
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
 enum { LIST_MAX = 8, OPERANDS_MAX = 2, PATH_SIZE = 1024 };
 
 enum output { OUTPUT_TABLE, OUTPUT_WIDE, OUTPUT_JSON, OUTPUT_NAME };
@@ -93,6 +95,8 @@ void client_close(struct client *client);
 int ask(struct session *s, const char *method, const char *path, json_t *body, json_t **ret_answer);
 /* The same without a word for exit code `quiet`: the caller knows what to make of it. */
 int ask_unless(struct session *s, int quiet, const char *method, const char *path, json_t *body, json_t **ret_answer);
+/* DELETE, with what --force and --if-exists ask for. */
+int ask_delete(struct session *s, struct text *path);
 /* All pages of a list, as one array. */
 int ask_list(struct session *s, const char *path, json_t **ret_items);
 /* Adds one part of a path, escaped. */

@@ -163,6 +163,11 @@ enum scsi_sense attention_take(struct scsi_lun *lun)
     return SENSE_NONE;
 }
 
+uint64_t unit_blocks(const struct scsi_unit *unit)
+{
+    return volume_bytes(unit->volume) / unit->block_bytes;
+}
+
 bool is_write_protected(const struct scsi_command *c)
 {
     return c->unit->config.read_only || c->at->read_only || c->unit->software_write_protect;

@@ -82,7 +82,7 @@ static void send(struct loading *l, struct work_op *op)
     op->lba = t.lba;
     op->count = t.count;
     for (uint32_t i = 0; op->what == ENTRY_NEW && i < t.count; i++)
-        content_fill(&t, op->mark, i, op->data + (size_t)i * BLOCK_SIZE);
+        journal_content(&t, op->mark, i, op->data + (size_t)i * BLOCK_SIZE);
     t.sequence = work_next_sequence(l->work, t.volume);
     if (l->journal != NULL && !journal_intent(l->journal, op->mark, &t)) l->journal_failed = true;
     l->submitted++;
