@@ -79,7 +79,7 @@ enum sim_fault {
     SIM_READ_LATENT, /* ERR_IO, until the sectors are written again */
     SIM_SLOW_READ,   /* takes a thousand times as long */
     SIM_SLOW,        /* the same, any operation */
-    SIM_STUCK,       /* takes 5 to 60 seconds */
+    SIM_STUCK,       /* takes 5 to 25 seconds */
     SIM_FAULTS,
 };
 /* Strikes `per_million` of the operations that it can strike, at most `times` more times. */

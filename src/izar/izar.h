@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * izar, the command line of Izar: a client of the API and nothing else. `main.c` holds the two tables that say everything it
- * understands, flags and commands; a command is one function in a cmd_*.c and returns the exit code of the program.
+ * izar, the command line of Izar: a client of the API and nothing else. Two tables say everything it understands: the commands
+ * in main.c and the flags in flags.c; a command is one function in a cmd_*.c and returns the exit code of the program.
  *
  * Results go to standard output; progress, advice and problems to standard error.
  */

@@ -6,7 +6,7 @@
  *     command.c  plan, run, end
  *     sense.c    from errors to sense data
  *     unit.c     logical units, nexuses, unit attentions
- *     inquiry.c, mode.c, report.c, capacity.c   answers that need no data of the volume
+ *     inquiry.c, mode.c, report.c   answers that need no data of the volume
  *     disk.c     reads, writes and their kin
  *     unmap.c    UNMAP, WRITE SAME
  */
