@@ -257,7 +257,7 @@ static uint64_t find_chunk(struct lab *lab, const struct block_digest *digest)
 {
     static uint8_t there[1 << 16];
     const struct disk *disk = sim_disk(lab->sim, lab->names[0]);
-    uint32_t head = sizeof(struct disk_chunk), stored = digest->size & 0x1fff;
+    uint32_t head = sizeof(struct disk_chunk), stored = chunk_stored(digest->size);
     for (uint64_t at = lab->data_at[0]; at < disk_size(disk); at += sizeof there / 2) {
         disk_get(disk, at, there, min64(sizeof there, disk_size(disk) - at));
         for (uint32_t i = head; i + stored < sizeof there; i++)
@@ -327,8 +327,8 @@ static void lost_checkpoint(struct lab *lab)
         disk_get(sim_disk(lab->sim, lab->names[0]), SUPER_AT_0, &super, sizeof super);
         for (uint32_t place = 0; place < 4; place++) {
             prng_fill(&lab->prng, garbage, sizeof garbage);
-            disk_put(sim_disk(lab->sim, lab->names[0]), CHECKPOINT_AT + place * get64(super.checkpoint_bytes), garbage,
-                     sizeof garbage, true);
+            disk_put(sim_disk(lab->sim, lab->names[0]), checkpoint_side_at(get64(super.checkpoint_bytes), place % 2, place / 2),
+                     garbage, sizeof garbage, true);
             if (!come_back(lab) || !judge_verify(lab)) return;
             lab_crash(lab);
             sim_restore(lab->sim);

@@ -8,9 +8,8 @@
 
 #include "sim/serve.h"
 
-#define S_NS 1000000000ull
-#define PATIENCE_NS (20 * S_NS)
-#define LIMIT_NS (900 * S_NS)
+#define PATIENCE_NS (20 * IO_S_NS)
+#define LIMIT_NS (900 * IO_S_NS)
 
 enum { TMF_ABORT_TASK = 1, TMF_ABORT_TASK_SET = 2, TMF_LUN_RESET = 5, TMF_WARM_RESET = 6 };
 enum { TMF_COMPLETE = 0, TMF_REJECTED = 255 };
@@ -284,7 +283,7 @@ static void full_pdu(struct initiator *it, const uint8_t *h, const uint8_t *data
     case PDU_NOP_IN: nop_in(it, h, data, bytes); break;
     case PDU_MANAGE_RESPONSE: function_over(it, h); break;
     case PDU_TEXT_RESPONSE: text_in(it, h, data, bytes); break;
-    case PDU_ASYNC: it->session.asked_to_leave = true; break;
+    case PDU_ASYNC: break; /* asked to leave: it stays until it is cut */
     case PDU_LOGOUT_RESPONSE:
         if (h[2] != 0 || it->phase != PHASE_LEAVING) fail(it, "logout answered", h[2], it->phase);
         initiator_drop(it);

@@ -73,7 +73,7 @@ struct sim {
     struct sent *sent; /* ring */
     uint32_t sent_first, sent_count, sent_room;
     struct list pending, files;
-    uint32_t under_way, files_open;
+    uint32_t files_open;
     struct page_pool pool;
     struct net *net;
     struct sim_place places[DISKS_MAX];
@@ -323,11 +323,6 @@ void io_file_close(struct io_file *file)
 static const char *const fault_names[SIM_FAULTS] = {"lie",        "lost",        "misdirected", "write error", "full",
                                                     "read error", "read latent", "slow read",   "slow",        "stuck"};
 
-const char *sim_fault_name(enum sim_fault fault)
-{
-    return fault < SIM_FAULTS ? fault_names[fault] : "?";
-}
-
 void sim_fault(struct sim *sim, enum sim_fault fault, uint32_t per_million, uint32_t times)
 {
     sim->odds[fault] = per_million;
@@ -426,7 +421,6 @@ static void op_submit(struct io *io, struct io_file *file, enum op_kind kind, st
     op->kind = (uint8_t)kind;
     op->tries = FATE_DEAD;
     file->under_way++;
-    sim->under_way++;
     list_push(&sim->pending, &op->link);
     if (!sim->off && !file->place->vanished) {
         if (kind == OP_SYNC) op->offset = disk_newest(file->place->disk);
@@ -564,7 +558,6 @@ static void op_complete(struct sim *sim, struct io_op *op)
     list_remove(&op->link);
     assert(op->file->under_way > 0);
     op->file->under_way--;
-    sim->under_way--;
     op->bytes = op->moved;
     op_hash(sim, op, false);
     if (op->err != OK)
@@ -687,7 +680,6 @@ static void forget_all(struct sim *sim)
     sim->events = 0; /* timers are not told: their owners may be gone */
     sim->sent_first = sim->sent_count = 0;
     list_init(&sim->pending);
-    sim->under_way = 0;
     net_forget(sim->net);
     for (struct list *l; (l = sim->files.next) != &sim->files;) {
         struct io_file *file = CONTAINER(l, struct io_file, link);
@@ -722,15 +714,6 @@ void sim_disk_create(struct sim *sim, const char *name, uint64_t size)
 {
     assert(!place_find(sim, name));
     place_make(sim, name, size);
-}
-
-void sim_disk_remove(struct sim *sim, const char *name)
-{
-    struct sim_place *place = place_find(sim, name);
-    if (!place) return;
-    for (struct list *l = sim->files.next; l != &sim->files; l = l->next)
-        assert(CONTAINER(l, struct io_file, link)->place != place);
-    place_clear(place);
 }
 
 struct disk *sim_disk(struct sim *sim, const char *name)
@@ -862,9 +845,4 @@ uint64_t sim_hash(const struct sim *sim)
 uint32_t sim_files_open(const struct sim *sim)
 {
     return sim->files_open;
-}
-
-uint32_t sim_under_way(const struct sim *sim)
-{
-    return sim->under_way;
 }

@@ -217,7 +217,7 @@ void lab_task_start(struct lab *lab, struct lab_task *task, enum task_kind kind,
 enum err lab_store_open(struct lab *lab);
 /* The power is off (or will be): forgets all that lived in the store, and switches the power on again. */
 void lab_crash(struct lab *lab);
-/* Runs the auditor over the closed pool. Problems it found; 0 while there is no auditor. */
+/* Runs the auditor over the closed pool. Returns how many problems it found. */
 uint64_t lab_audit(struct lab *lab, enum err *ret_err);
 /* Something that has no second copy was destroyed, by a fault or by history.c (`damaged`). */
 bool lab_is_damaged(const struct lab *lab);

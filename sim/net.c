@@ -23,9 +23,7 @@
 #include "base/prng.h"
 #include "sim/must.h"
 
-#define MS_NS 1000000ull
-#define S_NS 1000000000ull
-#define KEEPALIVE_NS (60 * S_NS)
+#define KEEPALIVE_NS (60 * IO_S_NS)
 enum { BACKLOG = 256, PATH_MAX_BYTES = 107, PORT_FIRST = 49152 };
 
 enum net_kind { NET_ACCEPT, NET_CONNECT, NET_RECEIVE, NET_TRANSMIT };
@@ -242,7 +240,7 @@ static bool is_over(const struct io_socket *s)
 static uint64_t draw_latency(struct net *net)
 {
     uint64_t ns = net->latency_ns + below(net, net->latency_ns << below(net, 4));
-    if (prng_chance(&net->chance, net->weather.stall)) ns += below(net, 10 * S_NS);
+    if (prng_chance(&net->chance, net->weather.stall)) ns += below(net, 10 * IO_S_NS);
     return ns;
 }
 
@@ -429,7 +427,7 @@ static void attempt_connect(struct net *net, struct io_net *op)
     bool silent = op->tries == 0 && prng_chance(&net->chance, net->weather.silent);
     if (silent) {
         op->tries = 1;
-        net_try(net, op, S_NS + below(net, 60 * S_NS));
+        net_try(net, op, IO_S_NS + below(net, 60 * IO_S_NS));
         return;
     }
     if (op->tries == 0) err = connect_now(net, op);

@@ -203,9 +203,3 @@ bool op_touches(const struct model_op *op, uint64_t lba, uint32_t *ret_content)
     }
     return false;
 }
-
-bool state_equal(const struct model_volume *v, const struct model_state *a, const struct model_state *b)
-{
-    return a->exists == b->exists && a->blocks == b->blocks && memcmp(a->keys, b->keys, sizeof a->keys) == 0 &&
-           memcmp(a->cells, b->cells, v->cell_count * sizeof a->cells[0]) == 0;
-}

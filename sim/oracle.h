@@ -90,7 +90,5 @@ uint32_t state_block(const struct model_volume *v, const struct model_state *sta
 bool op_touches(const struct model_op *op, uint64_t lba, uint32_t *ret_content);
 /* Size and being after all operations submitted so far: what the next one has to respect. */
 void volume_tail(const struct model_volume *v, bool *ret_exists, uint64_t *ret_blocks);
-/* True when a and b hold the same data (not: are at the same sequence). */
-bool state_equal(const struct model_volume *v, const struct model_state *a, const struct model_state *b);
 
 #endif

@@ -10,9 +10,6 @@
 
 #include "store/mutation.h"
 
-#define MS_NS 1000000ull
-#define S_NS 1000000000ull
-
 uint64_t serve_below(struct serve *serve, uint64_t n)
 {
     return prng_below(&serve->lab->prng, n);
@@ -250,14 +247,14 @@ static bool step(struct serve *serve)
     if (action == SERVE_CUT)
         sim_power_cut(serve->sim);
     else if (action == SERVE_SLEEP)
-        sim_run_for(serve->sim, 3000, MS_NS << serve_below(serve, 15));
+        sim_run_for(serve->sim, 3000, IO_MS_NS << serve_below(serve, 15));
     else if (action == SERVE_BAN)
         ban(serve, it, it->banned_ns != UINT64_MAX);
     else if (action == SERVE_EXPEL)
         expel(serve);
     else
         act(serve, action);
-    if (!sim_is_off(serve->sim)) sim_run_for(serve->sim, 1 + serve_below(serve, serve->mix.pause), S_NS);
+    if (!sim_is_off(serve->sim)) sim_run_for(serve->sim, 1 + serve_below(serve, serve->mix.pause), IO_S_NS);
     if (sim_is_off(serve->sim) && !lab_failed(serve->lab)) return restart(serve, false);
     return !lab_failed(serve->lab);
 }
@@ -287,8 +284,8 @@ static bool calm_down(struct serve *serve)
     for (uint32_t i = 0; i < serve->mix.initiators; i++)
         if (serve->initiators[i].banned_ns == UINT64_MAX) ban(serve, &serve->initiators[i], false);
     while (!lab_failed(serve->lab) && !is_quiet(serve)) {
-        if (sim_now_ns(serve->sim) - since > 7200 * S_NS) lab_fail(serve->lab, "it does not come to its end");
-        sim_run_for(serve->sim, 500, S_NS);
+        if (sim_now_ns(serve->sim) - since > 7200 * IO_S_NS) lab_fail(serve->lab, "it does not come to its end");
+        sim_run_for(serve->sim, 500, IO_S_NS);
     }
     return !lab_failed(serve->lab);
 }

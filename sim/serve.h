@@ -132,7 +132,6 @@ struct login_plan {
 struct session {
     struct iscsi_limits limits; /* as the initiator sees them: max_transmit is what it may send */
     uint32_t cmd_sn, exp_cmd_sn, max_cmd_sn, stat_sn;
-    bool asked_to_leave;
 };
 
 struct command {

@@ -56,9 +56,8 @@ void sim_cut_at(struct sim *sim, uint64_t n);
 
 /* ---- disks ---- */
 
-/* A plain file of the simulated world, all zero. A name may be created again once it was removed. */
+/* A plain file of the simulated world, all zero, under a name that is not there yet. */
 void sim_disk_create(struct sim *sim, const char *name, uint64_t size);
-void sim_disk_remove(struct sim *sim, const char *name);
 /* The disk itself, for looking and for damage at rest; NULL: no such name. */
 struct disk *sim_disk(struct sim *sim, const char *name);
 /* Every operation on it fails with ERR_VANISHED, and it cannot be opened; what was not durable settles as in a power cut. */
@@ -80,10 +79,9 @@ enum sim_fault {
     SIM_READ_LATENT, /* ERR_IO, until the sectors are written again */
     SIM_SLOW_READ,   /* takes a thousand times as long */
     SIM_SLOW,        /* the same, any operation */
-    SIM_STUCK,       /* takes 5 to 60 seconds */
+    SIM_STUCK,       /* takes 5 to 25 seconds */
     SIM_FAULTS,
 };
-const char *sim_fault_name(enum sim_fault fault);
 /* Strikes `per_million` of the operations that it can strike, at most `times` more times. */
 void sim_fault(struct sim *sim, enum sim_fault fault, uint32_t per_million, uint32_t times);
 /* How often it has struck. */
@@ -104,7 +102,6 @@ uint64_t sim_changes(const struct sim *sim); /* writes, flushes and discards sub
 uint64_t sim_reads(const struct sim *sim);
 uint64_t sim_hash(const struct sim *sim); /* of all events so far */
 uint32_t sim_files_open(const struct sim *sim);
-uint32_t sim_under_way(const struct sim *sim); /* operations */
 /* A line of the story, when it is told. */
 void sim_say(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Mixes something into the hash of events. */

@@ -30,7 +30,7 @@ PROGRAM_HEADERS = {"signal.h", "locale.h"}
 # Which folder speaks to which library: one place each.
 LIBRARIES = {
     "base": ("gnutls/", "isa-l/", "xxhash.h"),
-    "store": ("lz4.h", "zstd.h"),
+    "store": ("lz4.h",),
     "api": ("jansson.h", "microhttpd.h"),
     "izard": ("ini.h",),
     "izar": ("jansson.h", "curl/"),  # a client of the API, maybe another version's: it reads JSON by itself
@@ -50,7 +50,7 @@ EXTENSIONS = re.compile(r"\b(__attribute__|__attribute|typeof|__typeof__|__exten
 # Nothing of the machine that a file was written on.
 FORBIDDEN_TEXT = re.compile(r"/work/|/home/\w|/root/|/tmp/bash|\b(?:[\w-]+\.)*(?:artifactory|jfrog|nexus|registry|pypi|proxy|mirror)"
                             r"\.[\w-]+(?:\.[\w-]+)*\.(?:com|net|org|io|internal|local)\b|\b[\w-]+\.internal\b", re.I)
-TEXT_FILES = (".c", ".h", ".py", ".md", ".build", ".txt", ".sh", ".yml", ".1", ".5", ".8", "")
+TEXT_FILES = (".c", ".h", ".py", ".md", ".build", ".txt", ".sh", ".yml", ".yaml", ".skips", ".1", ".5", ".8", "")
 SKIPPED_FOLDERS = {".git", "build", "corpus", "__pycache__"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')

@@ -73,7 +73,7 @@ enum err catalog_check_iqn(char *iqn, struct problem *ret_problem)
     return OK;
 }
 
-static enum err check_chap(const char *what, const struct chap *chap, struct problem *ret_problem)
+static enum err check_chap(const char *what, const struct catalog_chap *chap, struct problem *ret_problem)
 {
     size_t length = strlen(chap->secret);
     if (chap->user[0] == '\0') return problem_tell(ret_problem, ERR_ARGUMENT, "%s needs a user", what);
@@ -252,7 +252,7 @@ static enum err check_both_chaps(const struct catalog_host *host, struct problem
     return OK;
 }
 
-enum err catalog_set_chap(struct catalog_host *host, const struct chap *chap, const struct chap *mutual,
+enum err catalog_set_chap(struct catalog_host *host, const struct catalog_chap *chap, const struct catalog_chap *mutual,
                           struct problem *ret_problem)
 {
     host->chap = *chap;

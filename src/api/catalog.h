@@ -37,7 +37,7 @@ struct catalog_volume {
     char name[NAME_SIZE];
 };
 
-struct chap {
+struct catalog_chap {
     char user[CHAP_USER_SIZE]; /* empty: not asked for */
     char secret[CHAP_SECRET_SIZE];
 };
@@ -48,8 +48,8 @@ struct catalog_host {
     uint64_t created;
     char name[NAME_SIZE];
     char initiators[HOST_INITIATORS_MAX][IQN_SIZE];
-    struct chap chap;   /* the initiator proves itself with this */
-    struct chap mutual; /* we prove ourselves with this */
+    struct catalog_chap chap;   /* the initiator proves itself with this */
+    struct catalog_chap mutual; /* we prove ourselves with this */
 };
 
 struct catalog_map {
@@ -97,7 +97,7 @@ void catalog_remove_host(struct catalog *c, uint32_t id); /* and its maps */
 enum err catalog_add_initiator(struct catalog *c, struct catalog_host *host, const char *iqn, struct problem *ret_problem);
 enum err catalog_remove_initiator(struct catalog_host *host, const char *iqn, struct problem *ret_problem);
 /* Both directions at once; empty users: none. */
-enum err catalog_set_chap(struct catalog_host *host, const struct chap *chap, const struct chap *mutual,
+enum err catalog_set_chap(struct catalog_host *host, const struct catalog_chap *chap, const struct catalog_chap *mutual,
                           struct problem *ret_problem);
 enum { LUN_ANY = LUN_MAX + 1 };
 /* With LUN_ANY the lowest free number. */

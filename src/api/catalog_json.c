@@ -25,7 +25,7 @@ static json_t *volumes_json(const struct catalog *c)
     return list;
 }
 
-static json_t *chap_json(const struct chap *chap)
+static json_t *chap_json(const struct catalog_chap *chap)
 {
     return json_pack("{s:s, s:s}", "user", chap->user, "secret", chap->secret);
 }
@@ -90,7 +90,7 @@ static enum err read_volume(struct catalog *c, const json_t *value, struct probl
     return catalog_add_volume(c, &v, p);
 }
 
-static enum err read_chap(const json_t *value, struct chap *ret_chap, struct problem *p)
+static enum err read_chap(const json_t *value, struct catalog_chap *ret_chap, struct problem *p)
 {
     const struct field fields[] = {
         {"user", FIELD_TEXT, ret_chap->user, 1, sizeof ret_chap->user, true},

@@ -157,7 +157,7 @@ enum err hosts_remove_initiator(struct call *call)
 /* Both directions are set together, so none of them is left over from before. */
 enum err hosts_set_chap(struct call *call)
 {
-    struct chap chap = {0}, mutual = {0};
+    struct catalog_chap chap = {0}, mutual = {0};
     const struct field fields[] = {
         {"user", FIELD_TEXT, chap.user, 1, sizeof chap.user, true},
         {"secret", FIELD_TEXT, chap.secret, 0, sizeof chap.secret, true},
@@ -174,7 +174,7 @@ enum err hosts_set_chap(struct call *call)
 
 enum err hosts_clear_chap(struct call *call)
 {
-    const struct chap none = {0};
+    const struct catalog_chap none = {0};
     struct catalog *draft = catalog_draft(call->node->catalogs);
     struct catalog_host *h = call_host(call, draft, call->parts[0]);
     if (h == NULL) return ERR_NO_NAME;

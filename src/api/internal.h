@@ -11,7 +11,7 @@
 #include "api/trace.h"
 #include "api/web.h"
 
-enum { PARTS_MAX = 2, BLOCK = 4096 };
+enum { PARTS_MAX = 2 };
 
 struct node {
     struct node_config config;

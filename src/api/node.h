@@ -23,8 +23,6 @@
 #include "base/mem.h"
 #include "iscsi/target.h"
 
-#define IZAR_VERSION "0.1.0"
-
 enum { NODE_PATH_MAX = 1024, NODE_MEMORY_MIN_MIB = 160 };
 
 struct node;

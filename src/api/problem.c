@@ -29,6 +29,7 @@ void problem_help(struct problem *p, const char *remedy, ...)
 int problem_status(const struct problem *p)
 {
     if (p->status != 0) return p->status;
+    if (p->err == ERR_PERMISSION || p->err == ERR_DENIED) return 403; /* nothing is wrong with the request itself */
     switch (err_class(p->err)) {
     case ERR_CLASS_FINE: return 200;
     case ERR_CLASS_INVALID: return 400;

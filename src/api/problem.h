@@ -22,7 +22,7 @@ enum err problem_tell(struct problem *p, enum err err, const char *detail, ...) 
 /* Adds what helps. */
 void problem_help(struct problem *p, const char *remedy, ...) TEXT_FORMAT(2, 3);
 
-/* The status of HTTP: the one place where classes of errors become that. */
+/* The status of HTTP: the one place where errors become that, by their class. */
 int problem_status(const struct problem *p);
 /* A new object; the caller's. NULL without memory. */
 json_t *problem_json(const struct problem *p);

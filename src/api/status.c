@@ -30,8 +30,8 @@ static json_t *pool_json(const struct node *node)
                               "stored_bytes", (json_int_t)s.stored_bytes, "cleaned_bytes", (json_int_t)s.cleaned_bytes,
                               "cache_hits", (json_int_t)s.cache_hits, "cache_misses", (json_int_t)s.cache_misses);
     json_object_set_new(since, "dedupe_ratio", ratio(written, s.new_blocks + s.zero_blocks));
-    json_object_set_new(since, "compress_ratio", ratio(s.new_blocks * BLOCK, s.stored_bytes));
-    json_object_set_new(since, "savings_ratio", ratio(written * BLOCK, s.stored_bytes));
+    json_object_set_new(since, "compress_ratio", ratio(s.new_blocks * BLOCK_SIZE, s.stored_bytes));
+    json_object_set_new(since, "savings_ratio", ratio(written * BLOCK_SIZE, s.stored_bytes));
     json_object_set_new(o, "since_start", since);
     json_object_set_new(o, "memory",
                         json_pack("{s:I, s:I}", "budget_bytes", (json_int_t)s.memory, "used_bytes", (json_int_t)s.memory_used));
@@ -130,7 +130,7 @@ enum err status_show(struct call *call)
     const char *health = json_array_size(issues) == 0 ? "ok" : "degraded";
     call->answer = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "name", node->config.name,
                              "version", IZAR_VERSION, "health", health, "issues", issues, "uptime_seconds",
-                             (json_int_t)((io_now_ns(node->io) - node->began_ns) / 1000000000u), "resident_bytes",
+                             (json_int_t)((io_now_ns(node->io) - node->began_ns) / IO_S_NS), "resident_bytes",
                              (json_int_t)host_resident_bytes(), "io", io_group_backend(node->config.group), "volumes",
                              (json_int_t)c->volume_count, "hosts", (json_int_t)c->host_count, "maps", (json_int_t)c->map_count,
                              "pool", pool_json(node), "target", target_json(node));
@@ -156,7 +156,7 @@ static json_t *session_json(struct node *node, const struct iscsi_session_info *
     json_object_set_new(o, "chap", json_string(s->mutual ? "mutual" : s->chap ? "one-way" : "none"));
     json_object_set_new(o, "header_digest", json_boolean(s->header_digest));
     json_object_set_new(o, "data_digest", json_boolean(s->data_digest));
-    json_object_set_new(o, "seconds", json_integer((json_int_t)((io_now_ns(node->io) - s->since_ns) / 1000000000u)));
+    json_object_set_new(o, "seconds", json_integer((json_int_t)((io_now_ns(node->io) - s->since_ns) / IO_S_NS)));
     json_object_set_new(o, "commands", json_integer((json_int_t)s->commands));
     json_object_set_new(o, "read_bytes", json_integer((json_int_t)s->bytes_out));
     json_object_set_new(o, "written_bytes", json_integer((json_int_t)s->bytes_in));

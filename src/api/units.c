@@ -101,7 +101,7 @@ static enum err wait_for_the_cut(struct node *node)
     enum { PAUSE_MS = 10, TRIES = 3000 };
     for (uint32_t tries = 0; node->target != NULL && iscsi_target_is_ending(node->target); tries++) {
         if (tries == TRIES) return ERR_AGAIN;
-        io_task_sleep(node->io, PAUSE_MS * 1000000ull);
+        io_task_sleep(node->io, PAUSE_MS * IO_MS_NS);
     }
     return OK;
 }
@@ -116,9 +116,12 @@ enum err node_access_changed(struct node *node)
 
 /* ---- what the target asks ---- */
 
-static void copy_chap(const struct chap *from, struct iscsi_chap *to)
+static_assert(LUN_MAX == ISCSI_LUNS_MAX - 1, "a host sees what a session can have");
+static_assert(IQN_SIZE == ISCSI_NAME_MAX + 1, "an initiator's name");
+static_assert(CHAP_USER_SIZE == ISCSI_SECRET_MAX + 1 && CHAP_SECRET_SIZE == ISCSI_SECRET_MAX + 1, "of CHAP");
+
+static void copy_chap(const struct catalog_chap *from, struct iscsi_chap *to)
 {
-    static_assert(sizeof from->user <= sizeof to->user && sizeof from->secret <= sizeof to->secret, "CHAP fits");
     memcpy(to->user, from->user, sizeof from->user);
     memcpy(to->secret, from->secret, sizeof from->secret);
 }

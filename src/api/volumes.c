@@ -8,7 +8,7 @@
 #include "api/internal.h"
 #include "io/host.h"
 
-enum { LIST_DEFAULT = 1000, PROBE_BYTES = VOLUME_READ_MAX, STRETCHES_MAX = 64, LEAF = 512 /* blocks */ };
+enum { LIST_DEFAULT = 1000, PROBE_BYTES = VOLUME_READ_MAX, STRETCHES_MAX = 64 };
 
 /* ---- showing ---- */
 
@@ -94,8 +94,10 @@ static enum err check_size(struct call *call, uint64_t size)
 {
     problem_help(&call->problem, "a size is a number with K, M, G or T behind it, like 500G");
     if (size == 0) return problem_tell(&call->problem, ERR_ARGUMENT, "a volume has more than 0 bytes");
-    if (size % BLOCK != 0) return problem_tell(&call->problem, ERR_ARGUMENT, "size must be a multiple of %d bytes", BLOCK);
-    if (size / BLOCK > VOLUME_BLOCKS_MAX) return problem_tell(&call->problem, ERR_ARGUMENT, "a volume has at most 512 TiB");
+    if (size % BLOCK_SIZE != 0)
+        return problem_tell(&call->problem, ERR_ARGUMENT, "size must be a multiple of %d bytes", BLOCK_SIZE);
+    if (size / BLOCK_SIZE > VOLUME_BLOCKS_MAX)
+        return problem_tell(&call->problem, ERR_ARGUMENT, "a volume has at most 512 TiB");
     call->problem.remedy[0] = '\0';
     return OK;
 }
@@ -213,7 +215,8 @@ static void note_stretch(void *arg, uint64_t lba, uint32_t count)
 {
     struct stretches *s = arg;
     uint64_t end = lba + count;
-    if (end <= s->from || count > LEAF || s->count == STRETCHES_MAX) return; /* longer than a leaf: unmapped as a whole */
+    if (end <= s->from || count > LEAF_BLOCKS || s->count == STRETCHES_MAX)
+        return; /* longer than a leaf: unmapped as a whole */
     uint64_t first = max64(lba, s->from);
     s->at[s->count].lba = first;
     s->at[s->count++].count = (uint32_t)(end - first);
@@ -236,16 +239,16 @@ static void probe_done(struct volume_request *request)
 static bool stretch_holds_data(struct volume *v, uint64_t lba, uint32_t count, uint8_t *buf)
 {
     for (uint32_t done = 0; done < count;) {
-        uint32_t now = min32(count - done, PROBE_BYTES / BLOCK);
+        uint32_t now = min32(count - done, PROBE_BYTES / BLOCK_SIZE);
         struct probe p = {.task = io_task_self()};
         p.request = (struct volume_request){.done = probe_done,
                                             .verb = VOLUME_READ,
-                                            .offset = (lba + done) * BLOCK,
-                                            .bytes = (uint64_t)now * BLOCK,
+                                            .offset = (lba + done) * BLOCK_SIZE,
+                                            .bytes = (uint64_t)now * BLOCK_SIZE,
                                             .data = buf};
         volume_start(v, &p.request);
         while (!p.finished) io_task_park();
-        if (p.request.err != OK || buf[0] != 0 || memcmp(buf, buf + 1, (size_t)now * BLOCK - 1) != 0) return true;
+        if (p.request.err != OK || buf[0] != 0 || memcmp(buf, buf + 1, (size_t)now * BLOCK_SIZE - 1) != 0) return true;
         done += now;
     }
     return false;
@@ -258,7 +261,7 @@ static enum err data_beyond(struct node *node, struct volume *v, uint64_t bytes,
     uint8_t *buf = mem_alloc(node->mem, PROBE_BYTES);
     enum err err = s != NULL && buf != NULL ? OK : ERR_NO_MEMORY;
     *ret_data = false;
-    if (err == OK) s->from = bytes / BLOCK;
+    if (err == OK) s->from = bytes / BLOCK_SIZE;
     while (err == OK && !*ret_data) {
         s->count = 0;
         err = store_changed_since(node->store, volume_id(v), 0, note_stretch, s);

@@ -74,7 +74,7 @@ static void web_tick(struct io_timer *timer)
 {
     struct web *w = CONTAINER(timer, struct web, tick);
     web_run(w);
-    io_after(w->config.io, (uint64_t)TICK_MS * 1000000u, &w->tick);
+    io_after(w->config.io, TICK_MS * IO_MS_NS, &w->tick);
 }
 
 /* ---- a request comes in ---- */
@@ -255,7 +255,7 @@ enum err web_open(const struct web_config *config, struct web **ret_web)
         return err;
     }
     host_watch_arm(&w->watch);
-    io_after(config->io, (uint64_t)TICK_MS * 1000000u, &w->tick);
+    io_after(config->io, TICK_MS * IO_MS_NS, &w->tick);
     *ret_web = w;
     return OK;
 }
@@ -268,7 +268,7 @@ void web_close(struct web *web)
     web->waiting = io_task_self();
     for (int rounds = 0; web->handed > 0 || (web->open > 0 && rounds < 50); rounds++) {
         web_kick(web);
-        io_task_sleep(web->config.io, 10000000u); /* half a second at most for those who are slow to read their answer */
+        io_task_sleep(web->config.io, 10 * IO_MS_NS); /* half a second at most for those who are slow to read their answer */
     }
     web->waiting = NULL;
     io_cancel(web->config.io, &web->tick);

@@ -3,8 +3,8 @@
  * Bytes as they lie on disk and wire.
  *
  * le16/le32/le64 are structs of bytes: alignment 1, no padding, no unaligned access, and forgetting to convert does not
- * compile. SIZE() and AT() are the offset tables beside each format; they cannot go stale. `struct span` is a pointer with
- * a length; `struct cursor` reads foreign bytes with bounds checked once and an error that sticks.
+ * compile. SIZE() and AT() are the offset tables beside each format; they cannot go stale. `struct cursor` reads foreign
+ * bytes with bounds checked once and an error that sticks.
  */
 #ifndef IZAR_BASE_BYTES_H
 #define IZAR_BASE_BYTES_H
@@ -103,16 +103,6 @@ static inline void be64_to(uint8_t *at, uint64_t v)
 {
     be32_to(at, (uint32_t)(v >> 32));
     be32_to(at + 4, (uint32_t)v);
-}
-
-struct span {
-    uint8_t *at;
-    size_t size;
-};
-
-static inline struct span span_of(void *at, size_t size)
-{
-    return (struct span){at, size};
 }
 
 /* Reads forward over foreign bytes. After the first read beyond the end `bad` stays set and every take returns NULL. */

@@ -91,7 +91,7 @@ uint64_t host_wall_seconds(void)
 
 void host_sleep_ms(uint32_t ms)
 {
-    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000 * IO_MS_NS)};
     while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
 }
 

@@ -31,12 +31,14 @@ struct io_socket;   /* one connection: bytes in order, both ways */
 
 /* ---- loops (real seam only; the simulator makes its own) ---- */
 
+enum { IO_LOOPS_MAX = 64 }; /* in one process */
+
 enum io_backend { IO_BACKEND_AUTO, IO_BACKEND_URING, IO_BACKEND_POSIX };
 
 struct io_config {
     enum io_backend backend; /* AUTO: what IZAR_IO=io_uring|posix in the environment says, else io_uring, or posix where
                               * the kernel refuses that */
-    uint32_t loops;          /* event loops, 1 to 64; 0: one a CPU */
+    uint32_t loops;          /* event loops, 1 to IO_LOOPS_MAX; 0: one a CPU */
     uint32_t depth;          /* operations under way per loop before more wait inside the seam, up to 4096; 0: 256 */
 };
 
@@ -58,6 +60,9 @@ void io_group_close(struct io_group *group);
 bool io_is_current(const struct io *io);
 
 /* ---- time and chance ---- */
+
+#define IO_MS_NS 1000000ull
+#define IO_S_NS 1000000000ull
 
 uint64_t io_now_ns(struct io *io); /* monotonic, includes suspend where the system can (CLOCK_BOOTTIME) */
 void io_random(struct io *io, void *buf, size_t size);
@@ -171,8 +176,7 @@ void io_discard(struct io *io, struct io_file *file, uint64_t offset, uint64_t l
  */
 struct io_net {
     void (*done)(struct io_net *op);
-    enum err err;   /* OK; ERR_CLOSED (end of stream, connection lost, aborted), ERR_NO_MEMORY (accept: too many open),
-                               * ERR_REFUSED (connect: nobody there), ERR_IO */
+    enum err err;   /* OK; ERR_CLOSED (end of stream, connection lost, aborted), and what io_accept and io_connect add */
     uint32_t bytes; /* received or transmitted */
     struct io_socket *socket; /* accept and connect: the new connection, when OK */
     /* private to the seam */
@@ -196,9 +200,11 @@ struct io_piece {
 
 enum { IO_PIECES_MAX = 64, IO_ADDRESS_TEXT = 128 };
 
-/* May block for a moment. ERR_ARGUMENT (no address), ERR_ADDRESS (taken, or not of this machine), ERR_PERMISSION. A local
- * socket's file that nobody listens on is replaced; `mode` are the permissions of the new one. */
+/* May block for a moment. A local socket's file that nobody listens on is replaced; `mode` are the permissions of the new one.
+ * ERR_ARGUMENT (no address), ERR_ADDRESS (taken, or not of this machine), ERR_UNSUPPORTED (no addresses of that family here),
+ * ERR_PERMISSION, ERR_NO_FILE (the folder of a local socket is missing), ERR_NO_MEMORY (too many open, too), ERR_IO. */
 enum err io_listen(struct io *io, const char *address, uint32_t mode, struct io_listener **ret_listener);
+/* ERR_CLOSED (aborted), ERR_NO_MEMORY (too many open, too). */
 void io_accept(struct io_listener *listener, struct io_net *op);
 /* An accept under way ends with ERR_CLOSED, soon. */
 void io_listener_abort(struct io_listener *listener);
@@ -206,6 +212,8 @@ void io_listener_close(struct io_listener *listener); /* nothing under way; NULL
 /* Where it listens, with the real port. Returns `buf`. */
 const char *io_listener_text(const struct io_listener *listener, char *buf, size_t size);
 
+/* ERR_ARGUMENT (no address), ERR_REFUSED (nobody there, or no way there), ERR_ADDRESS (no address of our own left for it),
+ * ERR_PERMISSION, ERR_NO_MEMORY (too many open, too), ERR_CLOSED (anything else: no answer, for one). */
 void io_connect(struct io *io, const char *address, struct io_net *op);
 /* Receives at least one and at most `size` bytes; at the end of the stream ERR_CLOSED. */
 void io_receive(struct io_socket *socket, void *buf, uint32_t size, struct io_net *op);

@@ -154,7 +154,7 @@ static bool posix_ready(struct io *io)
 static void posix_wait(struct io *io, uint64_t timeout_ns)
 {
     struct posix *p = io->back;
-    struct timespec timeout = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
+    struct timespec timeout = {(time_t)(timeout_ns / IO_S_NS), (long)(timeout_ns % IO_S_NS)};
     poll_fill(p);
     p->fds[0] = (struct pollfd){.fd = io->wake_fd, .events = POLLIN};
     if (ppoll(p->fds, 1 + p->parked_count, timeout_ns == NO_TIMEOUT ? NULL : &timeout, NULL) <= 0) return;

@@ -292,7 +292,7 @@ static void uring_wait(struct io *io, uint64_t timeout_ns)
         uring_check(io_uring_submit_and_wait(&u->ring, 1));
         return;
     }
-    struct __kernel_timespec timeout = {(int64_t)(timeout_ns / 1000000000u), (int64_t)(timeout_ns % 1000000000u)};
+    struct __kernel_timespec timeout = {(int64_t)(timeout_ns / IO_S_NS), (int64_t)(timeout_ns % IO_S_NS)};
     uring_check(io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &timeout, NULL));
 }
 

@@ -66,7 +66,7 @@ static uint64_t clock_now_ns(void)
     int failed = clock_gettime(CLOCK_BOOTTIME, &t);
     assert(!failed);
     (void)failed;
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return (uint64_t)t.tv_sec * IO_S_NS + (uint64_t)t.tv_nsec;
 }
 
 uint64_t io_now_ns(struct io *io)
@@ -502,7 +502,7 @@ static uint32_t count_cpus(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
     int n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n > (int)LOOPS_MAX ? LOOPS_MAX : (uint32_t)n;
+    return n < 1 ? 1 : n > IO_LOOPS_MAX ? IO_LOOPS_MAX : (uint32_t)n;
 }
 
 static void group_close_backend(struct io_group *group)
@@ -577,7 +577,7 @@ static enum err group_build(struct io_group *group, const struct io_config *conf
 
 enum err io_group_open(const struct io_config *config, struct io_group **ret_group)
 {
-    if (config->loops > LOOPS_MAX || config->depth > DEPTH_MAX) return ERR_LIMIT;
+    if (config->loops > IO_LOOPS_MAX || config->depth > DEPTH_MAX) return ERR_LIMIT;
     struct io_group *group = aligned_alloc(alignof(struct io_group), sizeof *group);
     if (group == NULL) return ERR_NO_MEMORY;
     memset(group, 0, sizeof *group);

@@ -13,17 +13,19 @@
 #ifndef IZAR_IO_LOOP_H
 #define IZAR_IO_LOOP_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 
 #include "io/io.h"
 
-#define LOOPS_MAX 64u         /* the sleepers of a group are the bits of one word */
 #define TIMERS_MAX (1u << 20) /* address space for the heap is reserved at open, touched as it grows */
 #define DEPTH_DEFAULT 256u
 #define DEPTH_MAX 4096u
 #define NO_TIMEOUT UINT64_MAX
+
+static_assert(IO_LOOPS_MAX <= 64, "the sleepers of a group are the bits of one word");
 
 /* ---- back ends ---- */
 
@@ -81,12 +83,12 @@ enum group_state { GROUP_OPEN, GROUP_RUNNING, GROUP_CLOSING };
 struct io_group {
     const struct backend *backend;
     uint32_t loops;
-    struct io *loop[LOOPS_MAX];
+    struct io *loop[IO_LOOPS_MAX];
 
     alignas(64) atomic_uint jobs_waiting;
     atomic_uint jobs_us;       /* what they take, about */
     atomic_uint searching;     /* loops that look around right now: they will see a new job without being woken */
-    _Atomic uint64_t sleepers; /* loops worth waking for a job */
+    _Atomic uint64_t sleepers; /* loops worth waking for a job, a bit each */
     pthread_mutex_t job_lock;
     struct io_job *job_first, *job_last;
 

@@ -12,8 +12,7 @@
 #include "iscsi/internal.h"
 
 enum { DIRECT_MIN = 4096, SINK_BYTES = RX_BYTES };
-#define MS_NS 1000000ull
-#define DATA_OUT_NS (60000 * MS_NS) /* for an initiator to send the data that it was asked for */
+#define DATA_OUT_NS (60000 * IO_MS_NS) /* for an initiator to send the data that it was asked for */
 
 /* ---- the end ---- */
 
@@ -25,7 +24,7 @@ static void conn_free(struct io_msg *msg)
     scsi_nexus_done(&conn->nexus);
     list_remove(&conn->link);
     mem_free(target->mem, conn->tasks);
-    target_conn_gone(target, conn);
+    target_conn_gone(target);
     mem_free(target->mem, conn);
 }
 
@@ -63,6 +62,12 @@ void conn_protocol_error(struct iscsi_conn *conn)
 
 /* ---- the clock ---- */
 
+/* Four looks within the time of silence after which the initiator is asked, and at least one a second. */
+static uint64_t tick_ns(const struct iscsi_target *target)
+{
+    return min32(target->config.nop_interval_ms, 4000) * IO_MS_NS / 4;
+}
+
 static bool data_is_late(const struct iscsi_conn *conn, uint64_t now)
 {
     for (uint32_t i = 0; i < conn->task_count; i++) {
@@ -77,9 +82,9 @@ static void tick(struct io_timer *timer)
     struct iscsi_conn *conn = CONTAINER(timer, struct iscsi_conn, timer);
     const struct iscsi_target_config *c = &conn->target->config;
     uint64_t now = io_now_ns(conn->target->io), quiet = now - conn->heard_ns;
-    uint64_t patience = (c->nop_interval_ms + (uint64_t)c->nop_timeout_ms) * MS_NS;
+    uint64_t patience = (c->nop_interval_ms + (uint64_t)c->nop_timeout_ms) * IO_MS_NS;
     bool late = conn->tx_busy && now - conn->tx_since_ns > patience; /* it does not take what we send */
-    if (conn->state == CONN_LOGIN) late |= now - conn->since_ns > c->login_timeout_ms * MS_NS;
+    if (conn->state == CONN_LOGIN) late |= now - conn->since_ns > c->login_timeout_ms * IO_MS_NS;
     if (conn->state != CONN_LOGIN) late |= quiet > patience || data_is_late(conn, now);
     if (late) {
         conn->target->stats.timeouts++;
@@ -87,8 +92,8 @@ static void tick(struct io_timer *timer)
         return;
     }
     bool pinged = conn->ping_ns > conn->heard_ns;
-    if (conn->state == CONN_FULL && quiet > c->nop_interval_ms * MS_NS && !pinged) manage_ping(conn);
-    io_after(conn->target->io, min32(c->nop_interval_ms, 4000) * MS_NS / 4, &conn->timer);
+    if (conn->state == CONN_FULL && quiet > c->nop_interval_ms * IO_MS_NS && !pinged) manage_ping(conn);
+    io_after(conn->target->io, tick_ns(conn->target), &conn->timer);
 }
 
 /* ---- in ---- */
@@ -286,7 +291,7 @@ struct iscsi_conn *conn_open(struct iscsi_target *target, struct io_socket *sock
     conn->nexus.port_id = (uint16_t)(portal + 1);
     conn->timer.fire = tick;
     list_push(&target->conns, &conn->link);
-    io_after(target->io, min32(target->config.nop_interval_ms, 4000) * MS_NS / 4, &conn->timer);
+    io_after(target->io, tick_ns(target), &conn->timer);
     conn_receive(conn);
     return conn;
 }

@@ -122,7 +122,6 @@ struct login {
     char target_name[ISCSI_NAME_MAX + 1];
     bool has_target_name, has_type, offered_none, offered_chap, declared_tpgt;
     uint32_t itt;
-    uint16_t tsih, cid;
     bool waits;             /* for the old session to end */
     struct iscsi_out *kept; /* meanwhile: the answer */
     bool transit_full;
@@ -216,7 +215,6 @@ struct iscsi_target {
     uint64_t next_id;
     uint16_t next_tsih;
     struct io_timer accept_again;
-    bool accept_waits;
     struct iscsi_stats stats;
 };
 
@@ -225,7 +223,8 @@ bool target_memory(struct iscsi_target *target, struct scsi_command *command);
 void target_memory_back(struct iscsi_target *target, struct scsi_command *command);
 /* Memory came back: those that wait go on. */
 void target_memory_retry(struct iscsi_target *target);
-void target_conn_gone(struct iscsi_target *target, struct iscsi_conn *conn);
+/* A connection left the list of connections: who waits for that goes on. */
+void target_conn_gone(struct iscsi_target *target);
 
 /* ---- conn.c ---- */
 struct iscsi_conn *conn_open(struct iscsi_target *target, struct io_socket *socket, uint32_t portal);
@@ -272,7 +271,9 @@ void session_pdu(struct iscsi_conn *conn);
 bool session_begin(struct iscsi_conn *conn);
 /* What the initiator sees, as the rules say now. */
 void session_map(struct iscsi_conn *conn);
-void reject(struct iscsi_conn *conn, uint8_t reason);
+/* Of a REJECT (RFC 7143 11.17.1). */
+enum reject_reason { REJECT_PROTOCOL = 0x04, REJECT_UNSUPPORTED = 0x05, REJECT_TOO_MANY_IMMEDIATE = 0x06 };
+void reject(struct iscsi_conn *conn, enum reject_reason reason);
 /* False: the command is outside of the window, to be ignored. */
 bool session_takes(struct iscsi_conn *conn, const struct pdu *pdu);
 
@@ -287,7 +288,7 @@ bool task_fill(struct iscsi_task *task);
 void task_sent(struct iscsi_task *task);
 /* Ends a task of a connection that is cut, or that is aborted. */
 void task_drop(struct iscsi_task *task);
-struct iscsi_task *task_find(struct iscsi_conn *conn, uint32_t itt);
+struct iscsi_task *task_find(const struct iscsi_conn *conn, uint32_t itt);
 
 /* ---- manage.c ---- */
 void manage_task(struct iscsi_conn *conn);

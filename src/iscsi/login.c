@@ -271,8 +271,7 @@ static enum status begin(struct iscsi_conn *conn)
     l->began = true;
     l->stage = p->flags >> 2 & 3;
     memcpy(conn->isid, p->isid, sizeof conn->isid);
-    l->tsih = p->tsih;
-    conn->cid = l->cid = p->cid;
+    conn->cid = p->cid;
     conn->exp_cmd_sn = p->cmd_sn;
     conn->max_cmd_sn = p->cmd_sn - 1;
     conn->stat_sn = 1;

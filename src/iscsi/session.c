@@ -10,7 +10,7 @@
 
 #include "iscsi/internal.h"
 
-enum { REJECT_PROTOCOL = 0x04, REJECT_UNSUPPORTED = 0x05 };
+static_assert((int)ISCSI_LUNS_MAX == (int)SCSI_LUNS_MAX, "what the rules tell fits into a nexus");
 
 void session_map(struct iscsi_conn *conn)
 {
@@ -46,7 +46,7 @@ bool session_begin(struct iscsi_conn *conn)
     return true;
 }
 
-void reject(struct iscsi_conn *conn, uint8_t reason)
+void reject(struct iscsi_conn *conn, enum reject_reason reason)
 {
     struct iscsi_out *out = out_take(conn, PDU_REJECT, PDU_FINAL, PDU_NO_TAG);
     conn->target->stats.protocol_errors++;
@@ -54,7 +54,7 @@ void reject(struct iscsi_conn *conn, uint8_t reason)
         conn_cut(conn);
         return;
     }
-    out->pdu.b2 = reason;
+    out->pdu.b2 = (uint8_t)reason;
     memcpy(out->data, conn->header, PDU_HEADER);
     out->bytes = PDU_HEADER;
     out_send(conn, out);
@@ -84,26 +84,14 @@ void session_header(struct iscsi_conn *conn)
             conn_protocol_error(conn);
         return;
     }
-    switch (p->opcode) {
-    case PDU_COMMAND: task_begin(conn); break;
-    case PDU_DATA_OUT: task_data_header(conn); break;
-    case PDU_TEXT:
-    case PDU_NOP_OUT: text_room(conn); break; /* a ping may come between two parts of a text: its data lies behind them */
-    case PDU_LOGIN: conn_protocol_error(conn); break;
-    case PDU_MANAGE:
-    case PDU_LOGOUT:
-    case PDU_SNACK:
-    case PDU_NOP_IN:
-    case PDU_RESPONSE:
-    case PDU_MANAGE_RESPONSE:
-    case PDU_LOGIN_RESPONSE:
-    case PDU_TEXT_RESPONSE:
-    case PDU_DATA_IN:
-    case PDU_LOGOUT_RESPONSE:
-    case PDU_R2T:
-    case PDU_ASYNC:
-    case PDU_REJECT: break;
-    }
+    if (p->opcode == PDU_COMMAND)
+        task_begin(conn);
+    else if (p->opcode == PDU_DATA_OUT)
+        task_data_header(conn);
+    else if (p->opcode == PDU_TEXT || p->opcode == PDU_NOP_OUT) /* a ping between two parts of a text lies behind them */
+        text_room(conn);
+    else if (p->opcode == PDU_LOGIN)
+        conn_protocol_error(conn);
 }
 
 static bool is_numbered(enum pdu_opcode opcode)
@@ -127,7 +115,7 @@ void session_pdu(struct iscsi_conn *conn)
     case PDU_NOP_OUT: manage_nop(conn); break;
     case PDU_LOGOUT: manage_logout(conn); break;
     case PDU_SNACK: reject(conn, REJECT_UNSUPPORTED); break; /* ERL 0 */
-    case PDU_LOGIN:
+    case PDU_LOGIN: reject(conn, REJECT_PROTOCOL); break;    /* its header came before the login was over */
     case PDU_NOP_IN:
     case PDU_RESPONSE:
     case PDU_MANAGE_RESPONSE:
@@ -137,6 +125,6 @@ void session_pdu(struct iscsi_conn *conn)
     case PDU_LOGOUT_RESPONSE:
     case PDU_R2T:
     case PDU_ASYNC:
-    case PDU_REJECT: reject(conn, REJECT_PROTOCOL); break;
+    case PDU_REJECT: assert(false); /* only targets send these: pdu_decode refuses them */
     }
 }

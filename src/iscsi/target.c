@@ -8,7 +8,6 @@
 
 #include "iscsi/internal.h"
 
-#define MS_NS 1000000ull
 #define DEFAULT(field, value)                                                                                                  \
     do {                                                                                                                       \
         if (c->field == 0) c->field = (value);                                                                                 \
@@ -92,7 +91,7 @@ static void accepted(struct io_net *op)
     } else if (op->err == OK) {
         accept_next(portal);
     } else if (target->accept_again.place == 0) {
-        io_after(target->io, 100 * MS_NS, &target->accept_again);
+        io_after(target->io, 100 * IO_MS_NS, &target->accept_again);
     }
 }
 
@@ -103,9 +102,8 @@ static void accept_next(struct portal *portal)
     io_accept(portal->listener, &portal->accept);
 }
 
-void target_conn_gone(struct iscsi_target *target, struct iscsi_conn *conn)
+void target_conn_gone(struct iscsi_target *target)
 {
-    (void)conn;
     target->conn_count--;
     for (struct list *l = target->conns.next, *next; l != &target->conns; l = next) {
         next = l->next;
@@ -242,9 +240,9 @@ void iscsi_target_close(struct iscsi_target *target, uint32_t grace_ms)
     io_cancel(target->io, &target->accept_again);
     for (uint32_t i = 0; i < target->portal_count; i++) io_listener_abort(target->portals[i].listener);
     for_all(target, ask_or_cut);
-    uint64_t until = io_now_ns(target->io) + grace_ms * MS_NS;
+    uint64_t until = io_now_ns(target->io) + grace_ms * IO_MS_NS;
     target->accept_again.fire = wake_closer;
-    io_after(target->io, grace_ms * MS_NS, &target->accept_again);
+    io_after(target->io, grace_ms * IO_MS_NS, &target->accept_again);
     while (!is_quiet(target) && io_now_ns(target->io) < until) io_task_park();
     io_cancel(target->io, &target->accept_again);
     for_all(target, conn_cut);

@@ -20,7 +20,7 @@
 
 static void task_go(struct iscsi_task *task);
 
-struct iscsi_task *task_find(struct iscsi_conn *conn, uint32_t itt)
+struct iscsi_task *task_find(const struct iscsi_conn *conn, uint32_t itt)
 {
     for (uint32_t i = 0; i < conn->task_count; i++)
         if (conn->tasks[i].state != TASK_FREE && conn->tasks[i].itt == itt) return &conn->tasks[i];
@@ -262,7 +262,7 @@ static void task_init(struct iscsi_task *task, const struct pdu *p)
 static bool is_absurd(const struct iscsi_conn *conn, const struct pdu *p)
 {
     bool writes = p->flags & PDU_WRITE;
-    if (p->itt == PDU_NO_TAG || task_find((struct iscsi_conn *)(uintptr_t)conn, p->itt) != NULL) return true;
+    if (p->itt == PDU_NO_TAG || task_find(conn, p->itt) != NULL) return true;
     if (p->data_bytes > 0 && (!writes || !conn->limits.immediate_data)) return true;
     if (p->data_bytes > conn->limits.first_burst || (writes && p->data_bytes > p->expected)) return true;
     if (!(p->flags & PDU_FINAL) && (!writes || conn->limits.initial_r2t)) return true;
@@ -313,7 +313,7 @@ void task_begin(struct iscsi_conn *conn)
     if (conn->state != CONN_FULL || !session_takes(conn, p)) return;
     struct iscsi_task *task = task_take(conn, p->immediate);
     if (task == NULL) {
-        reject(conn, 0x06); /* too many immediate commands; the window keeps the others out */
+        reject(conn, REJECT_TOO_MANY_IMMEDIATE); /* the window keeps the others out */
         return;
     }
     conn->commands++;

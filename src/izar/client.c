@@ -171,6 +171,14 @@ int ask(struct session *s, const char *method, const char *path, json_t *body, j
     return ask_unless(s, EXIT_DONE, method, path, body, ret_answer);
 }
 
+int ask_delete(struct session *s, struct text *path)
+{
+    const struct options *o = s->options;
+    if (o->force) text_add(path, "?force=true");
+    int exit = ask_unless(s, o->if_exists ? EXIT_NOT_FOUND : EXIT_DONE, "DELETE", path->at, NULL, NULL);
+    return o->if_exists && exit == EXIT_NOT_FOUND ? EXIT_DONE : exit;
+}
+
 int ask_list(struct session *s, const char *path, json_t **ret_items)
 {
     char buf[PATH_SIZE];

@@ -21,7 +21,6 @@ static const struct column host_lines[] = {
     {"CHAP", "chap", CELL_TEXT, false},           {"volumes (:lun)", "maps", CELL_MAPS, false},
     {"sessions", "sessions", CELL_NUMBER, false}, {"created", "created", CELL_TEXT, false},
 };
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *host_path(struct session *s, const char *more, const char *last, char buf[PATH_SIZE])
 {
@@ -92,15 +91,12 @@ int cmd_host_remove_initiator(struct session *s)
 
 int cmd_host_delete(struct session *s)
 {
-    const struct options *o = s->options;
     char path[PATH_SIZE];
     struct text t;
     text_init(&t, path, sizeof path);
     text_add(&t, "/v1/hosts");
-    path_add(s, &t, o->operands[0]);
-    if (o->force) text_add(&t, "?force=true");
-    int exit = ask_unless(s, o->if_exists ? EXIT_NOT_FOUND : EXIT_DONE, "DELETE", path, NULL, NULL);
-    return o->if_exists && exit == EXIT_NOT_FOUND ? EXIT_DONE : exit;
+    path_add(s, &t, s->options->operands[0]);
+    return ask_delete(s, &t);
 }
 
 /* ---- CHAP ---- */

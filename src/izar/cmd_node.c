@@ -8,8 +8,6 @@
 #include "io/host.h"
 #include "izar/izar.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
 /* ---- status ---- */
 
 static void print_issues(const json_t *issues)

@@ -35,7 +35,6 @@ static const struct column stats_columns[] = {
     {"WRITE-US", "write_us", CELL_NUMBER, false}, {"UNMAPPED", "unmap_bytes", CELL_BYTES, false},
     {"ERRORS", "errors", CELL_NUMBER, false},     {"NOW", "under_way", CELL_NUMBER, false},
 };
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 /* "/v1/volumes/NAME" and, unless NULL, one more part. */
 static const char *volume_path(struct session *s, const char *name, const char *more, char buf[PATH_SIZE])
@@ -143,9 +142,8 @@ int cmd_volume_unmap(struct session *s)
         path_add(s, &t, o->operands[0]);
         text_add(&t, "/maps");
         path_add(s, &t, o->hosts.at[i]);
-        if (o->force) text_add(&t, "?force=true");
-        int exit = ask_unless(s, o->if_exists ? EXIT_NOT_FOUND : EXIT_DONE, "DELETE", path, NULL, NULL);
-        if (exit != EXIT_DONE && !(o->if_exists && exit == EXIT_NOT_FOUND)) return exit;
+        int exit = ask_delete(s, &t);
+        if (exit != EXIT_DONE) return exit;
     }
     return EXIT_DONE;
 }
@@ -262,9 +260,7 @@ int cmd_volume_delete(struct session *s)
     text_init(&t, path, sizeof path);
     text_add(&t, "/v1/volumes");
     path_add(s, &t, o->operands[0]);
-    if (o->force) text_add(&t, "?force=true");
-    exit = ask_unless(s, o->if_exists ? EXIT_NOT_FOUND : EXIT_DONE, "DELETE", path, NULL, NULL);
-    return o->if_exists && exit == EXIT_NOT_FOUND ? EXIT_DONE : exit;
+    return ask_delete(s, &t);
 }
 
 /* ---- counting ---- */

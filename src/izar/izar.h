@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * izar, the command line of Izar: a client of the API and nothing else. `main.c` holds the two tables that say everything it
- * understands, flags and commands; a command is one function in a cmd_*.c and returns the exit code of the program.
+ * izar, the command line of Izar: a client of the API and nothing else. Two tables say everything it understands: the commands
+ * in main.c and the flags in flags.c; a command is one function in a cmd_*.c and returns the exit code of the program.
  *
  * Results go to standard output; progress, advice and problems to standard error.
  */
@@ -23,6 +23,8 @@ enum exit_code {
     EXIT_UNREACHABLE = 6,
     EXIT_TIMEOUT = 7,
 };
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 enum { LIST_MAX = 8, OPERANDS_MAX = 2, PATH_SIZE = 1024 };
 
@@ -93,6 +95,8 @@ void client_close(struct client *client);
 int ask(struct session *s, const char *method, const char *path, json_t *body, json_t **ret_answer);
 /* The same without a word for exit code `quiet`: the caller knows what to make of it. */
 int ask_unless(struct session *s, int quiet, const char *method, const char *path, json_t *body, json_t **ret_answer);
+/* DELETE, with what --force and --if-exists ask for. */
+int ask_delete(struct session *s, struct text *path);
 /* All pages of a list, as one array. */
 int ask_list(struct session *s, const char *path, json_t **ret_items);
 /* Adds one part of a path, escaped. */

@@ -143,7 +143,7 @@ int main(int argc, char **argv)
     bool noun_known;
     int wrong = flags_parse(argc, argv, &o, &words);
     if (wrong) return wrong;
-    if (o.version) return printf("izar 0.1.0\n") > 0 ? EXIT_DONE : EXIT_FAILED;
+    if (o.version) return printf("izar %s\n", IZAR_VERSION) > 0 ? EXIT_DONE : EXIT_FAILED;
     if (words.count == 0) return help_all(&o) == EXIT_DONE && o.help ? EXIT_DONE : EXIT_USAGE;
     const struct command *c = find_command(words.at[0], verb_of(words.at[1]), &noun_known);
     if (c == NULL && noun_known && (o.help || words.count == 1)) {

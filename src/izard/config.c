@@ -37,7 +37,7 @@ static const struct key keys[] = {
     {"memory", KEY_SIZE_OF, FIELD(memory), NODE_MEMORY_MIN_MIB *MIB, 4096 * GIB, "SIZE", "for all of izard (1G)"},
     {"reserve", KEY_NUMBER, FIELD(reserve), 5, 50, "PERCENT", "of the pool that clients cannot fill (15)"},
     {"checkpoint-ms", KEY_NUMBER, FIELD(checkpoint_ms), 100, 3600000, "N", "longest time between checkpoints (30000)"},
-    {"loops", KEY_NUMBER, FIELD(loops), 1, 64, "N", "event loops, each a thread (one a CPU)"},
+    {"loops", KEY_NUMBER, FIELD(loops), 1, IO_LOOPS_MAX, "N", "event loops, each a thread (one a CPU)"},
     {"io", KEY_CHOICE, FIELD(io), 0, 0, "auto|io_uring|posix", "how to do I/O (auto)"},
     {"iscsi-listen", KEY_ADDRESSES, FIELD(listens), 0, 0, "ADDR:PORT",
      "where to serve iSCSI, or none; may be repeated ([::]:3260)"},

@@ -35,6 +35,12 @@ bool plan_exactly(struct scsi_command *c)
     return c->expected_out == c->out_bytes ? true : sense_set(c, SENSE_INVALID_UNIT_FIELD);
 }
 
+bool plan_within(struct scsi_command *c, uint64_t lba, uint64_t blocks)
+{
+    uint64_t all = unit_blocks(c->unit);
+    return lba <= all && blocks <= all - lba ? true : sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+}
+
 uint8_t *answer_begin(struct scsi_command *c)
 {
     memset(c->data.piece[0], 0, SCSI_ANSWER_MAX);

@@ -34,17 +34,10 @@ static void range_from(struct scsi_command *c)
     }
 }
 
-static bool in_range(struct scsi_command *c)
-{
-    uint64_t blocks = volume_bytes(c->unit->volume) / c->unit->block_bytes;
-    if (c->lba > blocks || c->blocks > blocks - c->lba) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
-    return true;
-}
-
 bool plan_range(struct scsi_command *c)
 {
     range_from(c);
-    return in_range(c);
+    return plan_within(c, c->lba, c->blocks);
 }
 
 static uint64_t range_bytes(const struct scsi_command *c)
@@ -131,11 +124,10 @@ static void lane_done(struct volume_request *request)
         c->after(c);
 }
 
-static void lane_start(struct scsi_command *c, struct scsi_lane *lane, uint64_t at, uint64_t bytes, uint8_t *data)
+void lane_start(struct scsi_command *c, struct scsi_lane *lane, const struct volume_request *request)
 {
     lane->command = c;
-    lane->request = (struct volume_request){
-        .done = lane_done, .verb = c->verb, .offset = byte_offset(c) + at, .bytes = bytes, .data = data};
+    lane->request = *request;
     c->busy++;
     volume_start(c->unit->volume, &lane->request);
 }
@@ -147,7 +139,9 @@ static bool lane_next(struct scsi_command *c, struct scsi_lane *lane)
     uint64_t bytes = min64(SCSI_PIECE - place % SCSI_PIECE, c->total - at);
     uint8_t *data = c->data.piece[place / SCSI_PIECE] + place % SCSI_PIECE / BLOCK_SIZE * BLOCK_SIZE;
     c->next += bytes;
-    lane_start(c, lane, at, bytes, data);
+    lane_start(c, lane,
+               &(struct volume_request){
+                   .done = lane_done, .verb = c->verb, .offset = byte_offset(c) + at, .bytes = bytes, .data = data});
     return true;
 }
 
@@ -227,13 +221,14 @@ static void verify_next(struct scsi_command *c)
     uint64_t at = c->next, place = (byte_offset(c) % BLOCK_SIZE) + at;
     uint64_t bytes = min64(SCSI_PIECE - place % SCSI_PIECE, c->total - at);
     c->next += bytes;
-    lane_start(c, &c->lanes[0], at, bytes, c->scratch);
-    c->lanes[0].request.done = verify_read;
+    lane_start(
+        c, &c->lanes[0],
+        &(struct volume_request){
+            .done = verify_read, .verb = VOLUME_READ, .offset = byte_offset(c) + at, .bytes = bytes, .data = c->scratch});
 }
 
 static void verify_begin(struct scsi_command *c)
 {
-    c->verb = VOLUME_READ;
     c->next = 0;
     verify_next(c);
 }
@@ -266,7 +261,7 @@ bool plan_compare_write(struct scsi_command *c)
 {
     c->lba = be64_at(c->cdb + 2);
     c->blocks = c->cdb[13];
-    if (!in_range(c)) return false;
+    if (!plan_within(c, c->lba, c->blocks)) return false;
     uint32_t bytes = c->blocks * c->unit->block_bytes;
     if (bytes > CAW_BYTES_MAX) return sense_field(c, 13);
     plan_data(c, byte_offset(c), 2 * bytes, true);
@@ -288,11 +283,15 @@ void run_compare_write(struct scsi_command *c)
     }
     uint8_t *data = c->data.piece[0];
     memmove(data + CAW_WRITE_AT + c->lead, data + c->lead + bytes, bytes);
-    c->verb = VOLUME_COMPARE_WRITE;
     c->next = c->total = bytes;
     c->after = command_finish;
-    lane_start(c, &c->lanes[0], 0, bytes, data + CAW_WRITE_AT);
-    c->lanes[0].request.compare = data;
+    lane_start(c, &c->lanes[0],
+               &(struct volume_request){.done = lane_done,
+                                        .verb = VOLUME_COMPARE_WRITE,
+                                        .offset = byte_offset(c),
+                                        .bytes = bytes,
+                                        .data = data + CAW_WRITE_AT,
+                                        .compare = data});
 }
 
 /* ---- PRE-FETCH: a promise to be quick later, which needs no help ---- */

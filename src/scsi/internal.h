@@ -6,7 +6,7 @@
  *     command.c  plan, run, end
  *     sense.c    from errors to sense data
  *     unit.c     logical units, nexuses, unit attentions
- *     inquiry.c, mode.c, report.c, capacity.c   answers that need no data of the volume
+ *     inquiry.c, mode.c, report.c   answers that need no data of the volume
  *     disk.c     reads, writes and their kin
  *     unmap.c    UNMAP, WRITE SAME
  */
@@ -27,7 +27,6 @@ struct scsi_unit {
     struct mem *mem;
     struct volume *volume;
     uint32_t block_bytes;
-    uint64_t blocks; /* as last told */
     uint32_t under_way;
     struct io_task *waiting;
     struct list luns; /* of nexuses that see it */
@@ -66,8 +65,8 @@ enum scsi_sense {
     SENSE_INVALID_CDB = 0x052400,
     SENSE_NO_UNIT = 0x052500,
     SENSE_INVALID_LIST = 0x052600,
+    SENSE_SAVING_UNSUPPORTED = 0x053900,
     SENSE_INVALID_UNIT_FIELD = 0x050e03, /* of the command information unit: an expected length that does not fit */
-    SENSE_MEDIUM_LOCKED = 0x055302,
     SENSE_POWER_ON = 0x062900,
     SENSE_UNIT_RESET = 0x062903,
     SENSE_MODE_CHANGED = 0x062a01,
@@ -119,6 +118,12 @@ void answer_end(struct scsi_command *c, uint32_t bytes, uint32_t allocation);
 void run_good(struct scsi_command *c);
 
 bool is_write_protected(const struct scsi_command *c);
+/* Blocks of the unit, as of now. */
+uint64_t unit_blocks(const struct scsi_unit *unit);
+/* These blocks are within the unit; else LBA OUT OF RANGE. */
+bool plan_within(struct scsi_command *c, uint64_t lba, uint64_t blocks);
+/* Starts a request on one of the command's lanes; `done` lowers c->busy. */
+void lane_start(struct scsi_command *c, struct scsi_lane *lane, const struct volume_request *request);
 /* Takes the attention that is to be reported first; SENSE_NONE: there is none. */
 enum scsi_sense attention_take(struct scsi_lun *lun);
 

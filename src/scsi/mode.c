@@ -53,7 +53,7 @@ bool plan_mode_sense(struct scsi_command *c)
 /* Short LBA descriptor, or the long one when asked and allowed. Returns its length. */
 static uint32_t descriptor(const struct scsi_command *c, uint8_t *to, bool longer)
 {
-    uint64_t blocks = volume_bytes(c->unit->volume) / c->unit->block_bytes;
+    uint64_t blocks = unit_blocks(c->unit);
     if (longer) {
         be64_to(to, blocks);
         be32_to(to + 12, c->unit->block_bytes);
@@ -71,7 +71,7 @@ void run_mode_sense(struct scsi_command *c)
     uint32_t header = ten ? 8 : 4, at = header, found = 0;
     uint8_t *a = answer_begin(c);
     if (control == SAVED) {
-        sense_set(c, 0x053900); /* SAVING PARAMETERS NOT SUPPORTED */
+        sense_set(c, SENSE_SAVING_UNSUPPORTED);
         command_finish(c);
         return;
     }

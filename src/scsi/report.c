@@ -133,7 +133,7 @@ void run_report_tmf(struct scsi_command *c)
 
 static uint64_t last_block(const struct scsi_command *c)
 {
-    return volume_bytes(c->unit->volume) / c->unit->block_bytes - 1;
+    return unit_blocks(c->unit) - 1;
 }
 
 bool plan_capacity10(struct scsi_command *c)

@@ -38,7 +38,6 @@ enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit 
     u->config = *config;
     u->volume = config->volume;
     u->block_bytes = config->block_bytes;
-    u->blocks = volume_bytes(u->volume) / u->block_bytes;
     list_init(&u->luns);
     volume_hold(u->volume);
     *ret_unit = u;
@@ -60,11 +59,6 @@ void scsi_unit_abandon(struct scsi_unit *unit)
     if (unit != NULL) mem_close(unit->mem);
 }
 
-struct volume *scsi_unit_volume(const struct scsi_unit *unit)
-{
-    return unit->volume;
-}
-
 void scsi_unit_attention(struct scsi_unit *unit, enum scsi_attention what, const struct scsi_nexus *except)
 {
     for (struct list *l = unit->luns.next; l != &unit->luns; l = l->next) {
@@ -82,7 +76,6 @@ void scsi_unit_reset(struct scsi_unit *unit, const struct scsi_nexus *by)
 
 void scsi_unit_resized(struct scsi_unit *unit)
 {
-    unit->blocks = volume_bytes(unit->volume) / unit->block_bytes;
     scsi_unit_attention(unit, SCSI_CAPACITY_CHANGED, NULL);
 }
 
@@ -168,6 +161,11 @@ enum scsi_sense attention_take(struct scsi_lun *lun)
         return order[i].sense;
     }
     return SENSE_NONE;
+}
+
+uint64_t unit_blocks(const struct scsi_unit *unit)
+{
+    return volume_bytes(unit->volume) / unit->block_bytes;
 }
 
 bool is_write_protected(const struct scsi_command *c)

@@ -32,6 +32,5 @@ void scsi_unit_close(struct scsi_unit *unit);
 void scsi_unit_abandon(struct scsi_unit *unit);
 /* The volume's size changed: initiators are told (CAPACITY DATA HAS CHANGED). */
 void scsi_unit_resized(struct scsi_unit *unit);
-struct volume *scsi_unit_volume(const struct scsi_unit *unit);
 
 #endif

@@ -11,18 +11,10 @@
 
 static void range_done(struct volume_request *request);
 
-static uint64_t unit_blocks(const struct scsi_command *c)
-{
-    return volume_bytes(c->unit->volume) / c->unit->block_bytes;
-}
-
 static void range_start(struct scsi_command *c, enum volume_verb verb, uint64_t offset, uint64_t bytes, uint8_t *data)
 {
-    struct scsi_lane *lane = &c->lanes[0];
-    lane->command = c;
-    lane->request = (struct volume_request){.done = range_done, .verb = verb, .offset = offset, .bytes = bytes, .data = data};
-    c->busy = 1;
-    volume_start(c->unit->volume, &lane->request);
+    lane_start(c, &c->lanes[0],
+               &(struct volume_request){.done = range_done, .verb = verb, .offset = offset, .bytes = bytes, .data = data});
 }
 
 /* ---- UNMAP ---- */
@@ -52,7 +44,7 @@ static bool unmap_check(struct scsi_command *c)
     uint64_t lba, total = 0;
     uint32_t blocks;
     for (uint32_t i = 0; descriptor(c, i, &lba, &blocks); i++) {
-        if (lba > unit_blocks(c) || blocks > unit_blocks(c) - lba) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+        if (!plan_within(c, lba, blocks)) return false;
         total += (uint64_t)blocks * c->unit->block_bytes;
     }
     return total <= UNMAP_BYTES_MAX ? true : sense_list_field(c, 16);
@@ -92,7 +84,7 @@ bool plan_write_same(struct scsi_command *c)
     c->blocks = sixteen ? be32_at(c->cdb + 10) : be16_at(c->cdb + 7);
     if (c->cdb[1] & SAME_ANCHOR) return sense_field(c, 1);       /* ANC_SUP is 0 */
     if (c->blocks == 0) return sense_field(c, sixteen ? 10 : 7); /* WSNZ is 1 */
-    if (c->lba > unit_blocks(c) || c->blocks > unit_blocks(c) - c->lba) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+    if (!plan_within(c, c->lba, c->blocks)) return false;
     if ((uint64_t)c->blocks * c->unit->block_bytes > WRITE_SAME_BYTES_MAX) return sense_field(c, sixteen ? 10 : 7);
     if (c->cdb[1] & SAME_NDOB) return plan_nothing(c);
     c->scratch_wanted = true;
@@ -164,7 +156,7 @@ enum { STATUS_SPAN = 1 << 20, STATUS_MAPPED = 0, STATUS_DEALLOCATED = 1 }; /* by
 bool plan_lba_status(struct scsi_command *c)
 {
     c->lba = be64_at(c->cdb + 2);
-    if (c->lba >= unit_blocks(c)) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
+    if (c->lba >= unit_blocks(c->unit)) return sense_set(c, SENSE_LBA_OUT_OF_RANGE);
     if (be32_at(c->cdb + 10) < 24) return sense_field(c, 10);
     c->room_bytes = 2 * SCSI_ANSWER_MAX;
     return true;
@@ -202,6 +194,10 @@ void run_lba_status(struct scsi_command *c)
 {
     uint64_t offset = c->lba * c->unit->block_bytes;
     uint64_t bytes = min64(STATUS_SPAN - offset % BLOCK_SIZE, volume_bytes(c->unit->volume) - offset);
-    range_start(c, VOLUME_STATUS, offset, bytes, c->data.piece[0] + SCSI_ANSWER_MAX);
-    c->lanes[0].request.done = status_known;
+    lane_start(c, &c->lanes[0],
+               &(struct volume_request){.done = status_known,
+                                        .verb = VOLUME_STATUS,
+                                        .offset = offset,
+                                        .bytes = bytes,
+                                        .data = c->data.piece[0] + SCSI_ANSWER_MAX});
 }

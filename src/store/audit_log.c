@@ -119,10 +119,10 @@ static bool proof_behind(const struct chain_walk *w, uint64_t base, uint32_t fro
 {
     const struct audit *a = w->a;
     for (uint32_t at = from; at + SECTOR <= a->segment_bytes; at += SECTOR) {
-        struct disk_batch raw; /* at its own address: the slot's first header may be what is damaged */
+        uint64_t address; /* its own: the slot's first header may be what is damaged */
         struct batch b;
-        memcpy(&raw, a->buf + at, sizeof raw);
-        if (batch_decode(a->buf + at, a->segment_bytes - at, get64(raw.address), a->salt, &b) != OK) continue;
+        if (!batch_claims(a->buf + at, &address)) continue;
+        if (batch_decode(a->buf + at, a->segment_bytes - at, address, a->salt, &b) != OK) continue;
         if (b.incarnation == w->incarnation && b.durable >= w->number) return true;
     }
     struct trailer t;
@@ -143,10 +143,7 @@ static enum err replay_open(struct chain_walk *w, struct head *h, uint32_t *ret_
     uint32_t at = 0;
     *ret_used = 0;
     if (!h->segment) {
-        struct disk_batch raw;
-        memcpy(&raw, a->buf, sizeof raw);
-        base = get64(raw.address);
-        if (base % a->segment_bytes) return OK;
+        if (!batch_claims(a->buf, &base) || base % a->segment_bytes) return OK;
     }
     while (at + SECTOR <= a->segment_bytes && !at_accepted_end(w)) {
         struct batch b;
@@ -243,11 +240,12 @@ static enum err look_behind(struct chain_walk *w, const struct head *heads, uint
         enum err err = audit_slot_read(a, h->slot, 0, a->buf, (uint32_t)a->segment_bytes);
         if (audit_ends(err)) return err;
         if (err != OK) continue;
-        struct disk_batch raw;
         struct trailer t;
-        memcpy(&raw, a->buf, sizeof raw);
-        uint64_t bases[2] = {h->known ? h->segment * a->segment_bytes : get64(raw.address),
-                             trailer_read(a, &t) ? t.segment * a->segment_bytes : 0};
+        uint64_t bases[2] = {0, trailer_read(a, &t) ? t.segment * a->segment_bytes : 0};
+        if (h->known)
+            bases[0] = h->segment * a->segment_bytes;
+        else
+            batch_claims(a->buf, &bases[0]);
         for (uint32_t k = 0; k < 2; k++) {
             if (bases[k] % a->segment_bytes || bases[k] / a->segment_bytes <= w->newest_segment) continue;
             if (!proof_behind(w, bases[k], 0)) continue;

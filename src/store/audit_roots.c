@@ -109,7 +109,7 @@ static enum err copy_read(struct audit *a, uint32_t side, uint32_t copy, uint8_t
                           struct checkpoint *ret_checkpoint)
 {
     const struct audit_device *d = &a->devices[copy % a->device_count];
-    uint64_t at = CHECKPOINT_AT + (copy * 2 + side) * a->super.checkpoint_bytes;
+    uint64_t at = checkpoint_side_at(a->super.checkpoint_bytes, side, copy);
     TRY(io_task_read(a->io, d->file, at, buf, SECTOR));
     TRY(checkpoint_length(buf, SECTOR, a->super.checkpoint_bytes, ret_bytes));
     if (*ret_bytes > SECTOR) TRY(io_task_read(a->io, d->file, at + SECTOR, buf + SECTOR, *ret_bytes - SECTOR));
@@ -239,13 +239,14 @@ static void mark_existing(struct audit *a)
 static enum err page_read(struct audit *a, uint32_t page, uint32_t side, struct slot_entry *ret_entries, uint32_t *ret_count)
 {
     const struct audit_device *d = device_of(a, page * DIRECTORY_SLOTS);
-    uint64_t base = d->super.directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES;
+    uint32_t place = page - d->first_slot / DIRECTORY_SLOTS;
     enum err errs[2];
     uint8_t *bytes[2] = {a->buf, a->buf + DIRECTORY_BYTES};
     uint64_t numbers[2] = {0, 0};
     *ret_count = AUDIT_NONE;
     for (uint32_t copy = 2; copy-- > 0;) {
-        errs[copy] = io_task_read(a->io, d->file, base + (copy * 2 + side) * DIRECTORY_BYTES, bytes[copy], DIRECTORY_BYTES);
+        uint64_t at = directory_page_at(d->super.directory_at, place, side, copy);
+        errs[copy] = io_task_read(a->io, d->file, at, bytes[copy], DIRECTORY_BYTES);
         if (errs[copy] == OK)
             errs[copy] = directory_decode(bytes[copy], DIRECTORY_BYTES, page, a->salt, &numbers[copy], ret_count, ret_entries);
         if (audit_ends(errs[copy])) return errs[copy];

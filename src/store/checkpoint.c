@@ -11,8 +11,7 @@
 
 static uint64_t side_at(const struct store *s, uint64_t number, uint32_t copy)
 {
-    uint64_t side = (number & 1) ^ 1;
-    return CHECKPOINT_AT + (copy * 2 + side) * s->super.checkpoint_bytes;
+    return checkpoint_side_at(s->super.checkpoint_bytes, (number & 1) ^ 1, copy);
 }
 
 static struct device *copy_device(struct store *s, uint32_t copy)
@@ -70,11 +69,13 @@ static enum err directory_write(struct store *s, uint32_t page, uint64_t number)
     struct device *d;
     uint64_t ignored;
     slot_where(s, page * DIRECTORY_SLOTS, &d, &ignored);
-    uint64_t at = d->directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES;
+    uint32_t place = page - d->first_slot / DIRECTORY_SLOTS;
     bool side = bit_get(s->directory_bits, page * 2) && !bit_get(s->directory_bits, page * 2 + 1);
     d->dirty = true;
-    for (uint32_t copy = 0; copy < 2; copy++)
-        TRY(io_task_write(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, s->fetch_buf, bytes, 0));
+    for (uint32_t copy = 0; copy < 2; copy++) {
+        uint64_t at = directory_page_at(d->directory_at, place, side, copy);
+        TRY(io_task_write(s->io, d->file, at, s->fetch_buf, bytes, 0));
+    }
     if (s->directory_numbers[page]) s->directory_digest ^= directory_mix(page, s->directory_numbers[page]);
     s->directory_numbers[page] = number;
     s->directory_digest ^= directory_mix(page, number);

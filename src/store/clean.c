@@ -98,7 +98,7 @@ static bool eligible(const struct store *s, uint32_t slot, const struct slot *sl
     if (!sl->sealed) return false;
     uint64_t segment = sl->start[0] * UNIT / s->segment_bytes;
     if (MUTATED(MUTATE_CLEAN_AFTER_REPLAY)) return segment != s->log.segment;
-    return segment < s->replay_segment && (s->log.seg_count == 0 || segment < log_segment((struct store *)s, 0)->segment);
+    return segment < s->replay_segment && (s->log.seg_count == 0 || segment < log_segment(s, 0)->segment);
 }
 
 /* ---- windows ---- */
@@ -250,7 +250,7 @@ static void sketch_read(struct store *s)
 
 static bool is_meta(const struct store *s, uint32_t slot)
 {
-    uint8_t kind = slot_at((struct store *)s, slot)->kind;
+    uint8_t kind = slot_at(s, slot)->kind;
     return kind == SLOT_META || kind == SLOT_CLEANED_META;
 }
 
@@ -453,7 +453,7 @@ static uint32_t survivor_offset(const struct store *s, const struct survivor *sv
     return (uint32_t)(locator_address(sv->locator) % s->segment_bytes);
 }
 
-static enum err part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in)
+static void part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in)
 {
     uint32_t out = part->out;
     for (uint32_t i = part->first; i < part->last; i++) {
@@ -465,7 +465,6 @@ static enum err part_finish(struct store *s, struct pass *p, const struct part *
         memcpy(s->clean.out + out, chunk, units * UNIT);
         out += units * UNIT;
     }
-    return OK;
 }
 
 /* Survivors that lie near each other in one slot are read in one piece. Returns the first survivor not taken. */
@@ -522,7 +521,7 @@ static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
                 slot_at(s, parts[k].slot)->bad = true;
                 return parts[k].op.err;
             }
-            TRY(part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes));
+            part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes);
         }
         TRY(upkeep_duties(s));
     }

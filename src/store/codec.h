@@ -100,6 +100,8 @@ struct batch {
 void batch_encode(const struct batch *batch, struct disk_batch *ret_disk);
 /* The checksum of a whole batch in memory, `used` bytes from its header. */
 uint64_t batch_checksum(const void *at, uint32_t used, uint64_t salt);
+/* The log address that the batch at `at` (its header is there) says it has; false: no batch begins there. Verifies nothing. */
+bool batch_claims(const void *at, uint64_t *ret_address);
 /* Decodes and verifies the batch at `at`, of which `size` bytes are there; `address` is where it should be. */
 enum err batch_decode(const void *at, size_t size, uint64_t address, uint64_t salt, struct batch *ret_batch);
 

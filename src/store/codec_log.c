@@ -36,6 +36,15 @@ uint64_t batch_checksum(const void *at, uint32_t used, uint64_t salt)
     return hash64((const uint8_t *)at + BATCH_COVERED, used - BATCH_COVERED, salt);
 }
 
+bool batch_claims(const void *at, uint64_t *ret_address)
+{
+    struct disk_batch disk;
+    memcpy(&disk, at, sizeof disk);
+    if (get32(disk.magic) != BATCH_MAGIC) return false;
+    *ret_address = get64(disk.address);
+    return true;
+}
+
 enum err batch_decode(const void *at, size_t size, uint64_t address, uint64_t salt, struct batch *ret_batch)
 {
     struct disk_batch disk;

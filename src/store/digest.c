@@ -27,14 +27,12 @@
 enum {
     CHUNK_HEADER = sizeof(struct disk_chunk),
     BLOCK_STORED_MAX = 3584, /* a block that stays longer is stored raw: an eighth saved must pay for unpacking */
-    CHUNK_SIZE_BITS = 13,
-    CHUNK_SIZE_MASK = (1 << CHUNK_SIZE_BITS) - 1,
-    CHUNK_UNITS_MAX = 511, /* what a locator can say */
+    CHUNK_UNITS_MAX = 511,   /* what a locator can say */
 };
 
 static_assert(CHUNK_HEADER + BLOCK_STORED_MAX <= PLACE_UNITS_MAX * UNIT, "a compressed block has its length in its place");
 static_assert((CHUNK_HEADER + BLOCK_SIZE + UNIT - 1) / UNIT == PLACE_UNITS_RAW, "a raw block has the length that 0 stands for");
-static_assert(CHUNK_UNITS_MAX * UNIT - CHUNK_HEADER <= CHUNK_SIZE_MASK, "the longest chunk has its size in its header");
+static_assert(CHUNK_UNITS_MAX * UNIT - CHUNK_HEADER < 1 << CHUNK_SIZE_BITS, "the longest chunk has its size in its header");
 
 static uint16_t size_of(enum codec codec, uint32_t stored)
 {
@@ -104,7 +102,7 @@ static enum err chunk_open(const uint8_t *chunk, uint32_t units, uint64_t addres
     if (units == 0) return ERR_DECODE;
     struct disk_chunk header;
     memcpy(&header, chunk, sizeof header);
-    uint32_t stored = get16(header.size) & CHUNK_SIZE_MASK;
+    uint32_t stored = chunk_stored(get16(header.size));
     if (stored == 0 || chunk_room(stored) != units * UNIT) return ERR_DECODE;
     uint32_t crc = stored_crc(header.tag, header.size, chunk + CHUNK_HEADER, stored) ^ address_mix(address);
     if (crc != get32(header.crc) && !MUTATED(MUTATE_SKIP_CHECK)) return ERR_CHECKSUM;

@@ -68,6 +68,20 @@ enum {
 #define VOLUME_BLOCKS_MAX ((uint64_t)1 << 37)
 #define ADDRESS_MAX ((uint64_t)1 << 59) /* log addresses stay below */
 
+/* Checkpoints and directory pages have two sides that take turns, so that a torn one leaves the one before, each in two copies:
+ * copy 0 of both sides, then copy 1 of both. Checkpoint n is on side (n + 1) % 2; its copies are on the first
+ * two devices, where there are two. */
+static inline uint64_t checkpoint_side_at(uint64_t checkpoint_bytes, uint64_t side, uint32_t copy)
+{
+    return CHECKPOINT_AT + (copy * 2 + side) * checkpoint_bytes;
+}
+
+/* `page` counts from the device's first, `directory_at` is the device's. */
+static inline uint64_t directory_page_at(uint64_t directory_at, uint32_t page, uint32_t side, uint32_t copy)
+{
+    return directory_at + ((uint64_t)page * 4 + copy * 2 + side) * DIRECTORY_BYTES;
+}
+
 /* ---- places: 8 bytes that say where a block is ---- */
 
 /*
@@ -174,6 +188,13 @@ struct disk_chunk {
     le16 size; /* bits 0-12 stored bytes, bits 13-15 codec */
 };
 SIZE(disk_chunk, 10);
+
+enum { CHUNK_SIZE_BITS = 13 };
+
+static inline uint32_t chunk_stored(uint16_t size)
+{
+    return size & ((1u << CHUNK_SIZE_BITS) - 1);
+}
 
 /* ---- batches and records ---- */
 

@@ -65,7 +65,7 @@ struct device {
     bool dirty; /* written since the last sync */
 };
 
-struct slot *slot_at(struct store *s, uint32_t slot);         /* asserts that it was used before */
+struct slot *slot_at(const struct store *s, uint32_t slot);   /* asserts that it was used before */
 struct slot *slot_peek(const struct store *s, uint32_t slot); /* NULL: never used */
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot);
 struct slot *slot_touch(struct store *s, uint32_t slot); /* makes its page; NULL: no memory */
@@ -97,7 +97,6 @@ struct task_waiter {
     struct io_task *task;
 };
 void task_waiter_init(struct task_waiter *w);
-void task_wait(struct list *list);
 
 /* ---- summary.c: what is in a slot: addresses and fingerprints, cached ---- */
 
@@ -151,8 +150,9 @@ enum err summary_parse_head(struct store *s, struct summary *sum, uint64_t base,
 
 /* ---- locate.c: from log address to device ---- */
 
-enum located { LOCATED, LOCATE_WAIT, LOCATE_LOST, LOCATE_MEMORY };
-/* LOCATED: slot and byte offset in it. MEMORY: in a buffer at *ret_memory. WAIT: w is woken. */
+enum located { LOCATED, LOCATE_WAIT, LOCATE_LOST };
+/* LOCATED: in memory at *ret_memory, until the caller waits; or *ret_memory is NULL, and it is at this byte of this slot.
+ * WAIT: w is woken, ask again. LOST: no slot has that address. */
 enum located locate(struct store *s, uint64_t address, struct waiter *w, uint32_t *ret_slot, uint32_t *ret_offset,
                     const uint8_t **ret_memory);
 /* [task] Reads the chunk of a locator into buf (room: 16 KiB, aligned); *ret_chunk points to its header. Not verified. */
@@ -401,20 +401,18 @@ bool log_append(struct store *s, struct store_op *op); /* false: must wait */
 void log_submit(struct store *s);
 bool log_end(struct store *s);
 void log_fail(struct store *s, enum err err, const char *why);
-struct head_segment *log_segment(struct store *s, uint32_t i);
+struct head_segment *log_segment(const struct store *s, uint32_t i);
 void log_forget_before(struct store *s, uint64_t segment);
 void log_unpromise(struct store *s); /* the last promised slot becomes free */
 bool log_segment_push(struct store *s, const struct head_segment *hs);
 uint32_t log_segments_since(const struct store *s, uint64_t segment);
-uint64_t log_replay_segment(struct store *s); /* the segment where replay would begin now */
+uint64_t log_replay_segment(const struct store *s); /* the segment where replay would begin now */
 
 /* ---- write.c ---- */
 
 void write_pump(struct store *s);
 void write_batch_done(struct store *s, struct batch_buf *b);
 void write_fail(struct store *s, struct store_op *op, enum err err);
-void publish_record(struct store *s, struct volume *v, const struct record *r, const uint8_t *at,
-                    uint64_t address); /* replay */
 void op_publish(struct store *s, struct store_op *op, uint64_t segment);
 
 /* ---- mark.c, clean.c ---- */
@@ -497,7 +495,6 @@ enum err upkeep_duties(struct store *s);    /* [upkeep] flush and checkpoint whe
 void upkeep_kick(struct store *s);
 void upkeep_main(void *arg);
 enum err devices_sync(struct store *s);
-void upkeep_wait(struct store *s, struct list *list);
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
 uint32_t slots_private(const struct store *s);
 

@@ -42,7 +42,7 @@ static void page_submit(struct store *s, struct page_load *pl, uint32_t page, bo
     struct device *d;
     uint64_t ignored;
     slot_where(s, page * DIRECTORY_SLOTS, &d, &ignored);
-    uint64_t at = d->directory_at + (uint64_t)(page - d->first_slot / DIRECTORY_SLOTS) * 4 * DIRECTORY_BYTES;
+    uint32_t place = page - d->first_slot / DIRECTORY_SLOTS;
     pl->page = page;
     pl->task = io_task_self();
     pl->left = COPIES;
@@ -50,7 +50,7 @@ static void page_submit(struct store *s, struct page_load *pl, uint32_t page, bo
         struct copy_load *cl = &pl->copies[copy];
         cl->op.done = copy_done;
         cl->page = pl;
-        io_read(s->io, d->file, at + (copy * 2 + side) * DIRECTORY_BYTES, cl->buf, DIRECTORY_BYTES, &cl->op);
+        io_read(s->io, d->file, directory_page_at(d->directory_at, place, side, copy), cl->buf, DIRECTORY_BYTES, &cl->op);
     }
 }
 

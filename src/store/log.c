@@ -86,7 +86,7 @@ enum err log_init(struct store *s)
 
 /* ---- which segments replay would need ---- */
 
-struct head_segment *log_segment(struct store *s, uint32_t i)
+struct head_segment *log_segment(const struct store *s, uint32_t i)
 {
     assert(i < s->log.seg_count);
     return &s->log.segments[(s->log.seg_first + i) % s->log.seg_room];
@@ -115,7 +115,7 @@ uint32_t log_segments_since(const struct store *s, uint64_t segment)
     uint32_t from = 0, to = s->log.seg_count;
     while (from < to) {
         uint32_t middle = from + (to - from) / 2;
-        if (log_segment((struct store *)s, middle)->segment < segment)
+        if (log_segment(s, middle)->segment < segment)
             from = middle + 1;
         else
             to = middle;
@@ -125,7 +125,7 @@ uint32_t log_segments_since(const struct store *s, uint64_t segment)
 
 /* The oldest segment with something that is only in the delta, or prepared and undecided, or without a seal; UINT64_MAX: none,
  * replay would begin with what comes next. */
-uint64_t log_replay_segment(struct store *s)
+uint64_t log_replay_segment(const struct store *s)
 {
     uint64_t oldest = UINT64_MAX;
     if (!list_empty(&s->delta.by_age)) oldest = CONTAINER(s->delta.by_age.next, struct delta_leaf, by_age)->segment;
@@ -453,7 +453,7 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
 static void chunk_put(uint8_t *at, const struct block_digest *d, uint32_t tag, uint64_t address)
 {
     struct disk_chunk head = {put32(d->crc), put32(tag), put16(d->size)};
-    uint32_t stored = d->size & 0x1fff, bytes = d->units * UNIT;
+    uint32_t stored = chunk_stored(d->size), bytes = d->units * UNIT;
     memcpy(at, &head, sizeof head);
     memcpy(at + sizeof head, d->stored, stored);
     memset(at + sizeof head + stored, 0, bytes - (uint32_t)sizeof head - stored);

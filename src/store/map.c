@@ -194,7 +194,6 @@ static void load_step(struct frame *f)
     switch (locate(s, locator_address(f->locator), &f->locating, &f->slot, &offset, &memory)) {
     case LOCATE_WAIT: return;
     case LOCATE_LOST: load_done(f, ERR_NO_PLACE); return;
-    case LOCATE_MEMORY:
     case LOCATED: break;
     }
     if (memory) {

@@ -13,7 +13,7 @@
  */
 #include "store/internal.h"
 
-enum { READ_RESOLVE, READ_FETCH, READ_VERIFY, READ_END };
+enum { READ_RESOLVE, READ_FETCH };
 enum { WORKS = 32, EXTENTS = 48, EXTENT_BYTES = 256 << 10, EXTENT_GAP = 16384 };
 
 struct piece {

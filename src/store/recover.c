@@ -16,6 +16,7 @@
  * from the replay point on is replayed in order.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "store/internal.h"
 
@@ -327,7 +328,8 @@ static bool proof_behind(const struct replay *rp, uint64_t base, uint32_t from)
     const struct store *s = rp->s;
     for (uint32_t at = from; at + SECTOR <= s->segment_bytes; at += SECTOR) {
         struct batch b; /* at its own address: a misdirected one proves as much */
-        uint64_t address = get64(((const struct disk_batch *)(const void *)(rp->buf + at))->address);
+        uint64_t address;
+        if (!batch_claims(rp->buf + at, &address)) continue;
         if (batch_decode(rp->buf + at, s->segment_bytes - at, address, s->salt, &b) != OK) continue;
         if (b.incarnation == rp->incarnation && b.number >= rp->number && b.durable >= rp->number) return true;
     }
@@ -348,8 +350,7 @@ static enum err replay_open(struct replay *rp, struct head_slot *hs, uint32_t *r
     TRY(slot_read_patient(s, hs->slot, 0, rp->buf, (uint32_t)s->segment_bytes));
     while (at + SECTOR <= s->segment_bytes && !chain_ended(rp)) {
         struct batch b;
-        const struct disk_batch *raw = (const struct disk_batch *)(const void *)(rp->buf + at);
-        if (at == 0) base = get64(raw->address);
+        if (at == 0 && !batch_claims(rp->buf, &base)) break;
         if (base % s->segment_bytes || (hs->segment && base != hs->segment * s->segment_bytes)) break;
         if (batch_decode(rp->buf + at, s->segment_bytes - at, base + at, s->salt, &b) != OK) break;
         if (b.number != rp->number || b.previous != rp->previous || b.incarnation != rp->incarnation) break;
@@ -408,31 +409,10 @@ static enum err replay_segment(struct replay *rp, struct head_slot *hs, bool *re
 
 /* ---- the list of head segments, in order ---- */
 
-static int by_segment(const struct head_slot *a, const struct head_slot *b)
+static int by_segment(const void *a, const void *b)
 {
-    return a->segment < b->segment ? -1 : a->segment > b->segment;
-}
-
-static void sift(struct head_slot *list, uint32_t n, uint32_t i)
-{
-    for (uint32_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && by_segment(&list[child], &list[child + 1]) < 0) child++;
-        if (by_segment(&list[i], &list[child]) >= 0) return;
-        struct head_slot t = list[i];
-        list[i] = list[child];
-        list[child] = t;
-    }
-}
-
-static void sort_slots(struct head_slot *list, uint32_t n)
-{
-    for (uint32_t i = n / 2; i-- > 0;) sift(list, n, i);
-    for (uint32_t end = n; end-- > 1;) {
-        struct head_slot t = list[0];
-        list[0] = list[end];
-        list[end] = t;
-        sift(list, end, 0);
-    }
+    const struct head_slot *x = a, *y = b;
+    return x->segment < y->segment ? -1 : x->segment > y->segment;
 }
 
 /* A head segment from `first` on and before `end`. */
@@ -464,7 +444,7 @@ static enum err list_heads(struct store *s, const struct checkpoint *c, struct h
                 (*ret_list)[count++] = (struct head_slot){sl->start[0] * UNIT / s->segment_bytes, slot, true, false};
         }
     }
-    sort_slots(*ret_list, count);
+    if (count > 0) qsort(*ret_list, count, sizeof **ret_list, by_segment);
     for (uint32_t i = 0; i < c->head_slot_count; i++) {
         const struct slot *sl = slot_peek(s, c->head_slots[i]);
         bool opened = sl && is_head(s, sl, c->next_segment, UINT64_MAX);
@@ -481,9 +461,8 @@ static uint64_t segment_claimed(const struct replay *rp)
 {
     const struct store *s = rp->s;
     for (uint32_t at = 0; at + SECTOR <= s->segment_bytes; at += SECTOR) {
-        const struct disk_batch *raw = (const struct disk_batch *)(const void *)(rp->buf + at);
-        uint64_t address = get64(raw->address);
-        if (get32(raw->magic) != BATCH_MAGIC || address % s->segment_bytes != at) continue;
+        uint64_t address;
+        if (!batch_claims(rp->buf + at, &address) || address % s->segment_bytes != at) continue;
         if ((address - at) / s->segment_bytes > rp->newest_segment) return (address - at) / s->segment_bytes;
     }
     struct trailer t;
@@ -542,7 +521,7 @@ static enum err read_checkpoint(struct store *s, uint64_t side, uint32_t copy, u
                                 struct checkpoint *ret_c)
 {
     struct device *d = &s->devices[copy % s->device_count];
-    uint64_t at = CHECKPOINT_AT + (copy * 2 + side) * s->super.checkpoint_bytes;
+    uint64_t at = checkpoint_side_at(s->super.checkpoint_bytes, side, copy);
     uint32_t bytes;
     TRY(io_task_read(s->io, d->file, at, buf, SECTOR));
     TRY(checkpoint_length(buf, SECTOR, s->super.checkpoint_bytes, &bytes));

@@ -36,7 +36,7 @@ struct slot *slot_peek(const struct store *s, uint32_t slot)
     return page ? &page->slots[slot % DIRECTORY_SLOTS] : NULL;
 }
 
-struct slot *slot_at(struct store *s, uint32_t slot)
+struct slot *slot_at(const struct store *s, uint32_t slot)
 {
     struct slot *sl = slot_peek(s, slot);
     assert(sl);

@@ -75,14 +75,14 @@ static void tick(struct io_timer *timer)
     struct store *s = CONTAINER(timer, struct store, tick);
     upkeep_kick(s);
     trim_kick(s);
-    io_after(s->io, 1000000000, &s->tick);
+    io_after(s->io, IO_S_NS, &s->tick);
 }
 
 static enum err start(struct store *s)
 {
     s->last_checkpoint_ns = io_now_ns(s->io);
     s->tick.fire = tick;
-    io_after(s->io, 1000000000, &s->tick);
+    io_after(s->io, IO_S_NS, &s->tick);
     TRY(io_task_start(s->io, &s->upkeep, upkeep_main, s));
     s->upkeep_started = true;
     return OK;
@@ -174,7 +174,7 @@ enum err store_close(struct store *s)
     io_cancel(s->io, &s->tick);
     io_cancel(s->io, &s->trim.pause);
     upkeep_kick(s);
-    for (uint64_t pause = 100000; !s->upkeep_ended || !log_is_quiet(s); pause = min64(2 * pause, 1000000000)) {
+    for (uint64_t pause = IO_MS_NS / 10; !s->upkeep_ended || !log_is_quiet(s); pause = min64(2 * pause, IO_S_NS)) {
         io_task_sleep(s->io, pause);
         upkeep_kick(s);
     }

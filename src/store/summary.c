@@ -344,7 +344,9 @@ static enum err parse_meta(struct store *s, struct summary *sum, uint64_t base)
     uint32_t at = 0, size = (uint32_t)s->segment_bytes;
     while (at + sizeof(struct disk_chunk) <= size) {
         const uint8_t *chunk = sum->buf + at;
-        uint32_t stored = (uint32_t)(chunk[8] | chunk[9] << 8) & 0x1fff;
+        struct disk_chunk header;
+        memcpy(&header, chunk, sizeof header);
+        uint32_t stored = chunk_stored(get16(header.size));
         uint32_t units = chunk_room(stored) / UNIT;
         bool good = stored > 0 && at + units * UNIT <= size && chunk_check(chunk, units, base + at) == OK;
         if (!good) {

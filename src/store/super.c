@@ -102,9 +102,10 @@ static enum err first_checkpoint(struct io *io, struct making *m, const struct s
     memset(m->buf, 0, SECTOR);
     for (uint32_t copy = 0; copy < 2; copy++) {
         struct io_file *file = m->files[copy % super->device_count];
-        uint64_t side_a = CHECKPOINT_AT + copy * 2 * super->checkpoint_bytes;
-        TRY(io_task_write(io, file, side_a + super->checkpoint_bytes, m->buf, SECTOR, IO_WRITE_DURABLE));
-        TRY(io_task_write(io, file, side_a, out, bytes, IO_WRITE_DURABLE));
+        uint64_t first = checkpoint_side_at(super->checkpoint_bytes, 0, copy);
+        uint64_t second = checkpoint_side_at(super->checkpoint_bytes, 1, copy);
+        TRY(io_task_write(io, file, second, m->buf, SECTOR, IO_WRITE_DURABLE));
+        TRY(io_task_write(io, file, first, out, bytes, IO_WRITE_DURABLE));
     }
     return OK;
 }

@@ -13,7 +13,8 @@
  */
 #include "store/internal.h"
 
-enum { RUN_SLOTS = 16, PAUSE_MIN_NS = 1000000, PAUSE_TIMES = 4 };
+enum { RUN_SLOTS = 16, PAUSE_TIMES = 4 };
+#define PAUSE_MIN_NS IO_MS_NS
 
 static void trim_step(struct store *s);
 

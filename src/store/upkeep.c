@@ -189,11 +189,11 @@ static bool checkpoint_due(const struct store *s)
     if (s->map.dirty > s->map.count / 3) return true;
     uint64_t private = slots_private(s);
     if (s->log.promised_count < 4 && s->log.promised_count < checkpoint_promises(s)) return true;
-    if ((window_is_long(s) || window_lags(s)) && log_replay_segment((struct store *)s) > s->replay_segment) return true;
+    if ((window_is_long(s) || window_lags(s)) && log_replay_segment(s) > s->replay_segment) return true;
     if (!s->changed) return false;
     if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
     if (!flush_has_room(s) && (s->slots_pending > 0 || s->log.promised_count > checkpoint_promises(s))) return true;
-    return io_now_ns((struct io *)s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * 1000000ull;
+    return io_now_ns(s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * IO_MS_NS;
 }
 
 static enum err fail_if(struct store *s, enum err err, const char *what)

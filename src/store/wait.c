@@ -46,12 +46,3 @@ void task_waiter_init(struct task_waiter *w)
     *w = (struct task_waiter){.waiter.wake = wake_task, .task = io_task_self()};
     assert(w->task);
 }
-
-/* [task] Waits until `list` is woken. */
-void task_wait(struct list *list)
-{
-    struct task_waiter w;
-    task_waiter_init(&w);
-    waiter_wait(list, &w.waiter);
-    while (w.waiter.waiting) io_task_park();
-}

@@ -16,13 +16,14 @@ static void say(void *arg, bool problem, const char *text)
 
 static void tell_json(const struct audit_report *r)
 {
-    printf("{\"problems\": %llu, \"warnings\": %llu, \"slots\": %llu, \"volumes\": %llu, \"blocks_mapped\": %llu, "
+    printf("{\"problems\": %llu, \"warnings\": %llu, \"slots\": %llu, \"slots_unreferenced\": %llu, \"volumes\": %llu, "
+           "\"blocks_mapped\": %llu, "
            "\"blocks_zero\": %llu, \"pages\": %llu, \"chunks\": %llu, \"chunks_live\": %llu, \"chunks_checked\": %llu, "
            "\"live_bytes\": %llu, \"live_estimate_bytes\": %llu, \"records_replayed\": %llu, \"prepared\": %llu}\n",
            (unsigned long long)r->problems, (unsigned long long)r->warnings, (unsigned long long)r->slots,
-           (unsigned long long)r->volumes, (unsigned long long)r->blocks_mapped, (unsigned long long)r->blocks_zero,
-           (unsigned long long)r->pages, (unsigned long long)r->chunks, (unsigned long long)r->chunks_live,
-           (unsigned long long)r->chunks_checked, (unsigned long long)r->live_units * UNIT,
+           (unsigned long long)r->slots_unreferenced, (unsigned long long)r->volumes, (unsigned long long)r->blocks_mapped,
+           (unsigned long long)r->blocks_zero, (unsigned long long)r->pages, (unsigned long long)r->chunks,
+           (unsigned long long)r->chunks_live, (unsigned long long)r->chunks_checked, (unsigned long long)r->live_units * UNIT,
            (unsigned long long)r->live_estimate * UNIT, (unsigned long long)r->records_replayed,
            (unsigned long long)r->prepared);
 }
@@ -33,6 +34,8 @@ static void tell_text(const struct audit_report *r)
            r->checkpoints_good, (unsigned long long)r->records_replayed, (unsigned long long)r->prepared);
     printf("%llu volumes, %llu blocks with data, %llu zero, %llu pages\n", (unsigned long long)r->volumes,
            (unsigned long long)r->blocks_mapped, (unsigned long long)r->blocks_zero, (unsigned long long)r->pages);
+    printf("%llu slots, nothing referenced in %llu that are in use\n", (unsigned long long)r->slots,
+           (unsigned long long)r->slots_unreferenced);
     printf("%llu chunks, %llu live, %llu read and verified\n", (unsigned long long)r->chunks,
            (unsigned long long)r->chunks_live, (unsigned long long)r->chunks_checked);
     printf("%llu problems, %llu warnings\n", (unsigned long long)r->problems, (unsigned long long)r->warnings);

@@ -82,7 +82,7 @@ static void send(struct loading *l, struct work_op *op)
     op->lba = t.lba;
     op->count = t.count;
     for (uint32_t i = 0; op->what == ENTRY_NEW && i < t.count; i++)
-        content_fill(&t, op->mark, i, op->data + (size_t)i * BLOCK_SIZE);
+        journal_content(&t, op->mark, i, op->data + (size_t)i * BLOCK_SIZE);
     t.sequence = work_next_sequence(l->work, t.volume);
     if (l->journal != NULL && !journal_intent(l->journal, op->mark, &t)) l->journal_failed = true;
     l->submitted++;
@@ -97,7 +97,7 @@ static bool time_left(const struct loading *l)
     const struct options *o = l->session->options;
     uint64_t seconds = o->seconds > 0 ? o->seconds : o->ops > 0 ? UINT32_MAX : SECONDS_DEFAULT;
     if (stop_asked() || l->journal_failed || (o->ops > 0 && l->submitted >= o->ops)) return false;
-    return io_now_ns(l->session->io) - l->began_ns < seconds * 1000000000u;
+    return io_now_ns(l->session->io) - l->began_ns < seconds * IO_S_NS;
 }
 
 /* After the first failure: a full pool gets relief, anything else is the end. */

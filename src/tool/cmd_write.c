@@ -32,7 +32,7 @@ static void tell_progress(struct writing *w)
     char done[32];
     struct text t;
     uint64_t now = io_now_ns(w->session->io);
-    if (w->session->options->quiet || now - w->told_ns < 1000000000u) return;
+    if (w->session->options->quiet || now - w->told_ns < IO_S_NS) return;
     w->told_ns = now;
     text_init(&t, done, sizeof done);
     text_from_bytes(&t, w->written);

@@ -112,7 +112,7 @@ static void fill(uint8_t *block, uint64_t volume, uint64_t lba, uint64_t generat
     prng_fill(&prng, block + CONTENT_HEADER, random);
 }
 
-void content_fill(const struct intent *t, uint64_t generation, uint32_t i, uint8_t *ret_block)
+void journal_content(const struct intent *t, uint64_t generation, uint32_t i, uint8_t *ret_block)
 {
     switch (t->kind) {
     case INTENT_WRITE: fill(ret_block, t->volume, t->lba + i, generation, t->seed); break;

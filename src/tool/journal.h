@@ -51,7 +51,7 @@ bool journal_intent(FILE *file, uint64_t generation, const struct intent *intent
 bool journal_acknowledge(FILE *file, uint64_t generation);
 
 /* The bytes that block `i` of an operation has. */
-void content_fill(const struct intent *intent, uint64_t generation, uint32_t i, uint8_t *ret_block);
+void journal_content(const struct intent *intent, uint64_t generation, uint32_t i, uint8_t *ret_block);
 /* Says in words what a block holds. */
 const char *content_text(const uint8_t *block, char *buf, size_t size);
 

@@ -114,7 +114,7 @@ static enum err check_blocks(struct checking *c, uint64_t *ret_bad)
             const struct intent none = {.kind = INTENT_UNMAP};
             uint64_t g = c->owner[lba];
             const struct intent *t = g > 0 ? &c->journal.intents[g - 1] : &none;
-            content_fill(t, g, (uint32_t)(lba - (g > 0 ? t->lba : lba)), c->expected);
+            journal_content(t, g, (uint32_t)(lba - (g > 0 ? t->lba : lba)), c->expected);
             if (memcmp(block, c->expected, BLOCK_SIZE) != 0) show_block(c, lba, block);
         }
     }

@@ -11,7 +11,7 @@
 
 #include "tool/tool.h"
 
-enum { COMMAND_MEMORY_GIB = 4, LOOPS_DEFAULT = 2, LOOPS_MOST = 64 };
+enum { COMMAND_MEMORY_GIB = 4, LOOPS_DEFAULT = 2 };
 
 /* ---- telling ---- */
 
@@ -221,7 +221,7 @@ static void print_usage(void)
            "   0 done             1 compared or checked, and it differs    2 wrong usage\n"
            "   3 invalid          4 not found         5 exists already     6 busy or locked\n"
            "   7 no space         8 data damaged      9 device failed     10 not ours, other pool, newer format\n"
-           "  11 stopped\n");
+           "  11 stopped         12 data is not what was expected\n");
 }
 
 static int take_value(struct options *o, const struct option_spec *spec, const char *value)
@@ -260,7 +260,7 @@ static int check_options(const struct options *o, const struct command *command)
         return fail_usage("%s takes %s", command->name, command->operands_max > 0 ? command->operands : "no operands");
     if (command->use != NO_POOL && o->pool_count == 0) return fail_usage("%s needs --pool PATH", command->name);
     if (o->output != NULL && strcmp(o->output, "json") != 0) return fail_usage("-o %s: only json is known", o->output);
-    if (o->loops > LOOPS_MOST) return fail_usage("--loops %llu: 64 at most", (unsigned long long)o->loops);
+    if (o->loops > IO_LOOPS_MAX) return fail_usage("--loops %llu: %d at most", (unsigned long long)o->loops, IO_LOOPS_MAX);
     if (o->depth > DEPTH_MAX) return fail_usage("--depth %llu: %d at most", (unsigned long long)o->depth, DEPTH_MAX);
     if (o->checkpoint_ms > UINT32_MAX) return fail_usage("--checkpoint-ms is too large");
     if (o->volume > 1000000) return fail_usage("volumes have ids from 1 to 1000000");

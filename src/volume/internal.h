@@ -3,6 +3,7 @@
  * What the files of the volume layer share.
  *
  *     volumes.c  all volumes, and a volume as a whole
+ *     request.c  where requests come in and go out; the pool of works
  *     range.c    range locks
  *     order.c    sequences: ORDER, PREPARE, COMMIT, PUBLISH
  *     write.c    a change, from call to done
@@ -73,16 +74,24 @@ void range_give(struct volume *volume, struct volume_request *request);
 /* Numbers work->op (kind, what, lba, count, digests... filled in), prepares and publishes it, then calls work->ordered. */
 void order_start(struct volume *volume, struct volume_work *work);
 
-/* ---- write.c, read.c ---- */
+/* ---- request.c ---- */
 
-void write_start(struct volume_request *request);
-void write_step(struct volume_request *request);
-void read_start(struct volume_request *request);
 /* The end of every request: counts and calls done. */
 void request_end(struct volume_request *request, enum err err);
+/* What a change waited for is there: write_step from the loop, soon. */
+void request_go_on(struct volume_request *request);
 
 /* A work of the pool, NULL: none is free. */
 struct volume_work *work_take(struct volumes *volumes);
+/* Gives it back, to who has waited longest if there is somebody. */
 void work_give(struct volumes *volumes, struct volume_work *work);
+
+/* ---- write.c, read.c ---- */
+
+/* A request that was admitted; it ends with request_end. */
+void write_start(struct volume_request *request);
+void read_start(struct volume_request *request);
+/* Goes on with a change from the step that it parked in. */
+void write_step(struct volume_request *request);
 
 #endif

@@ -33,11 +33,6 @@ bool range_take(struct volume *volume, struct volume_request *request)
     return request->holds;
 }
 
-static void go_on(struct io_msg *msg)
-{
-    write_step(CONTAINER(msg, struct volume_request, msg));
-}
-
 void range_give(struct volume *volume, struct volume_request *request)
 {
     assert(request->holds);
@@ -48,7 +43,6 @@ void range_give(struct volume *volume, struct volume_request *request)
         struct volume_request *r = CONTAINER(l, struct volume_request, range);
         if (r->holds || !overlap(r, request) || !is_free_for(volume, r)) continue;
         r->holds = true;
-        r->msg.handle = go_on;
-        io_send(volume->volumes->io, &r->msg);
+        request_go_on(r);
     }
 }

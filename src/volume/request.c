@@ -10,19 +10,22 @@ struct volume_work *work_take(struct volumes *volumes)
     return l != NULL ? CONTAINER(l, struct volume_work, link) : NULL;
 }
 
-static void work_is_free(struct io_msg *msg)
+static void go_on(struct io_msg *msg)
 {
     write_step(CONTAINER(msg, struct volume_request, msg));
+}
+
+void request_go_on(struct volume_request *r)
+{
+    r->msg.handle = go_on;
+    io_send(r->volume->volumes->io, &r->msg);
 }
 
 void work_give(struct volumes *volumes, struct volume_work *work)
 {
     list_push_front(&volumes->free, &work->link); /* its memory is warm */
     struct list *l = list_pop(&volumes->want_work);
-    if (l == NULL) return;
-    struct volume_request *r = CONTAINER(l, struct volume_request, link);
-    r->msg.handle = work_is_free;
-    io_send(volumes->io, &r->msg);
+    if (l != NULL) request_go_on(CONTAINER(l, struct volume_request, link));
 }
 
 static void count(struct volume_stats *stats, const struct volume_request *r, uint64_t ns)

@@ -132,7 +132,7 @@ static void wait_for_end(struct volume *v, uint64_t from)
             busy = r->first + r->count > from;
         }
         if (!busy) return;
-        io_task_sleep(v->volumes->io, 1000000);
+        io_task_sleep(v->volumes->io, IO_MS_NS);
     }
 }
 

@@ -57,7 +57,8 @@ struct result {
 };
 
 void report(const struct result *result);
-double median(const double *values, uint32_t count);
+/* Sorts them. */
+double median(double *values, uint32_t count);
 
 /* ---- time and CPU ---- */
 

@@ -84,14 +84,14 @@ static void stop(pid_t *pid, int number)
  * note down any more when it is written again. */
 static void izard_start(struct peers *p)
 {
-    char program[600], state[600], pool[600], memory[32], portal[128] = "", target[128] = "";
+    char program[600], folder[600], izar[700], pool[600], memory[32], portal[128] = "", target[128] = "";
     snprintf(program, sizeof program, "%s/izard", p->programs);
-    snprintf(state, sizeof state, "%s/node", p->dir);
+    snprintf(folder, sizeof folder, "%s/node", p->dir);
     snprintf(pool, sizeof pool, "%s/pool.img", p->dir);
     snprintf(memory, sizeof memory, "%dM", MEMORY_MIB);
     char *arguments[] = {program,
                          (char *)"--state",
-                         state,
+                         folder,
                          (char *)"--pool",
                          pool,
                          (char *)"--format",
@@ -107,13 +107,13 @@ static void izard_start(struct peers *p)
              : ERR_IO,
          pool);
     p->izard = start(p, arguments);
-    snprintf(state, sizeof state, "'%s/izar' -q --socket '%s/node/izard.sock'", p->programs, p->dir);
+    snprintf(izar, sizeof izar, "'%s/izar' -q --socket '%s/node/izard.sock'", p->programs, p->dir);
     bool up = false;
-    for (uint32_t i = 0; i < 100 && !up; i++, usleep(100000)) up = shell(NULL, 0, "%s status >'%s/status' 2>&1", state, p->dir);
-    up = up && shell(NULL, 0, "%s volume create v --size %llu --host h=%s-0 >'%s/status' 2>&1", state,
+    for (uint32_t i = 0; i < 100 && !up; i++, usleep(100000)) up = shell(NULL, 0, "%s status >'%s/status' 2>&1", izar, p->dir);
+    up = up && shell(NULL, 0, "%s volume create v --size %llu --host h=%s-0 >'%s/status' 2>&1", izar,
                      (unsigned long long)p->bytes, INITIATOR, p->dir);
-    up = up && shell(portal, sizeof portal, "%s target portals -o name", state);
-    up = up && shell(target, sizeof target, "%s target show -o name", state);
+    up = up && shell(portal, sizeof portal, "%s target portals -o name", izar);
+    up = up && shell(target, sizeof target, "%s target show -o name", izar);
     must(up ? OK : ERR_IO, "starting izard");
     snprintf(p->izard_url, sizeof p->izard_url, "iscsi://%s/%s/0", portal, target);
 }
@@ -240,12 +240,6 @@ static void answer_exchanges(int listener)
     _exit(0);
 }
 
-static int by_time(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* The median time of one exchange with another process: a header there, a header and a block back; microseconds. */
 static double exchange_us(void)
 {
@@ -274,8 +268,7 @@ static double exchange_us(void)
     close(listener);
     waitpid(child, NULL, 0);
     must(good ? OK : ERR_IO, "exchanging");
-    qsort(took, EXCHANGES, sizeof *took, by_time);
-    return took[EXCHANGES / 2];
+    return median(took, EXCHANGES);
 }
 
 static void compare_latency(const struct peers *p)

@@ -81,7 +81,7 @@ static double vdo_reduction(const struct fingerprinter *key, const struct source
     for (uint64_t i = 0; i < c->blocks; i++) {
         struct block_digest digest;
         digest_block(key, c->data + i * BLOCK_SIZE, room, &digest);
-        written += bins_add(bins, digest.size & 0x1fff);
+        written += bins_add(bins, chunk_stored(digest.size));
     }
     for (uint32_t i = 0; i < BINS; i++) written += bin_write(&bins[i]);
     return (double)c->blocks / (double)written;

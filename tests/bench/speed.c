@@ -256,8 +256,7 @@ static double read_line(struct stage *s, struct store *store, uint64_t base, uin
     return (double)blocks * BLOCK_SIZE / used.wall_s;
 }
 
-static void report_line(const char *what, const char *kind, const double *got, const double *raw, const double *busy,
-                        uint32_t rounds)
+static void report_line(const char *what, const char *kind, double *got, double *raw, double *busy, uint32_t rounds)
 {
     struct result result = {.value = median(got, rounds) / MIB,
                             .unit = "MiB/s",

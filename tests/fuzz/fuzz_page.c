@@ -45,7 +45,7 @@ static void chunk(const uint8_t *data, size_t size)
     uint32_t units = (uint32_t)(size / UNIT), unpacked = 0;
     uint8_t *copy = fuzz_copy(data, units * UNIT), *room = malloc(ROOM);
     chunk_check(copy, units, ADDRESS);
-    uint32_t stored = size >= 10 ? (uint32_t)(data[8] | data[9] << 8) & 0x1fff : 0;
+    uint32_t stored = size >= 10 ? chunk_stored((uint16_t)(data[8] | data[9] << 8)) : 0;
     if (units > 0 && stored + 10 <= units * UNIT) {
         le32 crc = put32(crc32c(0, copy + 4, stored + 6) ^ address_mix(ADDRESS));
         memcpy(copy, crc.b, sizeof crc.b);

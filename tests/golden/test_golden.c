@@ -524,7 +524,7 @@ static size_t block_chunk(const uint8_t block[BLOCK_SIZE], uint8_t ret_chunk[411
     memcpy(header.tag.b, ret_digest->print.b, 4);
     memset(ret_chunk, 0, ret_digest->units * UNIT);
     memcpy(ret_chunk, &header, sizeof header);
-    memcpy(ret_chunk + sizeof header, ret_digest->stored, ret_digest->size & 0x1fff);
+    memcpy(ret_chunk + sizeof header, ret_digest->stored, chunk_stored(ret_digest->size));
     chunk_place(ret_chunk, CHUNK_AT);
     return ret_digest->units * UNIT;
 }

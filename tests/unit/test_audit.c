@@ -227,13 +227,13 @@ static bool make_crashed(struct story *s)
 
 static uint64_t checkpoint_at(const struct image *image, uint32_t side, uint32_t copy)
 {
-    return CHECKPOINT_AT + (copy * 2 + side) * image->super.checkpoint_bytes;
+    return checkpoint_side_at(image->super.checkpoint_bytes, side, copy);
 }
 
 static uint64_t directory_at(const struct image *image, uint32_t page, uint32_t copy)
 {
     uint32_t side = image->checkpoint.directory_bits[page / 4] >> (page % 4 * 2 + 1) & 1;
-    return image->super.directory_at + (uint64_t)page * 4 * DIRECTORY_BYTES + (copy * 2 + side) * DIRECTORY_BYTES;
+    return directory_page_at(image->super.directory_at, page, side, copy);
 }
 
 static uint64_t slot_at(const struct image *image, uint32_t slot)

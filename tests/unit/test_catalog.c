@@ -133,8 +133,8 @@ TEST(chap_rules)
 {
     struct problem p = {0};
     struct catalog_host h = {.name = "h"};
-    struct chap none = {0}, one = {"user", "123456789012"}, two = {"target", "abcdefghijkl"}, brief = {"user", "12345678901"},
-                nobody = {"", "123456789012"};
+    struct catalog_chap none = {0}, one = {"user", "123456789012"}, two = {"target", "abcdefghijkl"},
+                        brief = {"user", "12345678901"}, nobody = {"", "123456789012"};
     CHECK_OK(catalog_set_chap(&h, &none, &none, &p));
     CHECK_OK(catalog_set_chap(&h, &one, &none, &p));
     CHECK_OK(catalog_set_chap(&h, &one, &two, &p));

@@ -26,7 +26,7 @@ static void block_fill(uint8_t block[BLOCK_SIZE], uint32_t noise)
 /* The chunk as the log writes it. */
 static void lay_out(const struct block_digest *digest, uint64_t address, uint8_t *ret_chunk)
 {
-    uint32_t stored = digest->size & 0x1fff;
+    uint32_t stored = chunk_stored(digest->size);
     struct disk_chunk header = {.crc = put32(digest->crc ^ address_mix(address)), .size = put16(digest->size)};
     memcpy(header.tag.b, digest->print.b, 4);
     memset(ret_chunk, 0, digest->units * UNIT);
@@ -68,7 +68,7 @@ TEST(a_block_comes_back)
         digest_block(&key, block, room, &digest);
         fingerprint_of(&key, block, BLOCK_SIZE, &print);
         CHECK(fingerprint_equal(&print, &digest.print));
-        uint32_t stored = digest.size & 0x1fff;
+        uint32_t stored = chunk_stored(digest.size);
         CHECK_EQ(digest.units, chunk_room(stored) / UNIT);
         CHECK(stored <= 3584 || (stored == BLOCK_SIZE && digest.stored == block && digest.units == PLACE_UNITS_RAW));
         CHECK_EQ(digest.size >> 13, stored == BLOCK_SIZE ? CODEC_RAW : CODEC_LZ4);
@@ -127,7 +127,7 @@ TEST(a_damaged_chunk_is_refused)
         block_fill(block, noise);
         digest_block(&key, block, room, &digest);
         lay_out(&digest, ADDRESS, chunk);
-        CHECK(every_flip_is_refused(chunk, digest.units, (digest.size & 0x1fffu) + 10));
+        CHECK(every_flip_is_refused(chunk, digest.units, chunk_stored(digest.size) + 10));
     }
 }
 
@@ -166,7 +166,7 @@ TEST(a_page_comes_back)
         chunk_place(chunk, ADDRESS);
         fine = fine && chunk_unpack(chunk, units, ADDRESS, &tag, back, bytes, &size) == OK;
         fine = fine && size == bytes && memcmp(page, back, bytes) == 0;
-        uint32_t stored = (uint32_t)(chunk[8] | chunk[9] << 8) & 0x1fff;
+        uint32_t stored = chunk_stored((uint16_t)(chunk[8] | chunk[9] << 8));
         for (uint32_t at = 10 + stored; at < units * UNIT; at++) fine = fine && chunk[at] == 0;
         fine = fine && (chunk[9] >> 5 == CODEC_RAW || units < chunk_room(bytes) / UNIT);
         free(page);
