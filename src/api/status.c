@@ -164,7 +164,8 @@ static json_t *session_json(struct node *node, const struct iscsi_session_info *
     return o;
 }
 
-static void only_ascii(char *text)
+/* An initiator says it: nothing that a terminal would obey, and not the whole answer lost for one letter. */
+static void only_printable(char *text)
 {
     for (; *text != '\0'; text++) {
         if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f) *text = '?';
@@ -177,8 +178,8 @@ enum err sessions_list(struct call *call)
     struct iscsi_session_info info;
     json_t *items = json_array();
     for (uint64_t from = 0; node->target != NULL && iscsi_session_next(node->target, from, &info) == OK; from = info.id + 1) {
-        only_ascii(info.initiator);
-        only_ascii(info.alias);
+        only_printable(info.initiator);
+        only_printable(info.alias);
         json_array_append_new(items, session_json(node, &info));
     }
     call->answer = json_pack("{s:o, s:n}", "items", items, "next");

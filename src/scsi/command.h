@@ -2,8 +2,8 @@
 /*
  * A SCSI command, as a transport hands it in: no sockets, no words of iSCSI.
  *
- *     1. the transport fills in nexus, lun, cdb, expected_out, done and calls scsi_plan. Either the command is answered already
- *        (false: status and sense are set), or it says what memory it needs: room_bytes, and whether a scratch piece.
+ *     1. the transport fills in done, io, nexus, lun, cdb, expected_out and calls scsi_plan. Either the command is answered
+ *        already (false: status and sense are set), or it says what memory it needs: room_bytes, and whether a scratch piece.
  *     2. the transport gives that memory (data, scratch), moves `out_bytes` bytes of data out of the initiator into it
  *        (fewer when the initiator offered fewer: out_have) and calls scsi_run.
  *     3. `done` comes, never inline: status, sense, and `in_bytes` bytes of data for the initiator.

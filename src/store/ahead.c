@@ -58,7 +58,7 @@ static void end_done(struct io_op *op)
     io_task_wake(e->task);
 }
 
-/* Entry `i` is at hand: reads on, up to those that `slots` tells. */
+/* Entry `i` of `list` is at hand: reads the ends of those behind it, whose slots `slot_of` tells. */
 void ahead_on(struct store *s, struct ahead *a, uint32_t i, uint32_t count, uint32_t (*slot_of)(const void *list, uint32_t i),
               const void *list)
 {

@@ -56,6 +56,7 @@ struct slot_page {
     struct slot slots[DIRECTORY_SLOTS];
 };
 
+/* One of the pool's, in the order of its superblocks. */
 struct device {
     struct io_file *file;
     char path[256];
@@ -67,31 +68,41 @@ struct device {
 
 struct slot *slot_at(const struct store *s, uint32_t slot);   /* asserts that it was used before */
 struct slot *slot_peek(const struct store *s, uint32_t slot); /* NULL: never used */
+/* A FREE slot becomes PROMISED or USED; for USED a promise is taken back when nothing else is free. False: there is none, or no
+ * memory. */
 bool slot_alloc(struct store *s, enum slot_state state, uint32_t *ret_slot);
 struct slot *slot_touch(struct store *s, uint32_t slot); /* makes its page; NULL: no memory */
 void slot_release(struct store *s, uint32_t slot);       /* to FREE */
-uint32_t slot_capacity(const struct store *s);
-bool slot_exists(const struct store *s, uint32_t slot);
-void slot_where(const struct store *s, uint32_t slot, struct device **ret_device, uint64_t *ret_offset);
+uint32_t slot_capacity(const struct store *s);           /* units of chunks that a cleaned slot holds, about */
+bool slot_exists(const struct store *s, uint32_t slot);  /* some device has it */
+/* Its device and the byte there at which it begins. */
+void slot_where(struct store *s, uint32_t slot, struct device **ret_device, uint64_t *ret_offset);
+/* To USED, and its runs into the directory, which has room for them. */
 void slot_use(struct store *s, uint32_t slot, enum slot_kind kind, uint32_t runs, const struct run *run);
 void slot_retire(struct store *s, uint32_t slot); /* its runs are gone from the directory: PENDING */
+/* This checkpoint is durable: what is PENDING and waited for it is FREE, unless it is still read. */
 void slot_freed_by(struct store *s, uint64_t checkpoint);
-void slot_dirty(struct store *s, uint32_t slot);
-void slot_lost_units(struct store *s, uint64_t address, uint32_t units); /* the chunk may have died: estimate */
+void slot_dirty(struct store *s, uint32_t slot); /* the next checkpoint writes its page of the directory */
+/* A mapping to this chunk went away, others may still have it: lowers the estimate of what is alive. */
+void slot_lost_units(struct store *s, uint64_t address, uint32_t units);
+/* The same for a mapping that went away when `walk` was the newest walk: a slot proven since has counted that. */
 void slot_lost_after(struct store *s, uint64_t address, uint32_t units, uint32_t walk);
+/* While it is read it is not used again. */
 void slot_reader_add(struct store *s, uint32_t slot);
 void slot_reader_done(struct store *s, uint32_t slot);
 
 /* ---- waiting ---- */
 
+/* Stands in one list until that is woken; then `wake` runs from the loop, and looks again at what it waited for. */
 struct waiter {
     void (*wake)(struct waiter *w);
     struct list link;
     bool waiting;
 };
 void waiter_wait(struct list *list, struct waiter *w);
-void waiters_wake(struct store *s, struct list *list);
+void waiters_wake(struct store *s, struct list *list); /* all of them; never inline */
 
+/* For a task: it parks as long as `waiter.waiting`. */
 struct task_waiter {
     struct waiter waiter;
     struct io_task *task;
@@ -159,6 +170,7 @@ enum located locate(struct store *s, uint64_t address, struct waiter *w, uint32_
 enum err fetch_chunk(struct store *s, uint64_t locator, uint8_t *buf, const uint8_t **ret_chunk);
 /* [task] Reads a stretch of a slot, sector aligned. */
 enum err slot_read(struct store *s, uint32_t slot, uint32_t offset, void *buf, uint32_t bytes);
+/* [task] Writes one, sector aligned; durable after the next devices_sync. */
 enum err slot_write(struct store *s, uint32_t slot, uint32_t offset, const void *buf, uint32_t bytes);
 
 /* ---- volume.c: volumes and keyed state ---- */
@@ -190,9 +202,10 @@ struct volume {
     uint64_t *state_pages; /* locators of the written pages, ends with 0 */
 };
 
-struct volume *volume_find(const struct store *s, uint32_t id);
-struct volume *volume_add(struct store *s, uint32_t id);
-void volume_remove(struct store *s, struct volume *v);
+struct volume *volume_find(const struct store *s, uint32_t id); /* NULL: none, or its DELETE is published */
+struct volume *volume_add(struct store *s, uint32_t id);        /* empty; NULL: no memory */
+void volume_remove(struct store *s, struct volume *v);          /* with its delta, pages and keyed state; frees it */
+/* Sets a key of the keyed state; no bytes of value: removes it. False: no memory. */
 bool state_set(struct store *s, struct volume *v, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
                uint32_t value_bytes);
 enum err state_write(struct store *s, struct volume *v);                                /* [task] pages to META */
@@ -238,19 +251,25 @@ struct delta {
     struct list by_age;
 };
 
-enum err delta_init(struct store *s, uint64_t budget);
+enum err delta_init(struct store *s, uint64_t budget); /* bytes; ERR_NO_MEMORY, also when they are too few */
+/* What publishing the operation may add at most. */
 void delta_cost(const struct store_op *op, uint32_t *ret_entries, uint32_t *ret_leaves);
+/* Keeps room before a record is appended, so that publishing cannot fail. False: there is none until a flush. */
 bool delta_reserve(struct store *s, uint32_t entries, uint32_t leaves);
+/* Gives it back: right before it is used, or when the operation will not be published. */
 void delta_unreserve(struct store *s, uint32_t entries, uint32_t leaves);
+/* Maps a block. `segment` is where the record lies: replay has to begin there or before as long as the leaf is in the delta. */
 void delta_set(struct store *s, struct volume *v, uint64_t lba, uint64_t place, uint32_t tag, uint64_t sequence,
                uint64_t segment);
+/* The same for a stretch that is unmapped or zero; whole leaves cost no entries. */
 void delta_fill(struct store *s, struct volume *v, uint64_t lba, uint64_t count, enum delta_base what, uint64_t sequence,
                 uint64_t segment);
-struct delta_leaf *delta_leaf_find(struct store *s, const struct volume *v, uint64_t index);
+struct delta_leaf *delta_leaf_find(struct store *s, const struct volume *v, uint64_t index); /* NULL: not in the delta */
 /* What the delta says of a block: true when it decides. */
 bool delta_get(struct store *s, const struct volume *v, uint64_t lba, uint64_t *ret_place, uint32_t *ret_tag);
 /* Lays the leaf's entries over `leaf`. */
 void delta_overlay(struct store *s, const struct delta_leaf *dl, struct leaf *leaf);
+/* The leaf's page holds it all, or its volume is gone: takes it out. */
 void delta_forget(struct store *s, struct delta_leaf *dl);
 
 /* ---- map.c: the tree of pages, cached ---- */
@@ -293,16 +312,17 @@ enum map_got map_get(struct store *s, struct volume *v, uint8_t level, uint64_t 
                      struct frame **ret_frame, enum err *ret_err);
 /* [task] The same, waiting; pinned. OK with NULL when empty; with `make`, pages that do not exist are made (dirty). */
 enum err map_page(struct store *s, struct volume *v, uint8_t level, uint64_t index, bool make, struct frame **ret_frame);
-void map_unpin(struct store *s, struct frame *f);
+void map_unpin(struct store *s, struct frame *f); /* NULL is fine */
 /* The page exists only in memory so far, or is newer there. */
 bool frame_is_dirty(struct store *s, const struct volume *v, uint8_t level, uint64_t index);
-void map_drop_volume(struct store *s, uint32_t volume);
-void map_dirty(struct store *s, struct frame *f);
+void map_drop_volume(struct store *s, uint32_t volume); /* its pages are not found any more */
+void map_dirty(struct store *s, struct frame *f);       /* an inner page changed: the next map_write_dirty stores it */
 /* Pointer to a page, as its parent (or the volume) holds it; the parent must be cached (it is pinned by the caller). */
 struct pointer *map_pointer(struct volume *v, struct frame *parent, uint64_t index);
-enum err map_flush_leaf(struct store *s, struct delta_leaf *dl); /* [upkeep] */
+enum err map_flush_leaf(struct store *s, struct delta_leaf *dl); /* [upkeep] from the delta into the tree */
 enum err map_write_dirty(struct store *s);                       /* [upkeep] all inner pages, bottom up */
-enum err map_cut(struct store *s, struct volume *v);             /* [upkeep] */
+enum err map_cut(struct store *s, struct volume *v);             /* [upkeep] takes what lies behind v->cut out of the tree */
+/* [task] Reads the page that `p` points to past the cache, checked and unpacked but not decoded. */
 enum err page_read(struct store *s, struct page_id id, const struct pointer *p, void *ret_raw, uint32_t room,
                    uint32_t *ret_size);
 
@@ -394,25 +414,32 @@ struct log {
     uint32_t chain_count;
 };
 
-enum err log_init(struct store *s);
+enum err log_init(struct store *s); /* ERR_NO_MEMORY */
+/* Appends what waits in the queue and can be admitted, and writes the open batch when it is due. Harmless at any time. */
 void log_pump(struct store *s);
-void log_kick(struct store *s);
-bool log_append(struct store *s, struct store_op *op); /* false: must wait */
+void log_kick(struct store *s); /* the same from the loop, soon */
+/* Appends the operation's record to the open batch. False: it must wait, for a batch buffer or a slot. */
+bool log_append(struct store *s, struct store_op *op);
+/* Writes the open batch now, whether it is due or not. */
 void log_submit(struct store *s);
+/* For closing: seals the open segment as it is. True: that is not done yet, call it again. */
 bool log_end(struct store *s);
+/* The pool takes no writes from now on; what is under way or waits ends with ERR_POOL_FAILED. The first reason is kept. */
 void log_fail(struct store *s, enum err err, const char *why);
+/* The i-th of those that replay may need, oldest first. */
 struct head_segment *log_segment(const struct store *s, uint32_t i);
-void log_forget_before(struct store *s, uint64_t segment);
-void log_unpromise(struct store *s); /* the last promised slot becomes free */
-bool log_segment_push(struct store *s, const struct head_segment *hs);
-uint32_t log_segments_since(const struct store *s, uint64_t segment);
-uint64_t log_replay_segment(const struct store *s); /* the segment where replay would begin now */
+void log_forget_before(struct store *s, uint64_t segment);             /* replay will not need those any more */
+void log_unpromise(struct store *s);                                   /* the last promised slot becomes free */
+bool log_segment_push(struct store *s, const struct head_segment *hs); /* the newest; false: no room for more */
+uint32_t log_segments_since(const struct store *s, uint64_t segment);  /* how many from this one on */
+uint64_t log_replay_segment(const struct store *s);                    /* the segment where replay would begin now */
 
 /* ---- write.c ---- */
 
-void write_pump(struct store *s);
-void write_batch_done(struct store *s, struct batch_buf *b);
-void write_fail(struct store *s, struct store_op *op, enum err err);
+void write_pump(struct store *s);                                    /* log_pump's half: tells failures, admits, appends */
+void write_batch_done(struct store *s, struct batch_buf *b);         /* the batch is durable, or the pool has failed */
+void write_fail(struct store *s, struct store_op *op, enum err err); /* its `done` comes from the loop */
+/* Makes an operation visible whose record lies in `segment`; its volume is there. Room in the delta is given back already. */
 void op_publish(struct store *s, struct store_op *op, uint64_t segment);
 
 /* ---- mark.c, clean.c ---- */
@@ -486,16 +513,21 @@ enum err checkpoint_write_light(struct store *s, const struct checkpoint *from);
 uint64_t checkpoint_slots(const struct store *s);
 /* Slots that the head should be promised. */
 uint64_t checkpoint_promises(const struct store *s);
+/* [task] Newest checkpoint and replay; then, unless read only, a checkpoint. `problem` (may be NULL) says what went wrong. */
 enum err recover(struct store *s, struct store_problem *problem);
 enum err load_directory(struct store *s, const struct checkpoint *c, struct store_problem *problem); /* [task] */
+/* [task] Opens the devices and finds the pool's superblocks. */
 enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem);
 void problem_say(struct store_problem *problem, const char *format, ...);
 enum err upkeep_flush_all(struct store *s); /* [upkeep] */
 enum err upkeep_duties(struct store *s);    /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */
-void upkeep_kick(struct store *s);
+void upkeep_kick(struct store *s);          /* there may be something due */
 void upkeep_main(void *arg);
-enum err devices_sync(struct store *s);
+enum err devices_sync(struct store *s); /* [task] all that was written to any device is durable */
+/* Whether the operation may take space. False: it waits for the cleaner, or, *ret_full, cleaning has gained nothing: it fails.
+ * Only NEW data is ever held up. */
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
+/* Slots that foreground data never takes. */
 uint32_t slots_private(const struct store *s);
 
 /* ---- trim.c: free slots are given back below ---- */
@@ -511,8 +543,9 @@ struct trim {
     uint64_t began_ns;
 };
 
-void trim_kick(struct store *s);
+void trim_kick(struct store *s); /* there may be stale slots, and time for them */
 
+/* What a caller asks of upkeep, on the caller's stack: `task` sleeps until it is finished. */
 struct want {
     struct list link;
     struct io_task *task;

@@ -514,7 +514,7 @@ enum err map_write_dirty(struct store *s)
 
 /* ---- shrinking ---- */
 
-/* First block covered by a child, and blocks that it covers. */
+/* Blocks that a page of this level covers; level 0 is a leaf. */
 static uint64_t covers(uint8_t level)
 {
     uint64_t blocks = LEAF_BLOCKS;

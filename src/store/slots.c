@@ -51,12 +51,12 @@ struct slot *slot_touch(struct store *s, uint32_t slot)
     return *page ? &(*page)->slots[slot % DIRECTORY_SLOTS] : NULL;
 }
 
-void slot_where(const struct store *s, uint32_t slot, struct device **ret_device, uint64_t *ret_offset)
+void slot_where(struct store *s, uint32_t slot, struct device **ret_device, uint64_t *ret_offset)
 {
     for (uint32_t i = 0; i < s->device_count; i++) {
-        const struct device *d = &s->devices[i];
+        struct device *d = &s->devices[i];
         if (slot < d->first_slot || slot - d->first_slot >= d->slots) continue;
-        *ret_device = (struct device *)d;
+        *ret_device = d;
         *ret_offset = d->data_at + (uint64_t)(slot - d->first_slot) * s->segment_bytes;
         return;
     }

@@ -109,12 +109,17 @@ struct store_op {
     uint32_t tags[RECORD_BLOCKS_MAX];
 };
 
-/* Prepares: `done` when the record is durable here. ERR_NO_VOLUME, ERR_VOLUME_EXISTS, ERR_RANGE, ERR_ORDER, ERR_LIMIT,
- * ERR_NO_SPACE, ERR_POOL_FAILED, ERR_STOPPED. The op must live until it was published or discarded. */
+/* Prepares: `done` when the record is durable here; never inline. The op must live until it was published or discarded, or
+ * failed. ERR_ARGUMENT (a kind, a `what` or a number that no operation has), ERR_RANGE, ERR_LIMIT (blocks, key or value, keyed
+ * state, volumes), ERR_NO_VOLUME, ERR_VOLUME_EXISTS, ERR_ORDER (a sequence that is not the next, also because the one before
+ * has failed), ERR_NO_SPACE (only NEW data), ERR_NO_MEMORY, ERR_PERMISSION (read_only), ERR_POOL_FAILED, ERR_STOPPED. */
 void store_prepare(struct store *store, struct store_op *op);
-/* Makes a prepared operation visible. Never fails. */
+/* Makes a prepared operation visible: the volume's next by sequence, after its `done` said OK. Never fails. */
 void store_publish(struct store *store, struct store_op *op);
-/* [task] Discards every prepared operation of the volume from `sequence` on; logged and durable when it returns. */
+/* [task] Discards every prepared operation of the volume from `sequence` on; logged and durable when it returns. Nothing of the
+ * volume may be waiting or under way, and nothing may be submitted meanwhile. ERR_NO_VOLUME, ERR_ORDER (`sequence` is
+ * published, or beyond the one after the newest), ERR_AGAIN (something is under way), ERR_PERMISSION (read_only),
+ * ERR_POOL_FAILED. */
 enum err store_discard(struct store *store, uint32_t volume, uint64_t sequence);
 /* After recovery: the oldest prepared operation of the volume that waits for a decision, NULL if none. It belongs to the
  * store; publish it or discard it. */
@@ -124,10 +129,10 @@ struct store_op *store_prepared(struct store *store, uint32_t volume);
 
 struct store_read {
     void (*done)(struct store_read *read);
-    enum err err; /* ERR_MEDIUM: see `bad`; ERR_NO_VOLUME, ERR_RANGE, ERR_IO ... */
+    enum err err; /* see store_read */
     uint32_t volume;
     uint64_t lba;
-    uint32_t count;  /* 1 to RECORD_BLOCKS_MAX * 8 */
+    uint32_t count;  /* 1 to STORE_READ_MAX */
     uint8_t *data;   /* count * BLOCK_SIZE */
     uint8_t *mapped; /* not NULL: instead of data, for each block whether it is mapped (1, also when written as zeros) or not */
     uint64_t bad;    /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
@@ -140,6 +145,9 @@ struct store_read {
 
 enum { STORE_READ_MAX = RECORD_BLOCKS_MAX * 8 };
 
+/* Reads whole blocks, each as it is published at one moment before `done`, which comes from the loop, never inline.
+ * ERR_NO_VOLUME (also when its CREATE is not published), ERR_RANGE, ERR_MEDIUM (a block is damaged), ERR_PAGE_DAMAGED (the map
+ * is), and what io_read says. Then `data` may hold anything. */
 void store_read(struct store *store, struct store_read *read);
 
 /* ---- volumes and state ---- */
@@ -159,18 +167,22 @@ uint32_t store_last_volume(const struct store *store);
 /* One key of a volume's published keyed state; the bytes live until the next publish. ERR_NO_KEY. */
 enum err store_state_get(const struct store *store, uint32_t volume, const void *key, uint32_t key_bytes,
                          const void **ret_value, uint32_t *ret_bytes);
-/* [task] Content digest of a volume: Merkle root over its blocks, and over its keyed state. Flushes the delta first. */
+/* [task] Content digest of a volume: two words are the Merkle root over its blocks, two are over its keyed state. Flushes the
+ * delta first; what is published meanwhile may or may not be in it. ERR_NO_VOLUME, and what store_checkpoint says. */
 enum err store_volume_digest(struct store *store, uint32_t volume, uint64_t ret_digest[4]);
 /* [task] Calls `each` for every stretch of blocks (whole leaves) that may have changed after sequence `since`, up to the
- * volume's end: what a RESIZE cut off since then is told by that operation, not here. */
+ * volume's end: what a RESIZE cut off since then is told by that operation, not here. Flushes the delta first. ERR_NO_VOLUME,
+ * ERR_PAGE_DAMAGED and what else reading a page says, and what store_checkpoint says. */
 enum err store_changed_since(struct store *store, uint32_t volume, uint64_t since,
                              void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg);
 
 /* ---- upkeep ---- */
 
-/* [task] Writes a checkpoint; with `flush` the whole delta first. */
+/* [task] Writes a checkpoint; with `flush` the whole delta first. On a full pool it cleans as long as that gains something.
+ * ERR_NO_SPACE, ERR_PERMISSION (read_only), ERR_POOL_FAILED, and what the devices say: then the pool has failed. */
 enum err store_checkpoint(struct store *store, bool flush);
-/* [task] One pass of the cleaner, whether it pays or not; returns slots gained. */
+/* [task] One pass of the cleaner, whether it pays or not, and the checkpoint that makes the slots free. *ret_gained: slots, 0
+ * when there was no space to gain any. ERR_PERMISSION (read_only), ERR_POOL_FAILED, and what reading the maps says. */
 enum err store_clean(struct store *store, uint32_t *ret_gained);
 
 struct store_stats {

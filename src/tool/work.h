@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The data path of a client in process: many changes under way on one store, as the volume layer will have them.
+ * The data path of a client in process: many changes under way on one store, as the volume layer has them. izar-pool stays
+ * below that layer, as the benchmarks do: it looks at and measures a pool by itself, numbers operations as it likes, and must
+ * be able to say what it asked for after a crash (journal.h), without range locks and a node around it.
  *
  *     take      a free operation with its buffers; waits while all are under way
  *     submit    ORDER: the next sequence of its volume. DIGEST: hash and compress, as a CPU job on any loop

@@ -22,7 +22,7 @@ struct volumes_config {
     uint32_t requests; /* changes under way at once, in all volumes; more wait; 0: 128. Each takes 140 KiB */
 };
 
-/* [task] Commits what the store found prepared and takes up all volumes. ERR_NO_MEMORY, and what the store says. */
+/* [task] Commits what the store found prepared and takes up all volumes. ERR_LIMIT (requests), ERR_NO_MEMORY. */
 enum err volumes_open(const struct volumes_config *config, struct volumes **ret_volumes);
 /* [task] Waits for what is under way, then frees all. New requests fail with ERR_STOPPED from the call on. The store stays
  * open. NULL is fine. */
@@ -32,15 +32,18 @@ void volumes_abandon(struct volumes *volumes);
 
 /* ---- volumes as a whole ---- */
 
-/* [task] A new volume, all zero. `bytes` must be a multiple of 4096, above 0. ERR_RANGE, ERR_LIMIT, ERR_NO_SPACE... */
+/* [task] A new volume, all zero. ERR_RANGE (`bytes` is 0, no multiple of 4096, or too many), ERR_LIMIT (too many volumes),
+ * ERR_STOPPED, and what store_prepare says. */
 enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume);
 /* NULL: there is none. */
 struct volume *volumes_find(struct volumes *volumes, uint32_t id);
 /* The volume with the lowest id from `from` on; NULL: no more. */
 struct volume *volumes_next(struct volumes *volumes, uint32_t from);
-/* [task] Grows or cuts a volume; what is cut off is lost. ERR_RANGE as above. */
+/* [task] Grows or cuts a volume; what is cut off is lost. ERR_RANGE as above, ERR_NO_VOLUME (it is being deleted), ERR_AGAIN
+ * (another task resizes it), ERR_STOPPED, and what store_prepare says. */
 enum err volume_resize(struct volume *volume, uint64_t bytes);
-/* [task] Deletes a volume and frees the object. ERR_LOCKED: somebody holds it (volume_hold). */
+/* [task] Deletes a volume and frees the object. ERR_LOCKED (somebody holds it: volume_hold), ERR_AGAIN (another task resizes or
+ * deletes it), ERR_STOPPED, and what store_prepare says; then it is as it was. */
 enum err volume_delete(struct volume *volume);
 
 /* A held volume cannot be deleted; its users (a SCSI unit) hold it. */
@@ -75,12 +78,12 @@ enum volume_verb {
     VOLUME_ZERO,       /* reads as zero afterwards, whatever the alignment */
     VOLUME_ZERO_UNMAP, /* the same, and whole blocks are given back */
     VOLUME_UNMAP,      /* the same, but parts of blocks may stay as they are when the pool is full: it never fails for that */
-    VOLUME_COMPARE_WRITE, /* writes `data` when the volume holds `compare`, else ERR_MISCOMPARE and `differs` */
+    VOLUME_COMPARE_WRITE, /* writes `data` when the volume holds `compare`, else ERR_MISCOMPARE and `differs`; all or nothing */
 };
 
 enum {
     VOLUME_SECTOR = 512,           /* what offsets and lengths are multiples of */
-    VOLUME_WRITE_MAX = 128u << 10, /* WRITE, COMPARE_WRITE: bytes, whole blocks counted */
+    VOLUME_WRITE_MAX = 128u << 10, /* WRITE: bytes, whole blocks counted; COMPARE_WRITE: also store_write_max at most */
     VOLUME_READ_MAX = 1024u << 10, /* READ, STATUS, the same */
 };
 
@@ -94,7 +97,9 @@ enum {
  */
 struct volume_request {
     void (*done)(struct volume_request *request);
-    enum err err; /* ERR_RANGE, ERR_NO_SPACE, ERR_MEDIUM, ERR_MISCOMPARE, ERR_STOPPED, ERR_NO_VOLUME, ERR_POOL_FAILED ... */
+    /* ERR_ARGUMENT (no multiple of VOLUME_SECTOR), ERR_RANGE, ERR_LIMIT (longer than the verb may be), ERR_MISCOMPARE,
+     * ERR_STOPPED, ERR_NO_VOLUME (it is being deleted), and what store_read and store_prepare say, but never ERR_ORDER */
+    enum err err;
     enum volume_verb verb;
     uint64_t offset, bytes;
     uint8_t *data;          /* READ, WRITE, COMPARE_WRITE */

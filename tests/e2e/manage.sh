@@ -184,6 +184,7 @@ in_use()
         sleep 0.1
     done
     json 'length == 1 and .[0].host == "me" and .[0].state == "normal"' izar target sessions
+    expect 0 'as it is written' python3 "$here/../docs_test.py" --node node/izard.sock # now each list has an item
     expect 4 'in use: host me sees it and has 1 session' izar volume delete data --yes --force
     expect 4 'host me is logged in' izar volume unmap data --host me
     expect 4 '1 session may write' izar volume resize data --size 32M

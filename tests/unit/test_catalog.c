@@ -436,5 +436,24 @@ TEST(one_at_a_time)
     CHECK(run_in_task(body_locked));
 }
 
+/* By class, but for what the daemon may not do on its machine: nothing is wrong with the request then. */
+TEST(statuses)
+{
+    static const struct {
+        enum err err;
+        int status;
+    } expected[] = {{ERR_ARGUMENT, 400}, {ERR_UNSUPPORTED, 400}, {ERR_PERMISSION, 403}, {ERR_DENIED, 403},
+                    {ERR_NO_NAME, 404},  {ERR_NAME_EXISTS, 409}, {ERR_BUSY, 409},       {ERR_IO, 500},
+                    {ERR_NO_SPACE, 507}, {ERR_STOPPED, 503}};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        struct problem p = {0};
+        problem_tell(&p, expected[i].err, "it does not work");
+        CHECK_EQ(problem_status(&p), expected[i].status);
+    }
+    struct problem said = {.status = 415};
+    problem_tell(&said, ERR_ARGUMENT, "no JSON");
+    CHECK_EQ(problem_status(&said), 415);
+}
+
 TESTS(names, initiators, duplicates_and_references, chap_rules, json_keeps_all, json_refused, limits, a_crash_at_any_byte,
-      damage_to_one, a_crash_on_the_first_start, one_at_a_time)
+      damage_to_one, a_crash_on_the_first_start, one_at_a_time, statuses)
