@@ -353,9 +353,11 @@ static enum err with_space(struct store *s, enum err (*action)(struct store *s))
         uint32_t gained = 0;
         enum err err = action(s);
         if (err != ERR_NO_SPACE) return err;
+        uint64_t replay = s->replay_segment, left = slots_left(s);
         TRY(clean_pass(s, true, pass_goal(s), &gained));
-        if (gained == 0) return ERR_NO_SPACE;
         TRY(checkpoint_write(s));
+        /* What was flushed already may have moved the replay point, and then more can be cleaned. */
+        if (gained == 0 && s->replay_segment == replay && slots_left(s) <= left) return ERR_NO_SPACE;
     }
 }
 
