@@ -426,7 +426,7 @@ static uint64_t leaf_at(struct test *t)
 
 static bool damage_at(const struct test *t, uint64_t at)
 {
-    uint8_t byte;
+    uint8_t byte = 0;
     int fd = open(t->path, O_RDWR);
     bool good = fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1;
     byte ^= 1;
