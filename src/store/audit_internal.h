@@ -152,7 +152,7 @@ enum err audit_log(struct audit *a);
 /* ---- audit_replay.c ---- */
 
 enum err audit_replay_roots(struct audit *a);
-enum err audit_replay_record(struct audit *a, const uint8_t *at, uint32_t bytes, uint64_t address);
+enum err audit_replay_record(struct audit *a, const struct record *r, const struct entry *entries, uint64_t address);
 /* After the last record: what the checkpoint says was committed; sorts what happened by leaf. */
 enum err audit_replay_end(struct audit *a);
 struct audit_volume *audit_volume_find(const struct audit *a, uint32_t id);

@@ -81,12 +81,13 @@ static enum err replay_seal(struct chain_walk *w, const struct trailer *t)
 {
     struct audit *a = w->a;
     const uint8_t *body = a->buf + a->segment_bytes - sizeof(struct disk_trailer) - t->body_bytes;
-    size_t at = 0;
-    uint32_t offset, bytes;
-    const uint8_t *record;
+    struct summary_walk walk = summary_walk(body, t->body_bytes);
+    struct entry entries[RECORD_BLOCKS_MAX];
+    struct record r;
+    uint32_t offset;
     enum err err;
-    while ((err = summary_next(body, t->body_bytes, &at, &offset, &record, &bytes)) == OK)
-        TRY(audit_replay_record(a, record, bytes, t->segment * a->segment_bytes + offset));
+    while ((err = summary_next(&walk, &offset, &r, entries)) == OK)
+        TRY(audit_replay_record(a, &r, entries, t->segment * a->segment_bytes + offset));
     if (err != ERR_TRUNCATED) audit_problem(a, "slot %u: its summary is malformed", t->slot);
     a->report->batches_replayed += t->last_number - w->number + 1;
     w->number = t->last_number + 1;
@@ -98,15 +99,16 @@ static enum err replay_batch(struct chain_walk *w, const uint8_t *at, const stru
 {
     struct audit *a = w->a;
     uint32_t offset = sizeof(struct disk_batch);
+    struct entry entries[RECORD_BLOCKS_MAX];
     for (uint32_t i = 0; i < b->records; i++) {
         struct record r;
-        enum err err = record_decode(at + offset, b->used - offset, b->address + offset, &r);
+        enum err err = record_decode(at + offset, b->used - offset, b->address + offset, &r, entries);
         if (err == OK && record_head_bytes(&r) + r.payload > b->used - offset) err = ERR_DECODE;
         if (err != OK) {
             audit_problem(a, "batch %" PRIu64 ": record %u: %s", b->number, i, err_text(err));
             return OK;
         }
-        TRY(audit_replay_record(a, at + offset, b->used - offset, b->address + offset));
+        TRY(audit_replay_record(a, &r, entries, b->address + offset));
         offset += record_head_bytes(&r) + r.payload;
     }
     if (offset != b->used) audit_problem(a, "batch %" PRIu64 ": its records end at %u, not at %u", b->number, offset, b->used);

@@ -79,11 +79,11 @@ static enum err effect_stretch(struct audit *a, uint64_t lba, uint64_t count, ui
     return OK;
 }
 
-static enum err take_blocks(struct audit *a, const struct record *r, const uint8_t *at, uint64_t address)
+static enum err take_blocks(struct audit *a, const struct record *r, const struct entry *entries, uint64_t address)
 {
     uint64_t chunk = address + record_head_bytes(r), lba = r->lba;
     for (uint32_t i = 0; i < r->entries; i++) {
-        struct entry e = record_entry(at, i);
+        const struct entry e = entries[i];
         if (e.kind == ENTRY_NEW) TRY(effect_add(a, lba, 1, place_of(chunk, e.units), e.tag));
         if (e.kind == ENTRY_DUP) TRY(effect_add(a, lba, 1, e.place, e.tag));
         if (e.kind == ENTRY_ZERO) TRY(effect_stretch(a, lba, e.count, PLACE_ZERO));
@@ -149,13 +149,14 @@ static void discard(struct audit *a, struct audit_volume *v, uint64_t sequence)
 
 /* ---- records ---- */
 
-static enum err op_add(struct audit *a, struct audit_volume *v, const struct record *r, const uint8_t *at, uint64_t address)
+static enum err op_add(struct audit *a, struct audit_volume *v, const struct record *r, const struct entry *entries,
+                       uint64_t address)
 {
     void *ops = a->ops;
     uint32_t first = a->effect_count;
     TRY(audit_grow(a, &ops, sizeof *a->ops, a->op_count, &a->op_room));
     a->ops = ops;
-    if (r->kind == RECORD_DATA) TRY(take_blocks(a, r, at, address));
+    if (r->kind == RECORD_DATA) TRY(take_blocks(a, r, entries, address));
     for (uint32_t i = first; i < a->effect_count; i++) a->effects[i].volume = r->volume;
     a->ops[a->op_count++] = (struct audit_op){.sequence = r->sequence, .lba = r->lba, .volume = r->volume, .kind = r->kind};
     if (v->pending_last)
@@ -172,32 +173,27 @@ static enum err volume_begins(struct audit *a, const struct record *r)
     return volume_add(a, &v);
 }
 
-enum err audit_replay_record(struct audit *a, const uint8_t *at, uint32_t bytes, uint64_t address)
+enum err audit_replay_record(struct audit *a, const struct record *r, const struct entry *entries, uint64_t address)
 {
-    struct record r;
-    enum err err = record_decode(at, bytes, address, &r);
-    if (err != OK) {
-        audit_problem(a, "record at %" PRIu64 ": %s", address, err_text(err));
-        return OK;
-    }
     a->report->records_replayed++;
-    struct audit_volume *v = audit_volume_find(a, r.volume);
-    if (!v && r.kind == RECORD_CREATE) {
-        TRY(volume_begins(a, &r));
-        v = audit_volume_find(a, r.volume);
+    struct audit_volume *v = audit_volume_find(a, r->volume);
+    if (!v && r->kind == RECORD_CREATE) {
+        TRY(volume_begins(a, r));
+        v = audit_volume_find(a, r->volume);
     }
     if (!v || v->deleted) return OK; /* deleted before the checkpoint, or further up */
-    if (r.kind == RECORD_DISCARD) {
-        discard(a, v, r.sequence);
+    if (r->kind == RECORD_DISCARD) {
+        discard(a, v, r->sequence);
         return OK;
     }
-    if (v->appended && r.sequence != v->appended + 1)
-        audit_problem(a, "volume %u: operation %" PRIu64 " follows %" PRIu64 " in the log", r.volume, r.sequence, v->appended);
-    if (r.commit) TRY(decide(a, v, r.commit));
+    if (v->appended && r->sequence != v->appended + 1)
+        audit_problem(a, "volume %u: operation %" PRIu64 " follows %" PRIu64 " in the log", r->volume, r->sequence,
+                      v->appended);
+    if (r->commit) TRY(decide(a, v, r->commit));
     if (v->deleted) return OK;
-    v->appended = r.sequence;
-    if (r.kind == RECORD_DELETE) v->deleting = true;
-    return op_add(a, v, &r, at, address);
+    v->appended = r->sequence;
+    if (r->kind == RECORD_DELETE) v->deleting = true;
+    return op_add(a, v, r, entries, address);
 }
 
 /* ---- the end ---- */

@@ -23,21 +23,23 @@ struct slot_check {
 
 /* ---- one chunk ---- */
 
-/* Unpacks a block and computes its fingerprint again. */
-static const char *block_trouble(struct audit *a, const uint8_t *chunk, uint32_t units, uint64_t address,
+/* Unpacks a block and computes its fingerprint again. `print` NULL: of the one it should have only the tag is known. */
+static const char *block_trouble(struct audit *a, const uint8_t *chunk, uint32_t units, uint64_t address, uint32_t tag,
                                  const struct fingerprint *print)
 {
-    uint32_t size, tag = get32((le32){{print->b[0], print->b[1], print->b[2], print->b[3]}});
+    uint32_t size;
     struct fingerprint again;
     enum err err = chunk_unpack(chunk, units, address, &tag, a->data, 2 * BLOCK_SIZE, &size);
     if (err != OK) return err_text(err);
     if (size != BLOCK_SIZE) return "does not unpack to a block";
     fingerprint_of(&a->key, a->data, BLOCK_SIZE, &again);
-    return fingerprint_equal(&again, print) ? NULL : "is not what its fingerprint says";
+    bool equal = print ? fingerprint_equal(&again, print) : fingerprint_tag(&again) == tag;
+    return equal ? NULL : "is not what its fingerprint says";
 }
 
-/* Lists a chunk that lies at `offset` of the slot; with data, checks it. `print` NULL: a page. */
-static void chunk_add(struct slot_check *sc, uint64_t address, uint32_t units, uint32_t offset, const struct fingerprint *print)
+/* Lists a chunk that lies at `offset` of the slot; with data, checks it. `print` NULL: it is not known; `tag` of a page: 0. */
+static void chunk_add(struct slot_check *sc, uint64_t address, uint32_t units, uint32_t offset, uint32_t tag,
+                      const struct fingerprint *print)
 {
     struct audit *a = sc->a;
     const char *trouble = NULL;
@@ -45,8 +47,8 @@ static void chunk_add(struct slot_check *sc, uint64_t address, uint32_t units, u
     if (sc->data) {
         const uint8_t *chunk = a->buf + offset;
         a->report->chunks_checked++;
-        if (print) {
-            trouble = block_trouble(a, chunk, units, address, print);
+        if (sc->sl->kind != SLOT_CLEANED_META) {
+            trouble = block_trouble(a, chunk, units, address, tag, print);
         } else {
             enum err err = chunk_check(chunk, units, address);
             trouble = err == OK ? NULL : err_text(err);
@@ -60,25 +62,25 @@ static void chunk_add(struct slot_check *sc, uint64_t address, uint32_t units, u
         audit_problem(a, "slot %u: chunk at %" PRIu64 " is out of order", sc->slot, address);
         return;
     }
-    uint32_t tag = get32((le32){{print->b[0], print->b[1], print->b[2], print->b[3]}});
     a->chunks[a->chunk_count++] =
         (struct audit_chunk){.locator = locator_of(address, units), .tag = tag, .bad = trouble != NULL};
     sc->sl->count++;
 }
 
-/* The NEW entries of a record whose head is at `at`. */
-static void record_chunks(struct slot_check *sc, const struct record *r, const uint8_t *at, uint64_t address)
+/* The NEW entries of a record at `address`; of a batch's the fingerprints are not known. */
+static void record_chunks(struct slot_check *sc, const struct record *r, const struct entry *entries, uint64_t address,
+                          bool prints)
 {
     uint64_t chunk = address + record_head_bytes(r), end = (sc->sl->segment + 1) * sc->a->segment_bytes;
-    for (uint32_t i = 0; r->kind == RECORD_DATA && i < r->entries; i++) {
-        struct entry e = record_entry(at, i);
-        if (e.kind != ENTRY_NEW) continue;
-        if (chunk + e.units * UNIT > end) {
+    for (uint32_t i = 0; i < r->entries; i++) {
+        const struct entry *e = &entries[i];
+        if (e->kind != ENTRY_NEW) continue;
+        if (chunk + e->units * UNIT > end) {
             audit_problem(sc->a, "slot %u: record at %" PRIu64 " reaches beyond its segment", sc->slot, address);
             return;
         }
-        chunk_add(sc, chunk, e.units, (uint32_t)(chunk % sc->a->segment_bytes), &e.print);
-        chunk += e.units * UNIT;
+        chunk_add(sc, chunk, e->units, (uint32_t)(chunk % sc->a->segment_bytes), e->tag, prints ? &e->print : NULL);
+        chunk += e->units * UNIT;
     }
 }
 
@@ -86,33 +88,34 @@ static void record_chunks(struct slot_check *sc, const struct record *r, const u
 
 struct body {
     const uint8_t *at; /* NULL: no seal */
-    size_t size, next;
+    size_t size;
+    struct summary_walk walk;
 };
 
 /* The next record of the seal must be this one. */
-static bool repeated(struct body *body, uint32_t offset, const uint8_t *at, uint32_t bytes)
+static bool repeated(struct body *body, uint32_t offset, const struct record *r, const struct entry *entries)
 {
-    uint32_t sealed_offset, sealed_bytes;
-    const uint8_t *sealed;
-    if (summary_next(body->at, body->size, &body->next, &sealed_offset, &sealed, &sealed_bytes) != OK) return false;
-    return sealed_offset == offset && sealed_bytes == bytes && memcmp(sealed, at, bytes) == 0;
+    uint32_t sealed_offset;
+    struct record sealed;
+    struct entry sealed_entries[RECORD_BLOCKS_MAX];
+    if (summary_next(&body->walk, &sealed_offset, &sealed, sealed_entries) != OK) return false;
+    return sealed_offset == offset && record_equal(&sealed, sealed_entries, r, entries);
 }
 
 /* Records of a batch: held against the seal when there is one, else listed. False: they make no sense. */
 static bool batch_records(struct slot_check *sc, const uint8_t *at, const struct batch *b, struct body *body)
 {
     uint32_t offset = sizeof(struct disk_batch);
+    struct entry entries[RECORD_BLOCKS_MAX];
     for (uint32_t i = 0; i < b->records; i++) {
         struct record r;
         uint64_t address = b->address + offset;
-        if (record_decode(at + offset, b->used - offset, address, &r) != OK) return false;
-        uint32_t head = record_head_bytes(&r);
-        if (head + r.payload > b->used - offset) return false;
+        if (record_decode(at + offset, b->used - offset, address, &r, entries) != OK) return false;
         if (!body->at)
-            record_chunks(sc, &r, at + offset, address);
-        else if (!repeated(body, (uint32_t)(address % sc->a->segment_bytes), at + offset, head))
+            record_chunks(sc, &r, entries, address, false);
+        else if (!repeated(body, (uint32_t)(address % sc->a->segment_bytes), &r, entries))
             return false;
-        offset += head + r.payload;
+        offset += record_head_bytes(&r) + r.payload;
     }
     return offset == b->used;
 }
@@ -153,20 +156,18 @@ static void check_batches(struct slot_check *sc, uint32_t end, const struct trai
 static void check_seal_records(struct slot_check *sc, const struct trailer *t, const struct body *body)
 {
     struct audit *a = sc->a;
-    size_t next = 0;
-    uint32_t offset, bytes, records = 0;
+    struct summary_walk walk = summary_walk(body->at, body->size);
+    struct entry entries[RECORD_BLOCKS_MAX];
+    struct record r;
+    uint32_t offset, records = 0;
     uint64_t before = a->report->chunks;
-    const uint8_t *at;
     enum err err;
-    while ((err = summary_next(body->at, body->size, &next, &offset, &at, &bytes)) == OK) {
-        struct record r;
-        uint64_t address = t->segment * a->segment_bytes + offset;
-        if ((err = record_decode(at, bytes, address, &r)) != OK) break;
-        if (record_head_bytes(&r) != bytes || offset + bytes + (uint64_t)r.payload > t->data_bytes) {
+    while ((err = summary_next(&walk, &offset, &r, entries)) == OK) {
+        if (offset + record_head_bytes(&r) + (uint64_t)r.payload > t->data_bytes) {
             err = ERR_DECODE;
             break;
         }
-        record_chunks(sc, &r, at, address);
+        record_chunks(sc, &r, entries, t->segment * a->segment_bytes + offset, true);
         records++;
     }
     if (err != ERR_TRUNCATED) audit_problem(a, "slot %u: record %u of its summary: %s", sc->slot, records, err_text(err));
@@ -211,6 +212,7 @@ static enum err check_head(struct slot_check *sc)
     good = good && t.kind == SLOT_HEAD && t.slot == sc->slot && t.segment == sc->sl->segment;
     struct body body = {.at = a->buf + a->segment_bytes - sizeof(struct disk_trailer) - (good ? t.body_bytes : 0),
                         .size = good ? t.body_bytes : 0};
+    body.walk = summary_walk(body.at, body.size);
     good = good && body_checksum(body.at, body.size, a->salt) == t.body_checksum;
     if (must && good) {
         check_seal_records(sc, &t, &body);
@@ -250,7 +252,7 @@ static bool check_table(struct slot_check *sc, const struct trailer *t, const ui
         }
         if (!run || run->slot != sc->slot)
             audit_problem(a, "slot %u: holds a chunk at %" PRIu64 ", which is in none of its runs", sc->slot, address);
-        chunk_add(sc, address, units, (uint32_t)offset * UNIT, prints ? &print : NULL);
+        chunk_add(sc, address, units, (uint32_t)offset * UNIT, prints ? fingerprint_tag(&print) : 0, prints ? &print : NULL);
         if (sc->sl->pages.locators) {
             sc->sl->pages.locators[i] = locator;
             sc->sl->pages.offsets[i] = (uint32_t)offset;

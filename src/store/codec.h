@@ -110,8 +110,10 @@ struct record {
     uint32_t volume, epoch, previous_epoch;
     uint64_t sequence, lba, commit; /* commit: newest committed sequence when appended (0 when unknown) */
     uint32_t count;
-    uint32_t entries, payload;       /* payload: bytes of chunks behind the head, a multiple of UNIT; 0 but for DATA */
+    uint32_t entries, references;    /* references: DUP entries */
+    uint32_t payload;                /* bytes of chunks behind the head, a multiple of UNIT; 0 but for DATA */
     uint32_t key_bytes, value_bytes; /* STATE */
+    const uint8_t *state;            /* STATE: key, then value; decoded: within the bytes that were decoded */
     uint32_t boot;
     uint64_t request;
     uint16_t node;
@@ -121,24 +123,32 @@ struct entry {
     uint8_t kind;
     uint32_t count;           /* blocks */
     uint32_t units;           /* NEW: of the chunk, 2 to 257 */
-    struct fingerprint print; /* NEW */
+    struct fingerprint print; /* NEW; from a batch: zeros */
     uint64_t place;           /* DUP */
-    uint32_t tag;             /* NEW (from the fingerprint), DUP */
+    uint32_t tag;             /* NEW, DUP: the beginning of the fingerprint */
 };
 
-/* Bytes of header and entries (and STATE payload) before the payload, padded to UNIT; what a summary repeats is the same.
- * In a batch the next record begins `payload` bytes after them. */
+static inline uint32_t fingerprint_tag(const struct fingerprint *print)
+{
+    return get32((le32){{print->b[0], print->b[1], print->b[2], print->b[3]}});
+}
+
+/* Bytes of header, entries and references (and STATE payload) before the payload, padded to UNIT. In a batch the next record
+ * begins `payload` bytes after them. */
 uint32_t record_head_bytes(const struct record *record);
-struct disk_entry entry_encode(const struct entry *entry);
-/* Writes the header at `at`, whose entries (and STATE key and value) are already in place behind it, and its checksum. */
-void record_seal(const struct record *record, uint64_t address, uint8_t *at);
-/* Decodes the record at `at` (header, entries, STATE payload: `size` bytes are there) and checks it: checksum at `address`,
- * kinds, entry counts adding up to `count`, payload equal to the sum of the NEW entries' units. Does not look at chunks. */
-enum err record_decode(const uint8_t *at, size_t size, uint64_t address, struct record *ret_record);
-/* Entry i of a record that record_decode accepted. */
-struct entry record_entry(const uint8_t *at, uint32_t i);
-/* Key and value of a STATE record that record_decode accepted. */
-const uint8_t *record_key(const uint8_t *at);
+/* Writes these bytes; the chunks behind them are the caller's. */
+void record_encode(const struct record *record, const struct entry *entries, uint64_t address, uint8_t *ret_at);
+/* Decodes the record at `at` (`size` bytes are there) and checks it: checksum at `address`, kinds, entry counts adding up to
+ * `count`, payload equal to the sum of the NEW entries' units, and there. Of the chunks only the tags are taken. `ret_entries`
+ * has room for RECORD_BLOCKS_MAX; on failure they may hold anything. */
+enum err record_decode(const uint8_t *at, size_t size, uint64_t address, struct record *ret_record, struct entry *ret_entries);
+/* What a record says is possible: kinds, counts, sums. */
+bool record_possible(const struct record *record, const struct entry *entries);
+/* How far the commit point lies behind its sequence; COMMIT_LAG_MAX: as far or farther, it is not known from here. */
+#define COMMIT_LAG_MAX UINT32_MAX
+uint32_t record_commit_lag(const struct record *record);
+/* What batch and summary must agree in: all but fingerprints, of which the tags must be equal. */
+bool record_equal(const struct record *a, const struct entry *a_entries, const struct record *b, const struct entry *b_entries);
 
 /* ---- summaries ---- */
 
@@ -155,12 +165,32 @@ void trailer_encode(const struct trailer *trailer, uint64_t salt, struct disk_tr
 enum err trailer_decode(const void *at, size_t size, uint64_t segment_bytes, uint64_t salt, struct trailer *ret_trailer);
 /* Checksum of a body, an address table, or fingerprints. */
 uint64_t body_checksum(const void *at, size_t size, uint64_t salt);
-/* Next record of a HEAD summary body: advances `at_offset`; ret_record points to its head (then record_decode). Returns
- * ERR_TRUNCATED at the end of the body, ERR_DECODE when malformed. */
-enum err summary_next(const uint8_t *body, size_t size, size_t *at_offset, uint32_t *ret_record_offset,
-                      const uint8_t **ret_record, uint32_t *ret_bytes);
-/* Appends to a HEAD summary body under construction; returns bytes added (8 + bytes rounded up to 8). */
-uint32_t summary_add(uint8_t *at, uint32_t record_offset, const uint8_t *record, uint32_t bytes);
+
+/* What a record in a HEAD summary is told by: the one before. All zero in front of the first. */
+struct summary_before {
+    uint32_t units; /* where it was in the segment */
+    uint32_t volume, epoch, previous_epoch, boot;
+    uint16_t node;
+    uint64_t sequence, lba, request; /* lba: behind its last block */
+};
+
+/* Bytes that the record takes in a summary, at most. */
+uint32_t summary_record_max(const struct record *record);
+/* Appends a record, which was at `offset` of the segment, to a HEAD summary body under construction; returns the bytes added.
+ * Its NEW entries have their fingerprints. */
+uint32_t summary_add(struct summary_before *before, uint32_t offset, const struct record *record, const struct entry *entries,
+                     uint8_t *ret_at);
+
+/* A walk over a HEAD summary body, whose checksum holds. */
+struct summary_walk {
+    struct cursor at;
+    struct summary_before before;
+};
+
+struct summary_walk summary_walk(const uint8_t *body, size_t size);
+/* The next record, as it was at `*ret_offset` of the segment. ERR_TRUNCATED at the end of the body, ERR_DECODE when malformed
+ * or not possible. `ret_entries` has room for RECORD_BLOCKS_MAX; on failure they may hold anything. */
+enum err summary_next(struct summary_walk *walk, uint32_t *ret_offset, struct record *ret_record, struct entry *ret_entries);
 
 /* ---- map pages ---- */
 

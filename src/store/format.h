@@ -23,7 +23,7 @@
  *              address table, the fingerprints (none for map pages), and the trailer.
  *
  *     batch    = struct disk_batch, then records, padded to 4 KiB.
- *     record   = struct disk_record, entries, padded to a unit, then the payload: one chunk for each NEW entry.
+ *     record   = struct disk_record, entries, references, padded to a unit, then the payload: one chunk for each NEW entry.
  *     chunk    = struct disk_chunk, stored bytes, padded to a unit.
  *
  * Checksums. CRC32C on chunks and records, always mixed with the log address, so that a misdirected or lost write does not
@@ -231,7 +231,7 @@ enum record_kind {
 };
 
 struct disk_record {
-    le32 crc; /* CRC32C of bytes 4 to 64 and the entries (and payload of RECORD_STATE), XOR address_mix(log address) */
+    le32 crc; /* CRC32C of bytes 4 to 64, entries, references (and payload of RECORD_STATE), XOR address_mix(log address) */
     uint8_t kind;
     uint8_t flags;
     le16 entries;
@@ -257,14 +257,21 @@ SIZE(disk_record, 64);
 
 enum entry_kind { ENTRY_NEW = 1, ENTRY_DUP = 2, ENTRY_ZERO = 3, ENTRY_UNMAP = 4 };
 
-/* One entry: a new block, a reference to an existing chunk, or a stretch of zeros or unmapped blocks. */
+/* One entry: a new block, a reference to an existing chunk, or a stretch of zeros or unmapped blocks. The fingerprint of a new
+ * block is not in the batch: the summary has it, and where there is none yet it is computed again from the chunk. */
 struct disk_entry {
     uint8_t kind;
-    uint8_t units;    /* NEW: length of the chunk in units, 0: 257 */
-    le16 count;       /* NEW, DUP: 1; ZERO, UNMAP: blocks */
-    uint8_t body[20]; /* NEW: fingerprint; DUP: place (8), tag (4), zeros; else zeros */
+    uint8_t units; /* NEW: length of the chunk in units, 0: 257 */
+    le16 count;    /* NEW, DUP: 1; ZERO, UNMAP: blocks */
 };
-SIZE(disk_entry, 24);
+SIZE(disk_entry, 4);
+
+/* Behind the entries: where the chunk is, one for each DUP entry, in their order. */
+struct disk_reference {
+    le64 place;
+    le32 tag;
+};
+SIZE(disk_reference, 12);
 
 /* ---- summary of a slot ---- */
 
@@ -272,15 +279,23 @@ SIZE(disk_entry, 24);
 
 enum slot_kind { SLOT_FREE = 0, SLOT_HEAD = 1, SLOT_META = 2, SLOT_CLEANED = 3, SLOT_CLEANED_META = 4 };
 
-/* In the body of a HEAD summary: where the record was, then struct disk_record and its entries (and the payload of
- * RECORD_STATE), padded to 8 bytes, as in the batch. */
-struct disk_summary_record {
-    le32 offset; /* of the record in the segment */
-    le32 bytes;  /* that follow */
-};
-SIZE(disk_summary_record, 8);
+/*
+ * Body of a HEAD summary: the records of its batches once more, each told by how it differs from the one before (the first:
+ * from zeros). A number is LEB128: seven bits a byte, the lowest first, no more bytes than it needs; a difference is the
+ * signed one of two 64-bit numbers, modulo 2^64, as a number in zigzag.
+ *
+ *     byte          bits 0-3 kind of record; bit 4: volume, epochs, boot and node are those of the record before
+ *     number        offset of the record in the segment, in units, less that of the record before
+ *     5 numbers     unless bit 4: volume, epoch, previous epoch, boot, node
+ *     3 differences sequence to the sequence before + 1, LBA to the LBA + count before, request to the request before
+ *     number        commit lag
+ *     DATA          number of entries; each: a byte, enum entry_kind, then for NEW a byte, its units as in struct disk_entry,
+ *                   and the fingerprint (20 bytes), for DUP struct disk_reference, for ZERO and UNMAP a number, the blocks
+ *     STATE         numbers: length of key, length of value; key, value
+ */
+enum { SUMMARY_SAME = 0x10, SUMMARY_KIND = 0x0f, SUMMARY_RECORD_LEAST = 6, SUMMARY_CHUNK_BYTES = 22 };
 
-/* The last 128 bytes of a slot. The body ends where it begins. Body of HEAD: records. Body of CLEANED: address table (one
+/* The last 128 bytes of a slot. The body ends where it begins. Body of HEAD: see above. Body of CLEANED: address table (one
  * locator a chunk, ascending; chunks lie in this order from offset 0 without gaps), then 20-byte fingerprints. */
 struct disk_trailer {
     le32 magic;

@@ -360,7 +360,8 @@ struct head_segment {
 struct seal {
     struct store *store;
     uint8_t *buf; /* segment size: body grows from the start */
-    uint32_t body_bytes, head_bytes;
+    uint32_t body_bytes;
+    struct summary_before before; /* the next record's in the body */
     bool used, closed, writing;
     struct trailer trailer;
     struct summary *summary;

@@ -63,8 +63,9 @@ static bool batch_is_due(struct store *s, const struct batch_buf *b)
 enum err log_init(struct store *s)
 {
     struct log *l = &s->log;
-    uint64_t record = sizeof(struct disk_record) + RECORD_BLOCKS_MAX * sizeof(struct disk_entry) + 64 +
-                      (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
+    uint64_t head =
+        sizeof(struct disk_record) + RECORD_BLOCKS_MAX * (sizeof(struct disk_entry) + sizeof(struct disk_reference)) + 64;
+    uint64_t record = head + (uint64_t)s->blocks_max * PLACE_UNITS_RAW * UNIT;
     uint64_t least = record + sizeof(struct disk_batch) + STATE_VALUE_MAX;
     l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / BATCHES_A_SEGMENT, least), SECTOR);
     for (uint32_t i = 0; i < BATCHES; i++) {
@@ -361,31 +362,31 @@ static void batch_done(struct io_op *op)
     log_pump(s);
 }
 
-/* Room in the open segment for a record of `bytes` with a head of `head` bytes, its summary included. */
-static bool segment_fits(const struct store *s, const struct batch_buf *b, uint32_t bytes, uint32_t head)
+/* Room in the open segment for a record of `bytes` that takes up to `again` bytes in the summary. */
+static bool segment_fits(const struct store *s, const struct batch_buf *b, uint32_t bytes, uint32_t again)
 {
     const struct log *l = &s->log;
     uint32_t in_batch = b->records ? b->used : (uint32_t)sizeof(struct disk_batch);
     uint64_t data = l->used + round_up64(in_batch + bytes, SECTOR);
-    uint64_t summary = l->seal->body_bytes + 8ull + round_up64(head, 8) + sizeof(struct disk_trailer);
+    uint64_t summary = (uint64_t)l->seal->body_bytes + again + sizeof(struct disk_trailer);
     return data + round_up64(summary, SECTOR) <= s->segment_bytes;
 }
 
 /* Where the next record of this size goes: closes a full batch and a full segment, opens the next. NULL: wait. */
-static struct batch_buf *room_for(struct store *s, uint32_t bytes, uint32_t head)
+static struct batch_buf *room_for(struct store *s, uint32_t bytes, uint32_t again)
 {
     struct log *l = &s->log;
     struct batch_buf *b = batch_open(l);
     if (!b) return NULL;
     assert(sizeof(struct disk_batch) + bytes <= l->batch_bytes);
-    if (b->records && (b->used + bytes > l->batch_bytes || !segment_fits(s, b, bytes, head))) {
+    if (b->records && (b->used + bytes > l->batch_bytes || !segment_fits(s, b, bytes, again))) {
         log_submit(s);
         b = batch_open(l);
         if (!b) return NULL;
     }
-    if (l->seal && !segment_fits(s, b, bytes, head)) segment_close(s);
+    if (l->seal && !segment_fits(s, b, bytes, again)) segment_close(s);
     if (!l->seal && !segment_open(s)) return NULL;
-    assert(segment_fits(s, b, bytes, head));
+    assert(segment_fits(s, b, bytes, again));
     if (b->records == 0) {
         b->number = l->next_number;
         b->address = l->base + l->used;
@@ -399,7 +400,7 @@ static struct batch_buf *room_for(struct store *s, uint32_t bytes, uint32_t head
 
 /* What becomes of each block: a chunk of its own, a reference, or nothing to store. */
 struct plan {
-    uint32_t count, payload;
+    uint32_t count, references, payload;
     struct entry entries[RECORD_BLOCKS_MAX];
     uint8_t block[RECORD_BLOCKS_MAX];  /* first of an entry */
     uint8_t repeat[RECORD_BLOCKS_MAX]; /* DUP of a block of the same operation, + 1: its place is known when that one's is */
@@ -434,8 +435,7 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
         plan->count++;
         return;
     }
-    uint32_t tag =
-        (uint32_t)d->print.b[0] | (uint32_t)d->print.b[1] << 8 | (uint32_t)d->print.b[2] << 16 | (uint32_t)d->print.b[3] << 24;
+    uint32_t tag = fingerprint_tag(&d->print);
     uint64_t place = summary_find(s, &d->print);
     if (place != PLACE_NONE && mark_refuses(s, place)) place = PLACE_NONE;
     op->places[i] = place;
@@ -443,6 +443,7 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
     if (place == PLACE_NONE) plan->repeat[plan->count] = block_repeats(op, i);
     if (place != PLACE_NONE || plan->repeat[plan->count] > 0) {
         *e = (struct entry){.kind = ENTRY_DUP, .count = 1, .place = place, .tag = tag};
+        plan->references++;
     } else {
         *e = (struct entry){.kind = ENTRY_NEW, .count = 1, .units = d->units, .print = d->print, .tag = tag};
         plan->payload += d->units * UNIT;
@@ -486,17 +487,16 @@ static void chunk_add(struct store *s, struct seal *seal, const struct entry *e,
     seal->trailer.chunks++;
 }
 
-/* Writes entries, payload, header into the batch and the head into the summary, and tells the tables. */
+/* Writes payload and head into the batch and the head into the summary, and tells the tables. */
 static bool record_put(struct store *s, struct store_op *op, struct plan *plan, const struct record *r)
 {
     struct log *l = &s->log;
     uint32_t head = record_head_bytes(r);
-    struct batch_buf *b = room_for(s, head + r->payload, head);
+    struct batch_buf *b = room_for(s, head + r->payload, summary_record_max(r));
     if (!b) return false;
     struct seal *seal = b->seal;
     uint8_t *at = b->at + b->used;
     uint64_t address = b->address + b->used;
-    memset(at, 0, head);
     uint8_t *chunk = at + head;
     for (uint32_t i = 0; i < plan->count; i++) {
         struct entry *e = &plan->entries[i];
@@ -510,15 +510,10 @@ static bool record_put(struct store *s, struct store_op *op, struct plan *plan, 
         } else if (plan->repeat[i] > 0) {
             op->places[block] = e->place = op->places[plan->repeat[i] - 1];
         }
-        struct disk_entry disk = entry_encode(e);
-        memcpy(at + sizeof(struct disk_record) + i * sizeof disk, &disk, sizeof disk);
     }
-    if (r->kind == RECORD_STATE) {
-        memcpy(at + sizeof(struct disk_record), op->key, op->key_bytes);
-        if (op->value_bytes) memcpy(at + sizeof(struct disk_record) + op->key_bytes, op->value, op->value_bytes);
-    }
-    record_seal(r, address, at);
-    seal->body_bytes += summary_add(seal->buf + seal->body_bytes, (uint32_t)(address - l->base), at, head);
+    record_encode(r, plan->entries, address, at);
+    seal->body_bytes +=
+        summary_add(&seal->before, (uint32_t)(address - l->base), r, plan->entries, seal->buf + seal->body_bytes);
     seal->trailer.records++;
     b->used += head + r->payload;
     b->records++;
@@ -534,7 +529,7 @@ static bool record_put(struct store *s, struct store_op *op, struct plan *plan, 
 bool log_append(struct store *s, struct store_op *op)
 {
     struct plan plan; /* large: only what counts is set */
-    plan.count = plan.payload = 0;
+    plan.count = plan.references = plan.payload = 0;
     struct record r = {.kind = (uint8_t)op->kind,
                        .volume = op->volume,
                        .epoch = op->epoch,
@@ -544,9 +539,7 @@ bool log_append(struct store *s, struct store_op *op)
                        .count = op->count,
                        .boot = op->boot,
                        .request = op->request,
-                       .node = op->node,
-                       .key_bytes = op->key_bytes,
-                       .value_bytes = op->value_bytes};
+                       .node = op->node};
     const struct volume *v = volume_find(s, op->volume);
     r.commit = v ? v->published : 0;
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
@@ -557,7 +550,13 @@ bool log_append(struct store *s, struct store_op *op)
     } else {
         r.count = 0;
     }
+    if (op->kind == RECORD_STATE) {
+        r.state = op->state_copy;
+        r.key_bytes = op->key_bytes;
+        r.value_bytes = op->value_bytes;
+    }
     r.entries = plan.count;
+    r.references = plan.references;
     r.payload = plan.payload;
     if (!record_put(s, op, &plan, &r)) return false;
     for (uint32_t i = 0; op->kind == RECORD_DATA && op->what == ENTRY_NEW && i < op->count; i++) {

@@ -31,6 +31,8 @@ struct replay {
     uint64_t end_address; /* where the chain ended */
     uint8_t *body;        /* of the summary that an open segment gets now, one segment */
     struct trailer seal;
+    struct summary_before before; /* in that summary */
+    uint8_t *block;               /* BLOCK_SIZE */
     struct store_problem *problem;
     struct ahead *ahead;
 };
@@ -105,13 +107,14 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
 
 /* The fingerprints are left to the rebuild of the index, which comes by here later: to insert them now would take as long
  * as all the rest of replay. */
-static void take_blocks(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec, uint64_t address)
+static void take_blocks(struct store *s, struct store_op *op, const struct record *r, const struct entry *entries,
+                        uint64_t address)
 {
     uint64_t chunk = address + record_head_bytes(r);
     uint32_t block = 0, units = 0;
     op->what = ENTRY_NEW;
     for (uint32_t i = 0; i < r->entries; i++) {
-        struct entry e = record_entry(rec, i);
+        const struct entry e = entries[i];
         if (r->entries == 1 && (e.kind == ENTRY_UNMAP || e.kind == ENTRY_ZERO)) {
             op->what = (enum entry_kind)e.kind;
             return;
@@ -134,11 +137,11 @@ static void take_blocks(struct store *s, struct store_op *op, const struct recor
     s->live_units += units;
 }
 
-static enum err take_state(struct store *s, struct store_op *op, const struct record *r, const uint8_t *rec)
+static enum err take_state(struct store *s, struct store_op *op, const struct record *r)
 {
     op->state_copy = mem_alloc(s->mem, r->key_bytes + r->value_bytes + 1ull);
     if (!op->state_copy) return ERR_NO_MEMORY;
-    memcpy(op->state_copy, record_key(rec), (size_t)r->key_bytes + r->value_bytes);
+    memcpy(op->state_copy, r->state, (size_t)r->key_bytes + r->value_bytes);
     op->key = op->state_copy;
     op->key_bytes = r->key_bytes;
     op->value = op->state_copy + r->key_bytes;
@@ -146,39 +149,37 @@ static enum err take_state(struct store *s, struct store_op *op, const struct re
     return OK;
 }
 
-static enum err replay_record(struct replay *rp, const uint8_t *rec, uint32_t bytes, uint64_t address)
+static enum err replay_record(struct replay *rp, const struct record *r, const struct entry *entries, uint64_t address)
 {
     struct store *s = rp->s;
-    struct record r;
-    TRY(record_decode(rec, bytes, address, &r));
     s->stats.replayed_records++;
-    if (r.kind == RECORD_DISCARD) {
-        undo(s, r.volume, r.sequence);
+    if (r->kind == RECORD_DISCARD) {
+        undo(s, r->volume, r->sequence);
         return OK;
     }
-    if (r.commit) TRY(decide(s, r.volume, r.commit));
-    struct volume *v = volume_find(s, r.volume);
-    if (!v && r.kind == RECORD_CREATE && r.volume > s->last_volume) v = volume_add(s, r.volume);
+    if (r->commit) TRY(decide(s, r->volume, r->commit));
+    struct volume *v = volume_find(s, r->volume);
+    if (!v && r->kind == RECORD_CREATE && r->volume > s->last_volume) v = volume_add(s, r->volume);
     if (!v) return OK; /* deleted later in the log, or before the checkpoint */
     struct store_op *op = op_take(s);
     if (!op) return ERR_NO_MEMORY;
-    op->kind = (enum record_kind)r.kind;
-    op->volume = r.volume;
-    op->epoch = r.epoch;
-    op->previous_epoch = r.previous_epoch;
-    op->sequence = r.sequence;
-    op->lba = r.lba;
-    op->count = r.count;
-    op->request = r.request;
-    op->boot = r.boot;
-    op->node = r.node;
+    op->kind = (enum record_kind)r->kind;
+    op->volume = r->volume;
+    op->epoch = r->epoch;
+    op->previous_epoch = r->previous_epoch;
+    op->sequence = r->sequence;
+    op->lba = r->lba;
+    op->count = r->count;
+    op->request = r->request;
+    op->boot = r->boot;
+    op->node = r->node;
     op->position = address;
-    if (r.kind == RECORD_DATA) take_blocks(s, op, &r, rec, address);
-    if (r.kind == RECORD_STATE) TRY(take_state(s, op, &r, rec));
-    if (r.kind == RECORD_DELETE) v->deleting = true;
-    if (r.kind == RECORD_CREATE || r.kind == RECORD_RESIZE) v->resized = r.sequence;
-    v->appended = v->prepared = r.sequence;
-    v->appended_epoch = r.epoch;
+    if (r->kind == RECORD_DATA) take_blocks(s, op, r, entries, address);
+    if (r->kind == RECORD_STATE) TRY(take_state(s, op, r));
+    if (r->kind == RECORD_DELETE) v->deleting = true;
+    if (r->kind == RECORD_CREATE || r->kind == RECORD_RESIZE) v->resized = r->sequence;
+    v->appended = v->prepared = r->sequence;
+    v->appended_epoch = r->epoch;
     list_push(&s->prepared, &op->prepared);
     return OK;
 }
@@ -260,15 +261,12 @@ static enum err replay_sealed(struct replay *rp, struct head_slot *hs, const str
     const uint8_t *body = rp->buf + tail - sizeof(struct disk_trailer) - t->body_bytes;
     if (body_checksum(body, t->body_bytes, s->salt) != t->body_checksum) return ERR_CHECKSUM;
     TRY(segment_found(rp, hs, t->segment, true, t->chunks));
-    size_t at = 0;
-    uint32_t offset, bytes;
-    const uint8_t *rec;
+    struct summary_walk walk = summary_walk(body, t->body_bytes);
+    struct entry entries[RECORD_BLOCKS_MAX];
+    struct record r;
+    uint32_t offset;
     enum err err;
-    while ((err = summary_next(body, t->body_bytes, &at, &offset, &rec, &bytes)) == OK) {
-        enum err taken = replay_record(rp, rec, bytes, base + offset);
-        if (taken == ERR_CHECKSUM || taken == ERR_DECODE || taken == ERR_TRUNCATED) return ERR_LOG_DAMAGED;
-        TRY(taken);
-    }
+    while ((err = summary_next(&walk, &offset, &r, entries)) == OK) TRY(replay_record(rp, &r, entries, base + offset));
     if (err != ERR_TRUNCATED) return ERR_LOG_DAMAGED;
     rp->number = t->last_number + 1;
     rp->previous = t->last_checksum;
@@ -276,12 +274,29 @@ static enum err replay_sealed(struct replay *rp, struct head_slot *hs, const str
     return OK;
 }
 
-static void seal_add(struct replay *rp, const uint8_t *rec, const struct record *r, uint32_t offset)
+/* The batch does not have it. A chunk that is not what its batch's checksum covered when it was made is nobody's duplicate. */
+static void print_again(struct replay *rp, const uint8_t *chunk, uint64_t address, struct entry *e)
 {
-    for (uint32_t i = 0; i < r->entries; i++)
-        if (record_entry(rec, i).kind == ENTRY_NEW) rp->seal.chunks++;
+    uint32_t size;
+    enum err err = chunk_unpack(chunk, e->units, address, &e->tag, rp->block, BLOCK_SIZE, &size);
+    if (err == OK && size == BLOCK_SIZE) fingerprint_of(&rp->s->key, rp->block, BLOCK_SIZE, &e->print);
+    le32 tag = put32(e->tag);
+    memcpy(e->print.b, tag.b, sizeof tag);
+}
+
+static void seal_add(struct replay *rp, const uint8_t *at, uint64_t address, const struct record *r, struct entry *entries)
+{
+    uint32_t chunk = record_head_bytes(r);
+    if (rp->s->read_only) return;
+    for (uint32_t i = 0; i < r->entries; i++) {
+        if (entries[i].kind != ENTRY_NEW) continue;
+        print_again(rp, at + chunk, address + chunk, &entries[i]);
+        chunk += entries[i].units * UNIT;
+        rp->seal.chunks++;
+    }
     rp->seal.records++;
-    rp->seal.body_bytes += summary_add(rp->body + rp->seal.body_bytes, offset, rec, record_head_bytes(r));
+    rp->seal.body_bytes +=
+        summary_add(&rp->before, (uint32_t)(address % rp->s->segment_bytes), r, entries, rp->body + rp->seal.body_bytes);
 }
 
 /* An open segment from before the crash gets its seal now, from the batches that were accepted: dedupe and the cleaner need
@@ -311,11 +326,12 @@ static enum err seal_leftover(struct replay *rp, const struct head_slot *hs, uin
 static enum err replay_batch(struct replay *rp, const uint8_t *at, const struct batch *b)
 {
     uint32_t offset = sizeof(struct disk_batch);
+    struct entry entries[RECORD_BLOCKS_MAX];
     for (uint32_t i = 0; i < b->records; i++) {
         struct record r;
-        if (record_decode(at + offset, b->used - offset, b->address + offset, &r) != OK) return ERR_LOG_DAMAGED;
-        TRY(replay_record(rp, at + offset, b->used - offset, b->address + offset));
-        seal_add(rp, at + offset, &r, (uint32_t)((b->address + offset) % rp->s->segment_bytes));
+        if (record_decode(at + offset, b->used - offset, b->address + offset, &r, entries) != OK) return ERR_LOG_DAMAGED;
+        TRY(replay_record(rp, &r, entries, b->address + offset));
+        seal_add(rp, at + offset, b->address + offset, &r, entries);
         offset += record_head_bytes(&r) + r.payload;
         if (offset > b->used) return ERR_LOG_DAMAGED;
     }
@@ -361,6 +377,7 @@ static enum err replay_open(struct replay *rp, struct head_slot *hs, uint32_t *r
                                         .incarnation = rp->incarnation,
                                         .first_number = rp->number,
                                         .first_previous = rp->previous};
+            rp->before = (struct summary_before){0};
             TRY(segment_found(rp, hs, base / s->segment_bytes, false, 0));
         }
         TRY(replay_batch(rp, rp->buf + at, &b));
@@ -677,6 +694,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
                           .problem = problem,
                           .buf = rp->buf,
                           .body = rp->body,
+                          .block = rp->block,
                           .ahead = rp->ahead};
     rp->incarnation = c->chain_count ? c->chains[0].incarnation : c->incarnation;
     rp->newest_segment = c->replay_address / s->segment_bytes - 1;
@@ -715,12 +733,15 @@ enum err recover(struct store *s, struct store_problem *problem)
 {
     uint64_t began = io_now_ns(s->io);
     struct checkpoint c = {0};
-    struct replay rp = {.buf = mem_alloc(s->mem, s->segment_bytes), .body = mem_alloc(s->mem, s->segment_bytes)};
+    struct replay rp = {.buf = mem_alloc(s->mem, s->segment_bytes),
+                        .body = mem_alloc(s->mem, s->segment_bytes),
+                        .block = mem_alloc(s->mem, BLOCK_SIZE)};
     rp.ahead = ahead_open(s);
-    enum err err = rp.buf && rp.body ? run(s, &rp, &c, problem) : ERR_NO_MEMORY;
+    enum err err = rp.buf && rp.body && rp.block ? run(s, &rp, &c, problem) : ERR_NO_MEMORY;
     ahead_close(s, rp.ahead);
     mem_free(s->mem, rp.buf);
     mem_free(s->mem, rp.body);
+    mem_free(s->mem, rp.block);
     if (err == ERR_LOG_DAMAGED)
         problem_say(problem,
                     "the log is damaged at batch %llu, before data that was acknowledged: nothing was changed; use a replica, "

@@ -293,27 +293,25 @@ static void load_done(struct summary *sum, enum err err)
 /* The body of a HEAD summary: NEW entries of its records, in address order because they were appended so. */
 enum err summary_parse_head(struct store *s, struct summary *sum, uint64_t base, const uint8_t *body, size_t size)
 {
-    size_t at = 0;
-    uint32_t offset, bytes;
-    const uint8_t *rec;
+    struct summary_walk walk = summary_walk(body, size);
+    struct entry entries[RECORD_BLOCKS_MAX];
     for (;;) {
-        enum err err = summary_next(body, size, &at, &offset, &rec, &bytes);
+        struct record r;
+        uint32_t offset;
+        enum err err = summary_next(&walk, &offset, &r, entries);
         if (err == ERR_TRUNCATED) return OK;
         if (err != OK) return err;
-        struct record r;
-        TRY(record_decode(rec, bytes, base + offset, &r));
-        if (r.kind != RECORD_DATA) continue;
         uint64_t address = base + offset + record_head_bytes(&r);
         for (uint32_t i = 0; i < r.entries; i++) {
-            struct entry e = record_entry(rec, i);
-            if (e.kind != ENTRY_NEW) continue;
+            const struct entry *e = &entries[i];
+            if (e->kind != ENTRY_NEW) continue;
             if (sum->count == sum->capacity) return ERR_DECODE;
-            if (address + e.units * UNIT > base + s->segment_bytes) return ERR_DECODE;
+            if (address + e->units * UNIT > base + s->segment_bytes) return ERR_DECODE;
             if (sum->count && locator_address(sum->locators[sum->count - 1]) >= address) return ERR_DECODE;
-            sum->locators[sum->count] = locator_of(address, e.units);
-            if (sum->prints) sum->prints[sum->count] = e.print;
+            sum->locators[sum->count] = locator_of(address, e->units);
+            if (sum->prints) sum->prints[sum->count] = e->print;
             sum->count++;
-            address += e.units * UNIT;
+            address += e->units * UNIT;
         }
     }
 }

@@ -13,7 +13,8 @@ static void walk(const uint8_t *data, const struct batch *batch)
     size_t at = sizeof(struct disk_batch);
     for (uint32_t i = 0; i < batch->records && at < batch->used; i++) {
         struct record record;
-        if (record_decode(data + at, batch->used - at, ADDRESS + at, &record) != OK) return;
+        struct entry entries[RECORD_BLOCKS_MAX];
+        if (record_decode(data + at, batch->used - at, ADDRESS + at, &record, entries) != OK) return;
         at += record_head_bytes(&record) + (size_t)record.payload;
     }
 }

@@ -569,7 +569,8 @@ TEST(head_slots)
     flip(at + 20);
     CHECK(finds(&closed, true, "batch at offset 0"));
     struct record r; /* of the first record: its first chunk, or an entry when it has none */
-    CHECK_OK(record_decode(closed.at + at + 64, SEGMENT - 64, t.segment * SEGMENT + 64, &r));
+    struct entry entries[RECORD_BLOCKS_MAX];
+    CHECK_OK(record_decode(closed.at + at + 64, SEGMENT - 64, t.segment * SEGMENT + 64, &r, entries));
     flip(at + 64 + record_head_bytes(&r) + (r.payload ? 12 : 0));
     CHECK(finds(&closed, true, "batch at offset 0"));
     CHECK(r.payload == 0 || said("chunk at"));
