@@ -3,8 +3,9 @@
  * What an initiator on the same machine sees: izard against tgtd (Debian's package tgt) on a file beside the pool, with direct
  * I/O and without a write cache, so that both promise the same. izar-load is the initiator for both; the two take turns.
  *
- * Also the resident memory of izard under this load, and the latency of a cached read against a plain exchange of as many bytes
- * over TCP, which is what two processes and the loopback device cost by themselves.
+ * Also the resident memory of izard under this load; the latency of a cached read against a plain exchange of as many bytes
+ * over TCP, which is what two processes and the loopback device cost by themselves; the CPU of a write against that of the
+ * same write in process; and what a single write could take at best, on this disk and between these processes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,7 +22,8 @@
 
 #include "bench/bench.h"
 
-enum { MEMORY_MIB = 256, RESIDENT_MIB_MAX = 320, CACHED_MIB = 16, COMMAND_BYTES = 48, EXCHANGES = 20000 };
+enum { MEMORY_MIB = 256, RESIDENT_MIB_MAX = 320, CACHED_MIB = 16, COMMAND_BYTES = 48, EXCHANGES = 20000, CORPUS_MIB = 192 };
+enum { DEPTH = 32 };
 
 #define INITIATOR "iqn.2026-01.org.izar.test:load"
 #define TGT_NAME "iqn.2026-01.org.izar.test:tgt"
@@ -33,11 +35,14 @@ struct peers {
     pid_t izard, tgtd;
     char izard_url[256], tgt_url[256];
     uint16_t tgt_port;
+    double exchange_us;           /* of a plain exchange over TCP */
+    double alone_s, crowd_cpu_us; /* of izard: what a write takes alone, and the CPU of one of a crowd */
 };
 
 /* What izar-load printed. */
 struct figures {
-    double ops, mib, p50_us;
+    double ops, mib, p50_us, commands;
+    double cpu_s; /* of izard meanwhile */
 };
 
 /* ---- processes ---- */
@@ -168,13 +173,27 @@ static bool tgtd_start(struct peers *p)
 
 /* ---- the load ---- */
 
+/* CPU seconds that izard has used, in user mode and in the kernel. */
+static double izard_cpu(const struct peers *p)
+{
+    char line[128] = "";
+    double user = 0, kernel = 0;
+    shell(line, sizeof line, "sed 's/.*) //' /proc/%d/stat | cut -d' ' -f12,13", (int)p->izard);
+    must(sscanf(line, "%lf %lf", &user, &kernel) == 2 ? OK : ERR_IO, "reading the time that izard used");
+    return (user + kernel) / (double)sysconf(_SC_CLK_TCK);
+}
+
 static struct figures load(const struct peers *p, const char *url, const char *what)
 {
     char line[512] = "";
     struct figures f = {0};
-    bool good = shell(line, sizeof line, "'%s/tests/izar-load' bench %s --initiator %s %s", p->programs, url, INITIATOR, what);
-    good = good && sscanf(line, "{\"ops\": %lf, \"mib\": %lf, \"p50_us\": %lf", &f.ops, &f.mib, &f.p50_us) == 3;
+    double before = izard_cpu(p);
+    bool good = shell(line, sizeof line, "cd '%s' && '%s/tests/izar-load' bench %s --initiator %s %s", p->dir, p->programs, url,
+                      INITIATOR, what);
+    good = good && sscanf(line, "{\"ops\": %lf, \"mib\": %lf, \"p50_us\": %lf, \"p99_us\": %*f, \"commands\": %lf", &f.ops,
+                          &f.mib, &f.p50_us, &f.commands) == 4;
     must(good ? OK : ERR_IO, "running izar-load");
+    f.cpu_s = izard_cpu(p) - before;
     return f;
 }
 
@@ -194,11 +213,15 @@ static const struct kind {
     {"iSCSI, random 4 KiB writes, depth 32", "--reads 0 --depth 32", false, 1.5},
     {"iSCSI, 1 MiB sequential reads, depth 8, incompressible", "--bytes 1048576 --depth 8 --sequential", true, 1},
     {"iSCSI, 1 MiB sequential writes, depth 8, incompressible", "--reads 0 --bytes 1048576 --depth 8 --sequential", true, 1.3},
+    {"iSCSI, 1 MiB sequential writes, depth 8, system binaries",
+     "--reads 0 --bytes 1048576 --depth 8 --sequential --data corpus", true, 1},
 };
+enum { ALONE = 2, CROWD = 3 };
 
-static void compare(const struct peers *p, const struct kind *kind)
+static void compare(struct peers *p, uint32_t which)
 {
-    double ours[ROUNDS_MAX], theirs[ROUNDS_MAX];
+    const struct kind *kind = &kinds[which];
+    double ours[ROUNDS_MAX], theirs[ROUNDS_MAX], cpu_us[ROUNDS_MAX];
     uint32_t rounds = p->bench->rounds;
     for (uint32_t i = 0; i < rounds; i++) {
         char what[160];
@@ -206,7 +229,9 @@ static void compare(const struct peers *p, const struct kind *kind)
         struct figures a = load(p, p->izard_url, what), b = p->tgtd > 0 ? load(p, p->tgt_url, what) : (struct figures){0};
         ours[i] = kind->large ? a.mib : a.ops;
         theirs[i] = kind->large ? b.mib : b.ops;
+        cpu_us[i] = a.cpu_s * 1e6 / a.commands;
     }
+    if (which == CROWD) p->crowd_cpu_us = median(cpu_us, rounds);
     struct result r = {.value = median(ours, rounds), .unit = kind->large ? "MiB/s" : "commands/s"};
     snprintf(r.name, sizeof r.name, "%s", kind->name);
     if (p->tgtd > 0) {
@@ -217,6 +242,7 @@ static void compare(const struct peers *p, const struct kind *kind)
     }
     snprintf(r.note, sizeof r.note, p->tgtd > 0 ? ", against tgtd" : " (there is no tgtd)");
     report(&r);
+    if (which == ALONE) p->alone_s = 1 / r.value;
 }
 
 /* ---- the cost of an exchange ---- */
@@ -271,7 +297,7 @@ static double exchange_us(void)
     return median(took, EXCHANGES);
 }
 
-static void compare_latency(const struct peers *p)
+static void compare_latency(struct peers *p)
 {
     double ours[ROUNDS_MAX], plain[ROUNDS_MAX];
     char span[64], what[160];
@@ -292,10 +318,105 @@ static void compare_latency(const struct peers *p)
                        .kind = AT_MOST,
                        .target = 2.2};
     r.ratio = r.value / r.against;
+    p->exchange_us = r.against;
     report(&r);
 }
 
+/* ---- the same without iSCSI ---- */
+
+struct crowd {
+    struct prng prng;
+    uint8_t *data; /* a block for each operation under way, and more */
+    uint64_t next, volume_blocks;
+};
+
+enum { CROWD_BLOCKS = 4096 };
+
+/* What izar-load writes: random blocks, each beginning with a number of its own. */
+static bool next_of_crowd(struct flow *f, struct work_op *op)
+{
+    struct crowd *c = f->arg;
+    uint64_t number = prng_next(&c->prng);
+    op->lba = prng_below(&c->prng, c->volume_blocks);
+    op->count = 1;
+    op->data = c->data + c->next++ % CROWD_BLOCKS * BLOCK_SIZE;
+    memcpy(op->data, &number, sizeof number);
+    return true;
+}
+
+/* A pool like izard's, and the file below: CPU of a write of a crowd, and how long one durable write takes alone. */
+static void in_process(struct stage *s)
+{
+    const struct peers *p = s->arg;
+    uint32_t rounds = s->bench->rounds;
+    double cpu_us[ROUNDS_MAX], alone[ROUNDS_MAX], seconds = 2 * s->bench->scale;
+    char path[600];
+    snprintf(path, sizeof path, "%s/beside", p->dir);
+    struct pool_config pool = {
+        .path = path, .bytes = p->bytes * 2 + 512ull * MIB, .written = true, .memory = (uint64_t)MEMORY_MIB * MIB};
+    struct crowd c = {.volume_blocks = p->bytes / BLOCK_SIZE, .data = mem_alloc(s->mem, (uint64_t)CROWD_BLOCKS * BLOCK_SIZE)};
+    prng_init(&c.prng, 5);
+    prng_fill(&c.prng, c.data, (size_t)CROWD_BLOCKS * BLOCK_SIZE);
+    struct io_file *file = raw_file(s, "iscsi/raw", 256ull * MIB);
+    struct raw_job job = {.io = s->io,
+                          .file = file,
+                          .data = c.data,
+                          .data_bytes = (uint64_t)CROWD_BLOCKS * BLOCK_SIZE,
+                          .file_bytes = 256ull * MIB,
+                          .bytes = BLOCK_SIZE,
+                          .depth = 1,
+                          .write = true,
+                          .random = true,
+                          .durable = true,
+                          .seconds = seconds};
+    struct store *store = bench_pool_make(s, &pool, c.volume_blocks);
+    struct flow f = {.store = store,
+                     .work = flow_open(s, store, DEPTH, 1),
+                     .next = next_of_crowd,
+                     .arg = &c,
+                     .io = s->io,
+                     .seconds = seconds};
+    for (uint32_t i = 0; i < rounds; i++) {
+        flow_run(&f);
+        cpu_us[i] = f.used.cpu_s / (double)f.blocks * 1e6;
+        job.seed = i;
+        alone[i] = BLOCK_SIZE / raw_run(&job) * 1e6;
+    }
+    struct result cpu = {.name = "CPU of izard for a random 4 KiB write, depth 32, more than in process",
+                         .value = p->crowd_cpu_us - median(cpu_us, rounds),
+                         .unit = "us",
+                         .kind = AT_MOST,
+                         .target = 25};
+    snprintf(cpu.note, sizeof cpu.note, " (%.1f us and %.1f us)", p->crowd_cpu_us, median(cpu_us, rounds));
+    report(&cpu);
+    double floor_us = median(alone, rounds) + p->exchange_us;
+    struct result least = {.name = "iSCSI, random 4 KiB writes, depth 1: what disk and loopback leave possible",
+                           .unit = "us",
+                           .value = p->alone_s * 1e6,
+                           .against = floor_us,
+                           .ratio = p->alone_s * 1e6 / floor_us};
+    snprintf(least.note, sizeof least.note, " (write %.0f us, exchange %.0f us)", median(alone, rounds), p->exchange_us);
+    report(&least);
+    must(store_close(store), "closing");
+    io_file_close(file);
+}
+
 /* ---- the stage ---- */
+
+/* Real data for izar-load, in the folder where it runs. */
+static void write_corpus(struct stage *s)
+{
+    const struct peers *p = s->arg;
+    char path[600];
+    uint64_t blocks = (uint64_t)CORPUS_MIB * MIB / BLOCK_SIZE;
+    uint8_t *data = mem_alloc(s->mem, blocks * BLOCK_SIZE);
+    blocks = data_corpus(data, blocks);
+    snprintf(path, sizeof path, "%s/corpus", p->dir);
+    FILE *file = fopen(path, "w");
+    bool good = file != NULL && fwrite(data, BLOCK_SIZE, blocks, file) == blocks;
+    must(file != NULL && fclose(file) == 0 && good ? OK : ERR_IO, path);
+    mem_free(s->mem, data);
+}
 
 void bench_iscsi(struct bench *b)
 {
@@ -313,7 +434,8 @@ void bench_iscsi(struct bench *b)
     if (!tgtd_start(&p)) stop(&p.tgtd, SIGKILL);
     fill(&p, p.izard_url);
     if (p.tgtd > 0) fill(&p, p.tgt_url);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) compare(&p, &kinds[i]);
+    stage_run(b, write_corpus, &p);
+    for (uint32_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) compare(&p, i);
     report(&(struct result){.name = "resident memory of izard with 256 MiB configured, under this load",
                             .value = izard_resident(&p) / MIB,
                             .unit = "MiB",
@@ -322,5 +444,6 @@ void bench_iscsi(struct bench *b)
     compare_latency(&p);
     stop(&p.tgtd, SIGKILL); /* it does not end while its units are attached */
     stop(&p.izard, SIGTERM);
+    stage_run(b, in_process, &p);
     shell(NULL, 0, "rm -rf '%s'", p.dir);
 }

@@ -150,6 +150,7 @@ static const struct option {
     {"--bytes", OPTION_NUMBER, offsetof(struct load, bytes), "bench: of a command, at most 1 MiB (4096)"},
     {"--reads", OPTION_NUMBER, offsetof(struct load, reads), "bench: percent (100)"},
     {"--span", OPTION_BIG, offsetof(struct load, span), "bench: bytes of the volume that are used (all)"},
+    {"--data", OPTION_TEXT, offsetof(struct load, data), "bench: a file, whose content is written (what does not compress)"},
     {"--sequential", OPTION_FLAG, offsetof(struct load, sequential), "bench: one after the other, not anywhere"},
     {"--once", OPTION_FLAG, offsetof(struct load, once), "bench: once through the span, whatever time it takes"},
 };

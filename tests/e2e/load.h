@@ -69,6 +69,7 @@ struct load {
     uint32_t bytes, reads;    /* bench: of a command; percent */
     uint64_t span;            /* bench: bytes of the volume that are used; 0: all */
     bool sequential, once;    /* bench: once: ends where the span ends */
+    const char *data;         /* bench: a file whose content is written, NULL: what does not compress */
     bool digest, no_immediate;
     double began;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The same command again and again, as fast as the target answers. What is written does not compress and no two blocks of it
- * are equal. Nothing is checked but the status.
+ * The same command again and again, as fast as the target answers. What is written does not compress, or is a file's content,
+ * and no two blocks of it are equal. Nothing is checked but the status.
  */
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
@@ -19,6 +19,8 @@ struct bench {
     struct session sessions[SESSIONS_MAX];
     struct prng prng;
     uint64_t places, next, done;
+    uint8_t *content; /* of load->data, NULL: none */
+    uint64_t content_bytes, content_at;
     uint32_t *samples; /* latency of each command, in units of 100 ns */
     double end;
 };
@@ -46,13 +48,31 @@ static void lane_answered(struct iscsi_context *iscsi, int status, void *data, v
     lane_start(lane);
 }
 
-/* No block is like any written before: each begins with a number of its own. */
+/* No block is like any written before: each has a number of its own in it. */
 static void make_unique(struct lane *lane)
 {
-    for (uint32_t at = 0; at < lane->bench->load->bytes; at += BLOCK) {
-        uint64_t number = prng_next(&lane->bench->prng);
-        memcpy(lane->data + at, &number, sizeof number);
+    struct bench *b = lane->bench;
+    if (b->content) {
+        if (b->content_bytes - b->content_at < b->load->bytes) b->content_at = 0;
+        memcpy(lane->data, b->content + b->content_at, b->load->bytes);
+        b->content_at += b->load->bytes;
     }
+    for (uint32_t at = 0; at < b->load->bytes; at += BLOCK) {
+        uint64_t number = prng_next(&b->prng);
+        memcpy(lane->data + at + 64, &number, sizeof number);
+    }
+}
+
+static void content_read(struct bench *b)
+{
+    FILE *file = b->load->data ? fopen(b->load->data, "r") : NULL;
+    if (!b->load->data) return;
+    if (!file || fseek(file, 0, SEEK_END) != 0 || ftell(file) < (long)b->load->bytes) load_fail(b->load->data, "is too short");
+    b->content_bytes = (uint64_t)ftell(file);
+    b->content = load_alloc(b->content_bytes);
+    rewind(file);
+    if (fread(b->content, 1, b->content_bytes, file) != b->content_bytes) load_fail(b->load->data, "cannot be read");
+    fclose(file);
 }
 
 static void lane_start(struct lane *lane)
@@ -108,6 +128,7 @@ int load_bench(const struct load *load)
     b.load = load;
     b.samples = load_alloc((size_t)SAMPLES_MAX * sizeof *b.samples);
     prng_init(&b.prng, load->seed);
+    content_read(&b);
     for (uint32_t i = 0; i < sessions; i++) session_open(&b.sessions[i], load, i);
     uint64_t span = b.sessions[0].sectors * SECTOR;
     if (load->span > 0 && load->span < span) span = load->span;
