@@ -108,6 +108,9 @@ struct task_waiter {
     struct io_task *task;
 };
 void task_waiter_init(struct task_waiter *w);
+void waiter_ignore(struct waiter *w); /* a wake for who tries again anyway */
+/* Takes out of their lists those that still wait: their memory goes. */
+void waiters_end(struct waiter *waiters, uint32_t count);
 
 /* ---- summary.c: what is in a slot: addresses and fingerprints, cached ---- */
 
@@ -492,7 +495,6 @@ bool mark_refuses(struct store *s, uint64_t place);   /* it may not gain referen
 enum err mark_walk(struct store *s);                  /* [upkeep] */
 /* [upkeep] Frees slots until `goal` are gained; `forced`: also from slots that are nearly full. */
 enum err clean_pass(struct store *s, bool forced, uint32_t goal, uint32_t *ret_gained);
-bool clean_pays(struct store *s);
 
 /* ---- ahead.c: recovery's reads of the ends of slots ---- */
 
@@ -505,7 +507,7 @@ void ahead_on(struct store *s, struct ahead *a, uint32_t i, uint32_t count, uint
 /* [task] The last bytes of the slot; false: not read ahead, or not so much, or it could not be read. */
 bool ahead_take(struct ahead *a, uint32_t slot, uint32_t bytes, uint8_t *ret_buf);
 
-/* ---- checkpoint.c, recover.c, load.c, super.c, upkeep.c ---- */
+/* ---- checkpoint.c, recover.c, load.c, super.c ---- */
 
 enum err checkpoint_write(struct store *s); /* [upkeep] */
 /* [upkeep] Without any page: roots and replay point stay those of `from`, the checkpoint that recovery came from. */
@@ -520,16 +522,36 @@ enum err load_directory(struct store *s, const struct checkpoint *c, struct stor
 /* [task] Opens the devices and finds the pool's superblocks. */
 enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem);
 void problem_say(struct store_problem *problem, const char *format, ...);
-enum err upkeep_flush_all(struct store *s); /* [upkeep] */
-enum err upkeep_duties(struct store *s);    /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */
-void upkeep_kick(struct store *s);          /* there may be something due */
-void upkeep_main(void *arg);
 enum err devices_sync(struct store *s); /* [task] all that was written to any device is durable */
+
+/* ---- space.c: how full is full ---- */
+
 /* Whether the operation may take space. False: it waits for the cleaner, or, *ret_full, cleaning has gained nothing: it fails.
  * Only NEW data is ever held up. */
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
-/* Slots that foreground data never takes. */
-uint32_t slots_private(const struct store *s);
+uint32_t slots_private(const struct store *s); /* slots that foreground data never takes */
+uint64_t space_limit(const struct store *s);   /* units that may be alive */
+uint64_t space_open(const struct store *s);    /* slots that are free, will be, or are promised to the head */
+uint64_t space_left(const struct store *s);    /* slots that are free or promised now */
+bool space_is_tight(const struct store *s);    /* of these no more than the private ones are left */
+bool space_is_short(const struct store *s);    /* foreground writes wait */
+bool clean_pays(struct store *s);              /* a pass is due */
+uint32_t clean_goal(const struct store *s);    /* slots that it should gain */
+
+/* ---- flush.c: from the delta into the tree ---- */
+
+bool flush_has_room(const struct store *s); /* what a flush takes will leave enough */
+bool window_is_long(const struct store *s); /* the replay window, when space is tight */
+bool window_lags(const struct store *s);    /* it is longer than it should be: a checkpoint would move it */
+/* Some leaf should go: the delta is fuller than so many percent, or its oldest leaf is that old. */
+bool flush_due(const struct store *s, uint32_t percent);
+enum err flush_some(struct store *s, uint32_t leaves, uint32_t percent); /* [upkeep] while it is due, so many at most */
+enum err flush_all(struct store *s);                                     /* [upkeep] */
+
+/* ---- rebuild.c: the index after a start ---- */
+
+bool rebuild_is_due(const struct store *s);
+void rebuild_step(struct store *s); /* [upkeep] */
 
 /* ---- trim.c: free slots are given back below ---- */
 
@@ -557,6 +579,14 @@ struct want {
     uint32_t volume; /* DIGEST */
     uint64_t digest[2];
 };
+
+/* ---- upkeep.c ---- */
+
+enum err upkeep_duties(struct store *s); /* [upkeep] flush and checkpoint when due; called between the cleaner's steps too */
+void upkeep_kick(struct store *s);       /* there may be something due */
+void upkeep_main(void *arg);
+/* [task] Has it done, and waits. */
+enum err upkeep_ask(struct store *s, struct want *want);
 
 struct read_pool;
 enum err reads_init(struct store *s, uint64_t budget); /* read.c */

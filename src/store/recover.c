@@ -725,7 +725,7 @@ static enum err make_durable(struct store *s, const struct checkpoint *c)
 {
     bool crowded = s->log.chain_count > CHAIN_MAX - 8;
     if (!crowded && s->stats.leaf_flushes == 0 && s->map.dirty == 0) return checkpoint_write_light(s, c);
-    if (crowded) TRY(upkeep_flush_all(s));
+    if (crowded) TRY(flush_all(s));
     return checkpoint_write(s);
 }
 

@@ -46,3 +46,17 @@ void task_waiter_init(struct task_waiter *w)
     *w = (struct task_waiter){.waiter.wake = wake_task, .task = io_task_self()};
     assert(w->task);
 }
+
+void waiter_ignore(struct waiter *w)
+{
+    (void)w;
+}
+
+void waiters_end(struct waiter *waiters, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!waiters[i].waiting) continue;
+        list_remove(&waiters[i].link);
+        waiters[i].waiting = false;
+    }
+}
