@@ -131,6 +131,7 @@ struct scsi_command {
     enum volume_verb verb;                       /* of its lanes */
     void (*after)(struct scsi_command *command); /* all lanes are through */
     bool failed;                                 /* a lane failed: no more are started */
+    uint64_t failed_at;                          /* the offset of the first one that did */
     uint32_t step;                               /* of commands that take several passes */
     uint32_t busy;                               /* lanes under way */
     uint64_t next;                               /* byte of the transfer that the next lane takes */

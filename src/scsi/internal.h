@@ -90,8 +90,10 @@ bool sense_field(struct scsi_command *c, uint16_t byte);
 bool sense_list_field(struct scsi_command *c, uint16_t byte);
 /* The initiator offers exactly as much data as the command takes; for commands where less or more makes no sense. */
 bool plan_exactly(struct scsi_command *c);
-/* From an error of the layers below. */
+/* From an error of the layers below. UINT64_MAX: there is no information. */
 void sense_from(struct scsi_command *c, enum err err, uint64_t information);
+/* The first block that a failed request could not read, among those that it was about; UINT64_MAX: none in particular. */
+uint64_t bad_lba(const struct scsi_command *c, const struct volume_request *request);
 
 /* Sense data before it is bytes. */
 struct sense {
