@@ -57,7 +57,7 @@ static void session_lost(struct initiator *it)
         list_push(&it->lost, l);
         it->serve->unanswered++;
         struct command *c = CONTAINER(l, struct command, link);
-        if (c->verb == SERVE_READ) command_over(c, REGISTER_MAYBE); /* nobody will ever know what it saw */
+        if (c->verb == SERVE_READ || c->settled) command_over(c, REGISTER_MAYBE); /* nobody will ever know what it saw */
     }
     it->command_count = 0;
     for (uint32_t unit = 0; it->function.used && unit < SERVE_UNITS; unit++) {
@@ -98,6 +98,34 @@ void initiator_power_cut(struct initiator *it)
 {
     it->wire = NULL;
     session_lost(it);
+}
+
+/* Two sessions of one name and ISID cannot both live: the one with the later TSIH began when the other was over. */
+static void settle_older(struct initiator *other, uint16_t tsih)
+{
+    for (struct list *l = other->lost.next, *next; l != &other->lost; l = next) {
+        struct command *c = CONTAINER(l, struct command, link);
+        next = l->next;
+        if (c->tsih < tsih) command_over(c, REGISTER_MAYBE);
+    }
+    for (struct list *l = other->commands.next; l != &other->commands; l = l->next) {
+        struct command *c = CONTAINER(l, struct command, link);
+        if (c->tsih < tsih) command_settle(c);
+    }
+}
+
+void initiator_takes_over(struct initiator *it)
+{
+    for (uint32_t i = 0; i < it->serve->mix.initiators; i++) {
+        struct initiator *other = &it->serve->initiators[i];
+        if (other != it && other->as == it->as && other->isid == it->isid) settle_older(other, it->tsih);
+    }
+    initiator_settle(it);
+}
+
+bool initiator_is_twin(const struct initiator *it)
+{
+    return it->as != it->number;
 }
 
 void initiator_settle(struct initiator *it)
@@ -355,6 +383,7 @@ static void act_in_session(struct initiator *it, enum serve_action action)
     case SERVE_RESTART:
     case SERVE_BAN:
     case SERVE_EXPEL:
+    case SERVE_RESIZE:
     case SERVE_SLEEP:
     case SERVE_ACTIONS: break;
     }
@@ -364,7 +393,7 @@ void initiator_act(struct initiator *it, enum serve_action action)
 {
     if (it->phase == PHASE_IDLE) {
         bool owes = !list_empty(&it->lost) || it->lost_functions[0] + it->lost_functions[1] > 0;
-        if (!owes && serve_below(it->serve, 8) == 0) it->isid++; /* not the same session again */
+        if (!owes && !it->serve->mix.twins && serve_below(it->serve, 8) == 0) it->isid++; /* not the same session again */
         initiator_connect(it);
     } else if (action == SERVE_DROP) {
         sim_say(it->serve->sim, "initiator %u: leaves without a word", it->number);

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "scsi/internal.h"
+#include "store/mutation.h"
 
 /* ---- units ---- */
 
@@ -76,7 +77,7 @@ void scsi_unit_reset(struct scsi_unit *unit, const struct scsi_nexus *by)
 
 void scsi_unit_resized(struct scsi_unit *unit)
 {
-    scsi_unit_attention(unit, SCSI_CAPACITY_CHANGED, NULL);
+    if (!MUTATED(MUTATE_RESIZE_UNTOLD)) scsi_unit_attention(unit, SCSI_CAPACITY_CHANGED, NULL);
 }
 
 /* ---- nexuses ---- */
