@@ -6,6 +6,7 @@
  *     command.c  plan, run, end
  *     sense.c    from errors to sense data
  *     unit.c     logical units, nexuses, unit attentions
+ *     taskset.c  what may start when: task attributes
  *     inquiry.c, mode.c, report.c   answers that need no data of the volume
  *     disk.c     reads, writes and their kin
  *     unmap.c    UNMAP, WRITE SAME
@@ -30,6 +31,8 @@ struct scsi_unit {
     uint32_t under_way;
     struct io_task *waiting;
     struct list luns; /* of nexuses that see it */
+    struct list task_set;
+    uint32_t heads, ordered; /* HEAD OF QUEUE and ORDERED commands in it */
     bool software_write_protect;
     bool descriptor_sense;
 };
@@ -105,6 +108,11 @@ struct sense {
 };
 /* As bytes in fixed or in descriptor format (SPC-4 4.5.2, 4.5.3); returns how many. */
 uint32_t sense_encode(const struct sense *sense, bool descriptors, uint8_t ret[SCSI_SENSE_MAX]);
+
+/* Whether an accepted command may start now; else it is parked, and started by who leaves. */
+bool set_start(struct scsi_command *c);
+/* Its status is known, or it never started. */
+void set_leave(struct scsi_command *c);
 
 /* `done`, from the loop. */
 void command_finish(struct scsi_command *c);

@@ -40,6 +40,7 @@ enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit 
     u->volume = config->volume;
     u->block_bytes = config->block_bytes;
     list_init(&u->luns);
+    list_init(&u->task_set);
     volume_hold(u->volume);
     *ret_unit = u;
     return OK;
