@@ -216,10 +216,17 @@ static void send_data(struct initiator *it, const struct command *c, uint32_t tt
     }
 }
 
+/* SIMPLE, and now and then ORDERED or HEAD OF QUEUE. */
+static uint8_t draw_attribute(struct initiator *it)
+{
+    uint32_t n = draw(it, 16);
+    return n < 2 ? (uint8_t)(2 + n) : 1;
+}
+
 static void command_send(struct initiator *it, struct command *c)
 {
     const struct iscsi_limits *l = &it->session.limits;
-    struct pdu_out pdu = {.opcode = PDU_COMMAND, .flags = 1, .lun = (uint64_t)c->unit << 48, .itt = c->itt};
+    struct pdu_out pdu = {.opcode = PDU_COMMAND, .flags = draw_attribute(it), .lun = (uint64_t)c->unit << 48, .itt = c->itt};
     uint32_t first = min32(l->first_burst, c->out_bytes), immediate = 0;
     if (l->immediate_data && draw(it, 4)) immediate = min32(first, l->max_transmit);
     if (immediate > 4 && draw(it, 4) == 0) immediate = 4 + draw(it, immediate / 4) * 4;

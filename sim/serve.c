@@ -24,11 +24,11 @@ bool serve_judge_error(const struct serve *serve, enum err err)
 
 /* Common ones first; a mix keeps, drops or multiplies each. */
 static const uint32_t weights[SERVE_ACTIONS] = {
-    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,      [SERVE_UNMAP] = 30,  [SERVE_SWAP] = 50,
-    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,       [SERVE_BAN] = 2,     [SERVE_EXPEL] = 4,
-    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,  [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,
-    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,  [SERVE_RESUME] = 60, [SERVE_CUT] = 4,
-    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,    [SERVE_WARM_RESET] = 1, [SERVE_RESIZE] = 4,
+    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,      [SERVE_UNMAP] = 30,     [SERVE_SWAP] = 50,
+    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,       [SERVE_BAN] = 2,        [SERVE_EXPEL] = 4,
+    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,  [SERVE_LOGOUT] = 4,     [SERVE_DROP] = 8,
+    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,  [SERVE_RESUME] = 60,    [SERVE_CUT] = 4,
+    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,    [SERVE_WARM_RESET] = 1, [SERVE_COLD_RESET] = 1, [SERVE_RESIZE] = 4,
 };
 
 static uint32_t one_of(struct prng *prng, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
@@ -95,6 +95,7 @@ static void shape_resets(struct serve_mix *mix, struct prng *prng)
 {
     mix->weights[SERVE_LUN_RESET] += 20 * weights[SERVE_LUN_RESET];
     mix->weights[SERVE_WARM_RESET] += 20 * weights[SERVE_WARM_RESET];
+    mix->weights[SERVE_COLD_RESET] += 4 * weights[SERVE_COLD_RESET];
     mix->weights[SERVE_WRITE] += 2 * weights[SERVE_WRITE];
     mix->initiators = SERVE_INITIATORS;
     mix->units = 1;
@@ -108,8 +109,9 @@ static void shape_resets(struct serve_mix *mix, struct prng *prng)
 /* Nothing but what can show that the rule is missing. */
 static void shape_aimed(struct serve_mix *mix, struct prng *prng, int mutation)
 {
-    static const enum serve_action none[] = {SERVE_BAN,  SERVE_EXPEL,    SERVE_RESTART,   SERVE_CUT,       SERVE_LOGOUT,
-                                             SERVE_LOSE, SERVE_PAUSE_IN, SERVE_PAUSE_OUT, SERVE_ABORT_SET, SERVE_RESIZE};
+    static const enum serve_action none[] = {SERVE_BAN,       SERVE_EXPEL,  SERVE_RESTART,   SERVE_CUT,
+                                             SERVE_LOGOUT,    SERVE_LOSE,   SERVE_PAUSE_IN,  SERVE_PAUSE_OUT,
+                                             SERVE_ABORT_SET, SERVE_RESIZE, SERVE_COLD_RESET};
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) mix->weights[none[i]] = 0;
     mix->weather = (struct sim_weather){0};
     mix->cut_within = mix->wrong = 0;

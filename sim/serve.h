@@ -61,6 +61,7 @@ enum serve_action {
     SERVE_ABORT_SET,
     SERVE_LUN_RESET,
     SERVE_WARM_RESET,
+    SERVE_COLD_RESET,
     SERVE_LOGOUT,
     SERVE_DROP, /* closes its connection without a word */
     SERVE_LOSE, /* the network loses it */
@@ -190,8 +191,8 @@ struct initiator {
     uint32_t lost_resets[SERVE_UNITS];             /* those that reset the unit */
     uint32_t news[SERVE_UNITS], told[SERVE_UNITS]; /* how often a unit got another size, and how many of these it heard of */
     bool nop_under_way, text_under_way;
-    uint32_t nop_itt, text_itt;
-    uint64_t banned_ns; /* until when it was not admitted; UINT64_MAX: it still is not */
+    uint32_t nop_itt, nop_bytes, text_itt; /* nop_bytes: what has to come back */
+    uint64_t banned_ns;                    /* until when it was not admitted; UINT64_MAX: it still is not */
     uint64_t logins, refusals, losses;
 };
 

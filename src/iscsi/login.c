@@ -66,7 +66,7 @@ static enum status take_name(struct iscsi_conn *conn, const char *value)
 }
 
 /* Bytes of a foreign text that is shown to people. */
-static void take_alias(struct iscsi_conn *conn, const char *value)
+void login_alias(struct iscsi_conn *conn, const char *value)
 {
     size_t n = 0;
     for (; value[n] != '\0' && n + 1 < sizeof conn->alias; n++) conn->alias[n] = (uint8_t)value[n] < ' ' ? '?' : value[n];
@@ -99,7 +99,7 @@ static enum status take_key(struct iscsi_conn *conn, const char *key, const char
     struct login *l = &conn->login;
     if (strcmp(key, "InitiatorName") == 0) return take_name(conn, value);
     if (strcmp(key, "InitiatorAlias") == 0) {
-        take_alias(conn, value);
+        login_alias(conn, value);
         return LOGIN_OK;
     }
     if (strcmp(key, "TargetName") == 0) return take_target_name(l, value);

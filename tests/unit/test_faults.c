@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: what the store does on a disk that fails in one known place. Method: a small pool on the simulated seam; scenes that run
- * as one task each, between which the disk is spoiled where the bytes in question are found.
+ * Goal: what the store does on a disk that fails in one known place. Method: a small pool on the simulated seam; scenes that
+ * run as one task each, between which the disk is spoiled where the bytes in question are found.
  */
 #include "check.h"
 
