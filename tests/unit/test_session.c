@@ -18,6 +18,7 @@ static struct {
     size_t used;
     const uint8_t *sent;
     size_t left;
+    bool unmapped;
 } s;
 
 static bool admit(void *arg, const char *initiator, struct iscsi_access *ret_access)
@@ -32,7 +33,7 @@ static uint32_t luns(void *arg, const char *initiator, struct iscsi_lun *ret_lun
     (void)arg;
     (void)initiator;
     for (uint16_t i = 0; i < 2; i++) ret_luns[i] = (struct iscsi_lun){.lun = i, .unit = s.unit}; /* the same one twice */
-    return 2;
+    return s.unmapped ? 0 : 2;
 }
 
 static bool begin(void)
@@ -47,6 +48,7 @@ static bool begin(void)
                                     .rules = {.admit = admit, .luns = luns}};
     scsi_unit_identify(&u, pool_id);
     s.used = 0;
+    s.unmapped = false;
     return scsi_unit_open(&u, &s.unit) == OK && iscsi_target_open(&t, &s.target, NULL) == OK;
 }
 
@@ -434,6 +436,35 @@ TEST(a_command_that_waits_its_turn_can_be_aborted)
     end();
 }
 
+/* ---- access that is taken away ---- */
+
+/* The session is cut at once, but it is ending until its last write has ended: what was begun may still become visible. */
+TEST(who_loses_a_unit_is_cut_and_ends)
+{
+    static uint8_t data[512];
+    struct iscsi_session_info info;
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL && !iscsi_target_is_ending(s.target));
+    memset(data, 0x5a, sizeof data);
+    stand_in_hold(true);
+    more_begin();
+    add(SIMPLE | 0x20, WORDS(3, 512, 2, 0, 0x2a000000, 0, 0x01000000), data, sizeof data);
+    more_end();
+    CHECK(answer() == NULL && stand_in_content()[0] == 0);
+    s.unmapped = true;
+    iscsi_target_changed(s.target);
+    CHECK(iscsi_target_is_ending(s.target) && iscsi_session_next(s.target, 0, &info) == ERR_NO_KEY);
+    stand_in_run();
+    CHECK(iscsi_target_is_ending(s.target) && !stand_in_is_closed());
+    stand_in_hold(false);
+    stand_in_run();
+    CHECK(!iscsi_target_is_ending(s.target) && stand_in_is_closed() && stand_in_content()[0] == 0x5a);
+    end();
+}
+
 /* ---- TSIH ---- */
 
 /* Of sessions that are there: sim/login.c. */
@@ -452,4 +483,5 @@ TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_be
       a_warm_reset_ends_what_is_under_way, a_flood_of_pings_and_functions_waits_for_room,
       a_reset_forgets_what_mode_select_has_changed, a_cold_reset_ends_all_sessions, few_keys_may_be_said_late,
       a_length_that_cannot_be_is_rejected, a_long_ping_comes_back, ordered_commands_keep_the_order,
-      a_command_that_waits_its_turn_can_be_aborted, a_session_that_is_not_there_cannot_be_joined)
+      a_command_that_waits_its_turn_can_be_aborted, who_loses_a_unit_is_cut_and_ends,
+      a_session_that_is_not_there_cannot_be_joined)
