@@ -164,10 +164,24 @@ static void make_read(struct initiator *it, struct command *c)
     cdb_range(c, draw(it, 2) ? 0x28 : 0x88, fua);
 }
 
+enum {
+    TEST_UNIT_READY = 0x00,
+    SYNCHRONIZE_CACHE = 0x35,
+    SERVICE_ACTION_IN = 0x9e,
+    READ_CAPACITY_16 = 0x10,
+    CAPACITY_BYTES = 32
+};
+
 static void make_look(struct initiator *it, struct command *c)
 {
+    static const uint8_t looks[] = {TEST_UNIT_READY, SYNCHRONIZE_CACHE, SERVICE_ACTION_IN};
     c->blocks = 0;
-    c->cdb[0] = draw(it, 2) ? 0x00 : 0x35;
+    c->cdb[0] = looks[draw(it, sizeof looks)];
+    if (c->cdb[0] != SERVICE_ACTION_IN) return;
+    c->in_bytes = CAPACITY_BYTES;
+    c->data = must(malloc(c->in_bytes));
+    c->cdb[1] = READ_CAPACITY_16;
+    be32_to(c->cdb + 10, CAPACITY_BYTES);
 }
 
 static void (*const makes[])(struct initiator *it, struct command *c) = {
@@ -202,10 +216,17 @@ static void send_data(struct initiator *it, const struct command *c, uint32_t tt
     }
 }
 
+/* SIMPLE, and now and then ORDERED or HEAD OF QUEUE. */
+static uint8_t draw_attribute(struct initiator *it)
+{
+    uint32_t n = draw(it, 16);
+    return n < 2 ? (uint8_t)(2 + n) : 1;
+}
+
 static void command_send(struct initiator *it, struct command *c)
 {
     const struct iscsi_limits *l = &it->session.limits;
-    struct pdu_out pdu = {.opcode = PDU_COMMAND, .flags = 1, .lun = (uint64_t)c->unit << 48, .itt = c->itt};
+    struct pdu_out pdu = {.opcode = PDU_COMMAND, .flags = draw_attribute(it), .lun = (uint64_t)c->unit << 48, .itt = c->itt};
     uint32_t first = min32(l->first_burst, c->out_bytes), immediate = 0;
     if (l->immediate_data && draw(it, 4)) immediate = min32(first, l->max_transmit);
     if (immediate > 4 && draw(it, 4) == 0) immediate = 4 + draw(it, immediate / 4) * 4;
@@ -244,12 +265,17 @@ static void command_go(struct initiator *it, struct command *c)
 {
     makes[c->verb](it, c);
     c->itt = ++it->next_itt;
+    c->tsih = it->tsih;
     c->cmd_sn = it->session.cmd_sn;
     c->since_ns = sim_now_ns(it->serve->sim);
     c->doomed = unit_of(c)->resets > 0;
+    c->least = min32(unit_of(c)->blocks, unit_of(c)->other_blocks);
+    c->most = unit_of(c)->blocks + unit_of(c)->other_blocks - c->least;
+    c->news = it->news[c->unit];
     list_push(&it->commands, &c->link);
     it->command_count++;
     judge_begin(c);
+    rot_begin(c);
     sim_say(it->serve->sim, "initiator %u: task %x, %02x of unit %u, %u + %u", it->number, c->itt, c->cdb[0], c->unit, c->lba,
             c->blocks);
     command_send(it, c);
@@ -283,7 +309,7 @@ static void judge_block(struct command *c, uint32_t i, enum register_end end, ui
 {
     char before[200];
     struct registers *registers = unit_of(c)->registers;
-    if (lab_failed(c->by->serve->lab) || register_end(registers, c->lba + i, c->slots[i], end, value)) return;
+    if (c->settled || lab_failed(c->by->serve->lab) || register_end(registers, c->lba + i, c->slots[i], end, value)) return;
     static const char *const ends[] = {"took place", "saw what it wanted", "saw something else", "is over", "was refused"};
     register_text(registers, c->lba + i, before, sizeof before);
     lab_fail(c->by->serve->lab, "initiator %u task %x %02x: unit %u block %u %s with %x, but it %s", c->by->number, c->itt,
@@ -314,6 +340,12 @@ void command_over(struct command *c, enum register_end end)
     command_free(c);
 }
 
+void command_settle(struct command *c)
+{
+    for (uint32_t i = 0; i < c->blocks; i++) judge_block(c, i, REGISTER_MAYBE, 0);
+    c->settled = true;
+}
+
 static void read_over(struct command *c)
 {
     uint32_t one = unit_of(c)->block_bytes;
@@ -324,6 +356,38 @@ static void read_over(struct command *c)
     }
     c->by->serve->reads++;
     command_over(c, REGISTER_DONE);
+}
+
+static void write_over(struct command *c)
+{
+    rot_written(c);
+    command_over(c, REGISTER_DONE);
+}
+
+/* MEDIUM ERROR: a read says which block is the first that cannot be read (SBC-3 4.18.1). A change meets what describes blocks,
+ * too, where reads of the disk fail; then part of it may have been done. */
+static void medium_error(struct command *c, const uint8_t *sense)
+{
+    struct serve *serve = c->by->serve;
+    bool fails = serve->faults & FAULT_READERR, told = sense[0] & 0x80;
+    uint32_t lba = be32_at(sense + 3);
+    bool may = fails || c->verb == SERVE_READ || c->verb == SERVE_SWAP;
+    bool here = fails ? lba >= c->lba && lba - c->lba < c->blocks : rot_explains_error(c, lba);
+    if (!told && (!fails || c->verb == SERVE_READ)) may = false;
+    if (!may || (told && !here)) fail(c, "MEDIUM ERROR", sense[0], lba);
+    serve->bad = lba;
+    command_over(c, fails && c->verb != SERVE_READ ? REGISTER_MAYBE : REGISTER_NEVER);
+}
+
+/* GOOD for what is not there, or for somebody who works with a size that is not true any more. */
+static void check_good(const struct command *c)
+{
+    bool capacity = c->cdb[0] == SERVICE_ACTION_IN;
+    uint64_t blocks = capacity ? be64_at(c->data) + 1 : 0;
+    if (c->lba + c->blocks > c->most) fail(c, "beyond the end of", c->most, c->least);
+    if (capacity && (blocks < c->least || blocks > c->most)) fail(c, "capacity", blocks, c->most);
+    if (c->verb == SERVE_READ && !rot_explains_good(c)) fail(c, "GOOD for a block that is lost", c->lba, c->blocks);
+    if (c->by->told[c->unit] < c->news) fail(c, "nobody told of the new size", c->least, c->most);
 }
 
 /* The first byte that differs says which block did; those before it were as expected (SBC-3 5.2). */
@@ -347,8 +411,15 @@ static void checked(struct command *c, const uint8_t *data, uint32_t bytes)
     }
     uint32_t key = sense[2] & 0x0f, what = (uint32_t)sense[12] << 8 | sense[13];
     sim_say(c->by->serve->sim, "initiator %u: task %x, sense %x %04x", c->by->number, c->itt, key, what);
+    if (key == 6 && (what == 0x2a09 || what == 0x2900)) c->by->told[c->unit] = c->by->news[c->unit];
     if (key == 6)
         command_over(c, REGISTER_NEVER); /* unit attention: it was not looked at */
+    else if (key == 5 && what == 0x2100 && c->lba + c->blocks > c->least)
+        command_over(c, c->least == c->most ? REGISTER_NEVER : REGISTER_MAYBE); /* maybe cut while it was written */
+    else if (key == 3 && what == 0x1100)
+        medium_error(c, sense);
+    else if (key == 4 && what == 0x4400 && c->by->serve->faults & FAULT_READERR)
+        command_over(c, REGISTER_MAYBE); /* the pool has stopped */
     else if (key == 0x0e && what == 0x1d00 && c->verb == SERVE_SWAP)
         swap_differs(c, sense);
     else if (key == 7 && what == 0x2707 && (c->verb == SERVE_WRITE || c->verb == SERVE_SAME || c->verb == SERVE_SWAP))
@@ -367,10 +438,11 @@ static void status_came(struct command *c, uint8_t status, const uint8_t *data, 
         sim_say(c->by->serve->sim, "initiator %u: task %x, status %02x", c->by->number, c->itt, status);
     switch (status) {
     case SCSI_GOOD:
+        check_good(c);
         if (c->verb == SERVE_READ)
             read_over(c);
         else
-            command_over(c, REGISTER_DONE);
+            write_over(c);
         break;
     case SCSI_CHECK_CONDITION: checked(c, data, bytes); break;
     case SCSI_TASK_SET_FULL: command_over(c, REGISTER_NEVER); break;

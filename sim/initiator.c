@@ -11,8 +11,9 @@
 #define PATIENCE_NS (20 * IO_S_NS)
 #define LIMIT_NS (900 * IO_S_NS)
 
-enum { TMF_ABORT_TASK = 1, TMF_ABORT_TASK_SET = 2, TMF_LUN_RESET = 5, TMF_WARM_RESET = 6 };
+enum { TMF_ABORT_TASK = 1, TMF_ABORT_TASK_SET = 2, TMF_LUN_RESET = 5, TMF_WARM_RESET = 6, TMF_COLD_RESET = 7 };
 enum { TMF_COMPLETE = 0, TMF_REJECTED = 255 };
+enum { NOP_MAX = 200 << 10 };
 
 static uint64_t now(const struct initiator *it)
 {
@@ -42,12 +43,12 @@ void initiator_connect(struct initiator *it)
 
 static bool function_is_of(const struct function *f, uint32_t unit)
 {
-    return f->code == TMF_WARM_RESET || f->unit == unit;
+    return f->code >= TMF_WARM_RESET || f->unit == unit;
 }
 
 static bool function_resets(const struct function *f, uint32_t unit)
 {
-    return f->code == TMF_WARM_RESET || (f->code == TMF_LUN_RESET && f->unit == unit);
+    return f->code >= TMF_WARM_RESET || (f->code == TMF_LUN_RESET && f->unit == unit);
 }
 
 /* The commands of the session are lost: they may take place until it is known that the session is no more. */
@@ -57,7 +58,7 @@ static void session_lost(struct initiator *it)
         list_push(&it->lost, l);
         it->serve->unanswered++;
         struct command *c = CONTAINER(l, struct command, link);
-        if (c->verb == SERVE_READ) command_over(c, REGISTER_MAYBE); /* nobody will ever know what it saw */
+        if (c->verb == SERVE_READ || c->settled) command_over(c, REGISTER_MAYBE); /* nobody will ever know what it saw */
     }
     it->command_count = 0;
     for (uint32_t unit = 0; it->function.used && unit < SERVE_UNITS; unit++) {
@@ -100,6 +101,34 @@ void initiator_power_cut(struct initiator *it)
     session_lost(it);
 }
 
+/* Two sessions of one name and ISID cannot both live: the one with the later TSIH began when the other was over. */
+static void settle_older(struct initiator *other, uint16_t tsih)
+{
+    for (struct list *l = other->lost.next, *next; l != &other->lost; l = next) {
+        struct command *c = CONTAINER(l, struct command, link);
+        next = l->next;
+        if (c->tsih < tsih) command_over(c, REGISTER_MAYBE);
+    }
+    for (struct list *l = other->commands.next; l != &other->commands; l = l->next) {
+        struct command *c = CONTAINER(l, struct command, link);
+        if (c->tsih < tsih) command_settle(c);
+    }
+}
+
+void initiator_takes_over(struct initiator *it)
+{
+    for (uint32_t i = 0; i < it->serve->mix.initiators; i++) {
+        struct initiator *other = &it->serve->initiators[i];
+        if (other != it && other->as == it->as && other->isid == it->isid) settle_older(other, it->tsih);
+    }
+    initiator_settle(it);
+}
+
+bool initiator_is_twin(const struct initiator *it)
+{
+    return it->as != it->number;
+}
+
 void initiator_settle(struct initiator *it)
 {
     while (!list_empty(&it->lost)) command_over(CONTAINER(it->lost.next, struct command, link), REGISTER_MAYBE);
@@ -120,12 +149,14 @@ void initiator_send(struct initiator *it, struct pdu_out *pdu, const void *data)
 
 static void send_nop(struct initiator *it)
 {
-    uint8_t data[200];
+    static uint8_t data[NOP_MAX];
+    uint32_t top = serve_below(it->serve, 4) ? 200 : NOP_MAX;
     struct pdu_out pdu = {.opcode = (enum pdu_opcode)(PDU_NOP_OUT | 0x40), .flags = PDU_FINAL, .ttt = PDU_NO_TAG};
     if (it->nop_under_way) return;
     it->nop_under_way = true;
     pdu.itt = it->nop_itt = ++it->next_itt;
-    pdu.data_bytes = (uint32_t)serve_below(it->serve, sizeof data);
+    pdu.data_bytes = min32((uint32_t)serve_below(it->serve, top), it->session.limits.max_transmit);
+    it->nop_bytes = min32(pdu.data_bytes, it->plan.declared);
     pdu.w[0] = it->session.cmd_sn;
     memset(data, (int)(pdu.itt & 0xff), sizeof data);
     initiator_send(it, &pdu, data);
@@ -221,6 +252,7 @@ static void nop_in(struct initiator *it, const uint8_t *h, const uint8_t *data, 
         return;
     }
     if (!it->nop_under_way || itt != it->nop_itt) fail(it, "an answer to a NOP that was not sent", itt, it->nop_itt);
+    if (bytes != it->nop_bytes) fail(it, "the length of a NOP", bytes, it->nop_bytes);
     for (uint32_t i = 0; i < bytes; i++)
         if (data[i] != (uint8_t)itt) fail(it, "the echo of a NOP", data[i], itt & 0xff);
     it->nop_under_way = false;
@@ -345,6 +377,7 @@ static void act_in_session(struct initiator *it, enum serve_action action)
     case SERVE_ABORT_SET: send_function(it, TMF_ABORT_TASK_SET, unit, NULL); break;
     case SERVE_LUN_RESET: send_function(it, TMF_LUN_RESET, unit, NULL); break;
     case SERVE_WARM_RESET: send_function(it, TMF_WARM_RESET, 0, NULL); break;
+    case SERVE_COLD_RESET: send_function(it, TMF_COLD_RESET, 0, NULL); break;
     case SERVE_LOGOUT: send_logout(it); break;
     case SERVE_DROP:
     case SERVE_LOSE:
@@ -355,6 +388,7 @@ static void act_in_session(struct initiator *it, enum serve_action action)
     case SERVE_RESTART:
     case SERVE_BAN:
     case SERVE_EXPEL:
+    case SERVE_RESIZE:
     case SERVE_SLEEP:
     case SERVE_ACTIONS: break;
     }
@@ -364,7 +398,7 @@ void initiator_act(struct initiator *it, enum serve_action action)
 {
     if (it->phase == PHASE_IDLE) {
         bool owes = !list_empty(&it->lost) || it->lost_functions[0] + it->lost_functions[1] > 0;
-        if (!owes && serve_below(it->serve, 8) == 0) it->isid++; /* not the same session again */
+        if (!owes && !it->serve->mix.twins && serve_below(it->serve, 8) == 0) it->isid++; /* not the same session again */
         initiator_connect(it);
     } else if (action == SERVE_DROP) {
         sim_say(it->serve->sim, "initiator %u: leaves without a word", it->number);

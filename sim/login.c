@@ -10,14 +10,14 @@
 #include "sim/serve.h"
 
 enum { STAGE_SECURITY = 0, STAGE_OPERATIONAL = 1, STAGE_FULL = 3 };
-static const uint32_t wrong_status[WRONGS] = {0, 0x0201, 0x0202, 0x0203};
+static const uint32_t wrong_status[WRONGS] = {0, 0x0201, 0x0202, 0x0203, 0x020a};
 
 static bool chance(struct initiator *it)
 {
     return serve_below(it->serve, 2);
 }
 
-/* Every second initiator proves itself, when the history has CHAP at all. */
+/* Every second name proves itself, when the history has CHAP at all. */
 void serve_access(const struct serve *serve, uint32_t number, struct iscsi_access *ret_access)
 {
     if (!serve->mix.chap || number % 2 == 0) return;
@@ -37,7 +37,7 @@ static void request_send(struct initiator *it)
     bool split = plan->sent == 0 && left > 1 && serve_below(it->serve, 8) == 0;
     uint32_t bytes = split ? 1 + (uint32_t)serve_below(it->serve, left - 1) : left;
     struct pdu_out pdu = {.opcode = (enum pdu_opcode)(PDU_LOGIN | 0x40),
-                          .lun = (uint64_t)(0x800000 + it->number) << 40 | (uint64_t)it->isid << 16,
+                          .lun = (uint64_t)(0x800000 + it->as) << 40 | (uint64_t)it->isid << 16 | plan->tsih,
                           .itt = it->next_itt,
                           .ttt = 1u << 16,
                           .data_bytes = bytes,
@@ -89,12 +89,19 @@ static void request_operational(struct initiator *it, struct keys_out *out)
     request(it, out, STAGE_OPERATIONAL, true);
 }
 
+/* Of any initiator's last session, or of none: no login may join one. */
+static uint16_t draw_tsih(struct initiator *it)
+{
+    const struct initiator *whose = &it->serve->initiators[serve_below(it->serve, it->serve->mix.initiators)];
+    return serve_below(it->serve, 4) ? whose->tsih : (uint16_t)(60000 + serve_below(it->serve, 100));
+}
+
 void login_begin(struct initiator *it)
 {
     struct login_plan *plan = &it->plan;
     struct iscsi_access access = {0};
     struct keys_out out;
-    serve_access(it->serve, it->number, &access);
+    serve_access(it->serve, it->as, &access);
     bool chap = access.initiator.user[0] != '\0';
     memset(plan, 0, sizeof *plan);
     it->session = (struct session){.cmd_sn = (uint32_t)serve_below(it->serve, 3) - 1, .stat_sn = 0};
@@ -111,6 +118,8 @@ void login_begin(struct initiator *it)
     plan->discovery = !it->serve->calm && serve_below(it->serve, 16) == 0;
     if (plan->wrong == WRONG_SECRET && !chap) plan->wrong = WRONG_NOTHING;
     if (plan->wrong == WRONG_TARGET && plan->discovery) plan->wrong = WRONG_NOTHING;
+    if (plan->wrong == WRONG_SESSION) plan->tsih = draw_tsih(it);
+    if (plan->tsih == 0 && plan->wrong == WRONG_SESSION) plan->wrong = WRONG_NOTHING;
     plan->mutual = access.target.user[0] != '\0' && chance(it);
     it->next_itt++;
     keys_out_init(&out, plan->text, sizeof plan->text);
@@ -171,7 +180,7 @@ static void prove(struct initiator *it, const struct said *said, struct keys_out
         lab_fail(it->serve->lab, "CHAP without algorithm or challenge");
         return;
     }
-    serve_access(it->serve, it->number, &access);
+    serve_access(it->serve, it->as, &access);
     if (plan->wrong == WRONG_SECRET) access.initiator.secret[0] ^= 1;
     enum digest_kind kind = strcmp(said->algorithm, "5") == 0 ? DIGEST_MD5 : DIGEST_SHA256;
     uint32_t bytes = hex_from(said->challenge, challenge, sizeof challenge);
@@ -193,7 +202,7 @@ static void check_proof(struct initiator *it, const struct said *said)
     const struct login_plan *plan = &it->plan;
     struct iscsi_access access = {0};
     uint8_t got[DIGEST_BYTES_MAX], expected[DIGEST_BYTES_MAX];
-    serve_access(it->serve, it->number, &access);
+    serve_access(it->serve, it->as, &access);
     if (!plan->mutual) return;
     uint32_t bytes = said->response != NULL ? hex_from(said->response, got, sizeof got) : 0;
     enum digest_kind kind = bytes == 16 ? DIGEST_MD5 : DIGEST_SHA256;
@@ -226,14 +235,25 @@ static void take_key(struct initiator *it, const char *key, const char *value, s
         lab_fail(it->serve->lab, "login: the target answers %s=%s", key, value);
 }
 
+/* The session that it asked to join may be one of its own name and ISID, which has no room for another connection. */
+static bool names_own_session(const struct initiator *it)
+{
+    for (uint32_t i = 0; i < it->serve->mix.initiators; i++) {
+        const struct initiator *other = &it->serve->initiators[i];
+        if (other->as == it->as && other->isid == it->isid && other->tsih == it->plan.tsih) return true;
+    }
+    return false;
+}
+
 static void refused(struct initiator *it, uint32_t status)
 {
-    static const char *const names[WRONGS] = {"nothing", "the secret", "the name", "the target's name"};
+    static const char *const names[WRONGS] = {"nothing", "the secret", "the name", "the target's name", "the session"};
     enum wrong wrong = it->plan.wrong;
     bool busy = status == 0x0302, banned = status == 0x0202 && initiator_is_banned(it);
     sim_say(it->serve->sim, "initiator %u: login refused, %04x", it->number, status);
     it->refusals++;
-    if (wrong_status[wrong] != status && !busy && !banned)
+    bool full = status == 0x0206 && wrong == WRONG_SESSION && names_own_session(it);
+    if (wrong_status[wrong] != status && !busy && !banned && !full)
         lab_fail(it->serve->lab, "login refused with %04x, wrong was %s", status, names[wrong]);
     initiator_drop(it);
 }
@@ -249,11 +269,14 @@ static void logged_in(struct initiator *it)
     it->phase = PHASE_FULL;
     it->since_ns = sim_now_ns(it->serve->sim);
     it->logins++;
+    memcpy(it->told, it->news, sizeof it->told);
     sim_say(it->serve->sim, "initiator %u: logged in%s, burst %u, first %u, segments %u and %u%s%s%s%s", it->number,
             it->plan.discovery ? " to discover" : "", s->limits.max_burst, s->limits.first_burst, s->limits.max_transmit,
             it->plan.declared, s->limits.initial_r2t ? "" : ", no initial R2T", s->limits.immediate_data ? ", immediate" : "",
             s->limits.header_digest ? ", header digest" : "", s->limits.data_digest ? ", data digest" : "");
-    if (!it->plan.discovery) initiator_settle(it);
+    it->tsih = it->plan.given;
+    if (it->tsih == 0) lab_fail(it->serve->lab, "login: no TSIH");
+    if (!it->plan.discovery) initiator_takes_over(it);
 }
 
 /* The next request, or the session. */
@@ -310,6 +333,7 @@ void login_answer(struct initiator *it, const uint8_t *header, const uint8_t *da
         request_send(it);
         return;
     }
+    it->plan.given = be16_at(header + 14);
     memcpy(text, data, bytes);
     while (keys_next(&at, &left, &key, &value) == OK) take_key(it, key, value, &said);
     if (!lab_failed(it->serve->lab)) go_on(it, header[1], &said);

@@ -6,7 +6,7 @@
  *     izar-sim --seeds FROM COUNT     many (FROM may be `fresh`); 1 % are run twice and must come out the same
  *     izar-sim --every N              a short history, the power cut at each of its changes, and again in each recovery
  *     izar-sim --directed NAME|all    histories for one corner each
- *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h)
+ *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h); flip, readerr
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -241,6 +241,9 @@ static void mutation_caught(const struct options *o)
     fflush(stdout);
 }
 
+/* Rules of the store whose absence initiators have to notice, too. */
+static const int noticed_by_initiators[] = {MUTATE_ACK_BEFORE_DURABLE, MUTATE_SKIP_CHECK};
+
 static bool mutation_is_caught(struct lab *lab, const struct options *o, int mutation)
 {
     enum { SLICE = 50 };
@@ -251,7 +254,7 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.history.mutation = mutation;
     mine.history.net |= mutation >= MUTATE_SERVING;
     memset(shared, 0, sizeof *shared);
-    for (uint32_t i = 0; i < direct_count(); i++) {
+    for (uint32_t i = 0; i < direct_count() && !mine.history.net; i++) {
         if (!direct_catches(i, mutation)) continue;
         mine.history.directed = i + 1;
         run_seeds(lab, &mine, o->from, o->from + 1, 1);
@@ -283,7 +286,11 @@ static int mutations_main(struct lab *lab, const struct options *o)
     int missed = 0;
     if (o->history.mutation) return !mutation_is_caught(lab, o, o->history.mutation);
     for (int m = 1; m < MUTATE_COUNT; m++) missed += !mutation_is_caught(lab, o, m);
-    printf("%d of %d mutations caught\n", MUTATE_COUNT - 1 - missed, MUTATE_COUNT - 1);
+    struct options net = *o;
+    int count = (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]), all = MUTATE_COUNT - 1 + count;
+    net.history.net = true;
+    for (int i = 0; i < count; i++) missed += !mutation_is_caught(lab, &net, noticed_by_initiators[i]);
+    printf("%d of %d mutations caught\n", all - missed, all);
     return missed > 0;
 }
 

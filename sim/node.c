@@ -20,7 +20,7 @@ static bool admit(void *arg, const char *initiator, struct iscsi_access *ret_acc
     struct serve *serve = arg;
     for (uint32_t i = 0; i < serve->mix.initiators; i++) {
         if (strcmp(serve->initiators[i].name, initiator) != 0 || serve->initiators[i].banned_ns == UINT64_MAX) continue;
-        serve_access(serve, i, ret_access);
+        serve_access(serve, serve->initiators[i].as, ret_access);
         return true;
     }
     return false;
@@ -59,6 +59,7 @@ static enum err open_all(struct serve *serve)
     struct iscsi_target_config target = serve->mix.target;
     TRY(volumes_open(&volumes, &node->volumes));
     TRY(open_units(serve));
+    resize_settle(serve);
     target.io = serve->io;
     target.name = SERVE_TARGET;
     target.listen[0] = SERVE_ADDRESS;
@@ -136,9 +137,10 @@ bool node_stop(struct serve *serve)
 {
     struct lab *lab = serve->lab;
     sim_say(serve->sim, "the node stops");
-    if (!node_run(serve, stop_main, "the end of the node")) return false;
+    if (!resize_wait(serve) || !node_run(serve, stop_main, "the end of the node")) return false;
     enum err err = lab_run(lab, TASK_CLOSE, 0, 0);
     if (sim_is_off(serve->sim) || lab_failed(lab)) return false;
+    if (err != OK && serve_judge_error(serve, err)) return false;
     if (err != OK) lab_fail(lab, "close: %s", err_name(err));
     for (uint32_t i = 0; i < serve->mix.initiators; i++) initiator_drop(&serve->initiators[i]);
     settle_all(serve);
@@ -152,6 +154,7 @@ void node_crash(struct serve *serve)
     for (struct list *l; (l = serve->wires.next) != &serve->wires;) wire_power_cut(CONTAINER(l, struct wire, link));
     for (uint32_t i = 0; i < serve->mix.initiators; i++) initiator_power_cut(&serve->initiators[i]);
     if (node->busy) io_task_done(&node->task);
+    resize_crash(serve);
     node->busy = false;
     iscsi_target_abandon(node->target);
     for (uint32_t i = 0; i < SERVE_UNITS; i++) scsi_unit_abandon(node->units[i]);

@@ -212,6 +212,18 @@ bool register_end(struct registers *all, uint32_t i, uint8_t slot, enum register
 
 /* ---- looking ---- */
 
+bool register_is_sure(const struct registers *all, uint32_t i)
+{
+    return all->at[i].used == 0 && all->at[i].count == 1;
+}
+
+bool register_may_be(const struct registers *all, uint32_t i, uint32_t value)
+{
+    for (uint32_t k = 0; k < all->at[i].count; k++)
+        if (all->at[i].states[k].value == value) return true;
+    return false;
+}
+
 uint32_t register_value(const struct registers *all, uint32_t i)
 {
     return all->at[i].states[0].value;

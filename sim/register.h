@@ -41,6 +41,10 @@ enum register_end {
 /* False: nothing explains it. */
 bool register_end(struct registers *all, uint32_t i, uint8_t slot, enum register_end end, uint32_t value);
 
+/* Nothing is under way, and there is one value only. */
+bool register_is_sure(const struct registers *all, uint32_t i);
+/* Whether it may have this value now. */
+bool register_may_be(const struct registers *all, uint32_t i, uint32_t value);
 /* One of the values that it may have now. */
 uint32_t register_value(const struct registers *all, uint32_t i);
 /* All that is known, for a message. Returns `buf`. */

@@ -15,15 +15,20 @@ uint64_t serve_below(struct serve *serve, uint64_t n)
     return prng_below(&serve->lab->prng, n);
 }
 
+bool serve_judge_error(const struct serve *serve, enum err err)
+{
+    return serve->faults & FAULT_READERR && (err_class(err) == ERR_CLASS_DEVICE || err_class(err) == ERR_CLASS_CORRUPT);
+}
+
 /* ---- what a history is like ---- */
 
 /* Common ones first; a mix keeps, drops or multiplies each. */
 static const uint32_t weights[SERVE_ACTIONS] = {
-    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,      [SERVE_UNMAP] = 30,  [SERVE_SWAP] = 50,
-    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,       [SERVE_BAN] = 2,     [SERVE_EXPEL] = 4,
-    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,  [SERVE_LOGOUT] = 4,  [SERVE_DROP] = 8,
-    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,  [SERVE_RESUME] = 60, [SERVE_CUT] = 4,
-    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,    [SERVE_WARM_RESET] = 1,
+    [SERVE_READ] = 200,      [SERVE_WRITE] = 200,   [SERVE_SAME] = 20,      [SERVE_UNMAP] = 30,     [SERVE_SWAP] = 50,
+    [SERVE_LOOK] = 10,       [SERVE_NOP] = 10,      [SERVE_TEXT] = 4,       [SERVE_BAN] = 2,        [SERVE_EXPEL] = 4,
+    [SERVE_ABORT_TASK] = 12, [SERVE_ABORT_SET] = 4, [SERVE_LUN_RESET] = 4,  [SERVE_LOGOUT] = 4,     [SERVE_DROP] = 8,
+    [SERVE_LOSE] = 8,        [SERVE_PAUSE_IN] = 4,  [SERVE_PAUSE_OUT] = 4,  [SERVE_RESUME] = 60,    [SERVE_CUT] = 4,
+    [SERVE_RESTART] = 3,     [SERVE_SLEEP] = 10,    [SERVE_WARM_RESET] = 1, [SERVE_COLD_RESET] = 1, [SERVE_RESIZE] = 4,
 };
 
 static uint32_t one_of(struct prng *prng, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
@@ -90,6 +95,7 @@ static void shape_resets(struct serve_mix *mix, struct prng *prng)
 {
     mix->weights[SERVE_LUN_RESET] += 20 * weights[SERVE_LUN_RESET];
     mix->weights[SERVE_WARM_RESET] += 20 * weights[SERVE_WARM_RESET];
+    mix->weights[SERVE_COLD_RESET] += 4 * weights[SERVE_COLD_RESET];
     mix->weights[SERVE_WRITE] += 2 * weights[SERVE_WRITE];
     mix->initiators = SERVE_INITIATORS;
     mix->units = 1;
@@ -103,8 +109,9 @@ static void shape_resets(struct serve_mix *mix, struct prng *prng)
 /* Nothing but what can show that the rule is missing. */
 static void shape_aimed(struct serve_mix *mix, struct prng *prng, int mutation)
 {
-    static const enum serve_action none[] = {SERVE_BAN,  SERVE_EXPEL,    SERVE_RESTART,   SERVE_CUT,      SERVE_LOGOUT,
-                                             SERVE_LOSE, SERVE_PAUSE_IN, SERVE_PAUSE_OUT, SERVE_ABORT_SET};
+    static const enum serve_action none[] = {SERVE_BAN,       SERVE_EXPEL,  SERVE_RESTART,   SERVE_CUT,
+                                             SERVE_LOGOUT,    SERVE_LOSE,   SERVE_PAUSE_IN,  SERVE_PAUSE_OUT,
+                                             SERVE_ABORT_SET, SERVE_RESIZE, SERVE_COLD_RESET};
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) mix->weights[none[i]] = 0;
     mix->weather = (struct sim_weather){0};
     mix->cut_within = mix->wrong = 0;
@@ -114,6 +121,8 @@ static void shape_aimed(struct serve_mix *mix, struct prng *prng, int mutation)
         shape_resets(mix, prng);
     else
         shape_crowd(mix, prng);
+    if (mutation == MUTATE_PUBLISH_LATE) mix->requests = 32;
+    if (mutation == MUTATE_RESIZE_UNTOLD) mix->weights[SERVE_RESIZE] = 20 * weights[SERVE_RESIZE];
     if (mutation == MUTATE_REINSTATE_EARLY) mix->weights[SERVE_DROP] = 20 * weights[SERVE_DROP];
 }
 
@@ -137,6 +146,7 @@ static void mix_of(struct serve_mix *mix, struct prng *prng, int mutation)
     mix->small_bursts = prng_below(prng, 2);
     mix->wrong = one_of(prng, 0, 0, 50000, 300000);
     mix->requests = one_of(prng, 2, 4, 16, 32);
+    mix->twins = mix->initiators > 1 && prng_below(prng, 4) == 0;
     draw_weather(&mix->weather, prng);
     draw_target(&mix->target, prng);
     uint64_t shape = prng_below(prng, 5);
@@ -196,14 +206,24 @@ static void arm_cut(struct serve *serve)
         sim_cut_at(serve->sim, 0);
 }
 
+/* Single reads of the disks that fail. */
+static void faults_on(struct serve *serve)
+{
+    bool on = serve->faults & FAULT_READERR && !serve->calm;
+    sim_fault(serve->sim, SIM_READ_ERROR, on ? 3000u << serve_below(serve, 5) : 0,
+              on ? 1 + (uint32_t)serve_below(serve, 5) : 0);
+}
+
 /* False: the history is over, by a failure. */
 static bool restart(struct serve *serve, bool in_order)
 {
-    if (!in_order || !node_stop(serve)) {
-        if (lab_failed(serve->lab)) return false;
-        node_crash(serve);
-    }
+    bool closed = in_order && node_stop(serve);
+    if (lab_failed(serve->lab)) return false;
+    if (!closed) node_crash(serve);
+    sim_fault(serve->sim, SIM_READ_ERROR, 0, 0);
+    if (closed && serve->faults & FAULT_FLIP) rot_some(serve);
     if (!node_start(serve)) return false;
+    faults_on(serve);
     if (!serve->calm) {
         sim_net_weather(serve->sim, &serve->mix.weather);
         arm_cut(serve);
@@ -243,6 +263,7 @@ static bool step(struct serve *serve)
     enum serve_action action = draw_action(serve);
     struct initiator *it = any_initiator(serve);
     look_after_all(serve);
+    resize_collect(serve);
     if (action == SERVE_RESTART) return restart(serve, true);
     if (action == SERVE_CUT)
         sim_power_cut(serve->sim);
@@ -252,6 +273,8 @@ static bool step(struct serve *serve)
         ban(serve, it, it->banned_ns != UINT64_MAX);
     else if (action == SERVE_EXPEL)
         expel(serve);
+    else if (action == SERVE_RESIZE)
+        resize_some(serve);
     else
         act(serve, action);
     if (!sim_is_off(serve->sim)) sim_run_for(serve->sim, 1 + serve_below(serve, serve->mix.pause), IO_S_NS);
@@ -267,6 +290,10 @@ static bool is_quiet(struct serve *serve)
     bool quiet = true;
     for (uint32_t i = 0; i < serve->mix.initiators; i++) {
         struct initiator *it = &serve->initiators[i];
+        if (initiator_is_twin(it)) { /* it stays away, and the other one takes over */
+            quiet &= list_empty(&it->lost);
+            continue;
+        }
         initiator_connect(it);
         wire_resume(it->wire);
         initiator_look_after(it);
@@ -275,32 +302,72 @@ static bool is_quiet(struct serve *serve)
     return quiet;
 }
 
+static void say_who_is_not_quiet(struct serve *serve)
+{
+    for (uint32_t i = 0; i < serve->mix.initiators; i++) {
+        const struct initiator *it = &serve->initiators[i];
+        if (initiator_is_quiet(it)) continue;
+        sim_say(serve->sim, "initiator %u: phase %u, %u commands%s%s%s%s", i, it->phase, it->command_count,
+                list_empty(&it->lost) ? "" : ", some lost", it->function.used ? ", a function" : "",
+                it->nop_under_way ? ", a NOP" : "", it->text_under_way ? ", a text" : "");
+    }
+}
+
 static bool calm_down(struct serve *serve)
 {
     uint64_t since = sim_now_ns(serve->sim);
     sim_cut_at(serve->sim, 0);
     sim_net_weather(serve->sim, &(struct sim_weather){0});
     serve->calm = true;
-    for (uint32_t i = 0; i < serve->mix.initiators; i++)
-        if (serve->initiators[i].banned_ns == UINT64_MAX) ban(serve, &serve->initiators[i], false);
+    faults_on(serve);
+    for (uint32_t i = 0; i < serve->mix.initiators; i++) {
+        struct initiator *it = &serve->initiators[i];
+        if (it->banned_ns == UINT64_MAX) ban(serve, it, false);
+        if (initiator_is_twin(it) && it->phase != PHASE_IDLE) initiator_drop(it);
+    }
     while (!lab_failed(serve->lab) && !is_quiet(serve)) {
-        if (sim_now_ns(serve->sim) - since > 7200 * IO_S_NS) lab_fail(serve->lab, "it does not come to its end");
+        if (sim_now_ns(serve->sim) - since > 7200 * IO_S_NS) {
+            say_who_is_not_quiet(serve);
+            lab_fail(serve->lab, "it does not come to its end");
+        }
         sim_run_for(serve->sim, 500, IO_S_NS);
     }
     return !lab_failed(serve->lab);
 }
 
+/* What failed because of a read of the disk works after a start. */
+static bool mended(struct serve *serve)
+{
+    return !(serve->faults & FAULT_READERR) || (restart(serve, true) && calm_down(serve));
+}
+
+/* How many blocks to read next: up to the one that cannot be read, which is left out then. */
+static uint32_t blocks_at(const struct serve *serve, uint32_t at)
+{
+    uint32_t end = serve->bad != UINT32_MAX && serve->bad > at ? serve->bad : SERVE_REGISTERS;
+    return min32(end - at, SERVE_BLOCKS);
+}
+
+static struct initiator *quiet_initiator(struct serve *serve)
+{
+    struct initiator *it = any_initiator(serve);
+    return initiator_is_twin(it) ? &serve->initiators[it->as] : it;
+}
+
 /* Every block, through any session. */
 static bool read_all(struct serve *serve)
 {
-    if (!calm_down(serve)) return false;
+    if (!calm_down(serve) || !mended(serve) || !resize_all(serve)) return false;
     for (uint32_t unit = 0; unit < serve->mix.units; unit++) {
         for (uint32_t at = 0; at < SERVE_REGISTERS && !lab_failed(serve->lab);) {
-            uint32_t blocks = min32(SERVE_REGISTERS - at, SERVE_BLOCKS);
+            uint32_t blocks = blocks_at(serve, at);
             uint64_t before = serve->reads;
-            if (!command_read(any_initiator(serve), unit, at, blocks)) lab_fail(serve->lab, "a quiet session takes no command");
+            serve->bad = UINT32_MAX;
+            if (!command_read(quiet_initiator(serve), unit, at, blocks))
+                lab_fail(serve->lab, "a quiet session takes no command");
             if (!calm_down(serve)) break;
             if (serve->reads > before) at += blocks; /* a unit attention goes first */
+            if (serve->bad == at) at++;
         }
     }
     return !lab_failed(serve->lab);
@@ -310,12 +377,24 @@ static void audit(struct serve *serve)
 {
     enum err err;
     uint64_t problems = lab_audit(serve->lab, &err);
-    if (lab_failed(serve->lab) || (err == OK && problems == 0)) return;
+    bool rotten = serve->rotten > 0, left = rot_is_left(serve);
+    if (left && err == OK && problems == 0) lab_fail(serve->lab, "blocks are lost, but the auditor finds nothing");
+    if (lab_failed(serve->lab) || rotten || (err == OK && problems == 0)) return;
     lab_fail(serve->lab, "the auditor finds %llu problems (%s): %s", (unsigned long long)problems, err_name(err),
              serve->lab->finding);
 }
 
 /* ---- a history ---- */
+
+/* The second is the twin of the first, when there are twins. */
+static void name_all(struct serve *serve)
+{
+    if (serve->mix.twins) serve->initiators[1].as = 0;
+    for (uint32_t i = 0; i < SERVE_INITIATORS; i++) {
+        struct initiator *it = &serve->initiators[i];
+        snprintf(it->name, sizeof it->name, "iqn.2026-01.org.example:initiator%u", it->as);
+    }
+}
 
 static void begin(struct serve *serve, struct lab *lab)
 {
@@ -327,9 +406,8 @@ static void begin(struct serve *serve, struct lab *lab)
     for (uint32_t i = 0; i < SERVE_INITIATORS; i++) {
         struct initiator *it = &serve->initiators[i];
         it->serve = serve;
-        it->number = i;
+        it->number = it->as = i;
         it->next_itt = i << 24;
-        snprintf(it->name, sizeof it->name, "iqn.2026-01.org.example:initiator%u", i);
         list_init(&it->commands);
         list_init(&it->lost);
     }
@@ -346,6 +424,7 @@ static void live(struct serve *serve)
 {
     lab_format(serve->lab);
     if (lab_failed(serve->lab) || !node_start(serve)) return;
+    faults_on(serve);
     sim_net_weather(serve->sim, &serve->mix.weather);
     arm_cut(serve);
     for (uint32_t i = 0; i < serve->mix.steps; i++)
@@ -363,9 +442,14 @@ uint64_t serve_run(struct lab *lab, const struct history_options *options)
     pool_of(&pool, &prng);
     lab_begin_as(lab, options->seed, &pool, options->control ? MUTATE_NONE : (enum mutation)options->mutation, options->trace);
     begin(&serve, lab);
+    serve.faults = options->faults;
     mix_of(&serve.mix, &prng, options->mutation);
     total(&serve.mix);
-    for (uint32_t i = 0; i < SERVE_UNITS; i++) serve.units[i].block_bytes = serve.mix.block_bytes[i];
+    name_all(&serve);
+    for (uint32_t i = 0; i < SERVE_UNITS; i++) {
+        serve.units[i].block_bytes = serve.mix.block_bytes[i];
+        serve.units[i].blocks = serve.units[i].other_blocks = SERVE_REGISTERS;
+    }
     live(&serve);
     uint64_t hash = sim_hash(lab->sim), logins = 0, refusals = 0, losses = 0;
     for (uint32_t i = 0; i < serve.mix.initiators; i++) {

@@ -7,6 +7,8 @@
  *     login.c      its login, from CHAP to the last operational key
  *     initiator.c  its session: what is sent, what may come back, tasks that are given up
  *     command.c    SCSI commands, and what their answers say to the judge (register.h)
+ *     resize.c     units that grow and shrink
+ *     rot.c        blocks that cannot be read any more
  *     serve.c      whole histories
  *
  * The node is all real: target, SCSI, volumes and store. The initiators are our own, as far as possible from the target's code:
@@ -17,7 +19,8 @@
  * When a command ends for the judge:
  *     answered                                     it took place, or it did not
  *     a task management function that names it     it took place before the function's answer, or never will
- *     its session is reinstated (login answered)   the same; until then it may still take place
+ *     its session is reinstated (login answered)   the same; until then it may still take place; by a twin: whose login
+ *                                                  came later says the order of TSIHs
  *     the power was cut, or the node stopped       the same
  */
 #ifndef IZAR_SIM_SERVE_H
@@ -58,6 +61,7 @@ enum serve_action {
     SERVE_ABORT_SET,
     SERVE_LUN_RESET,
     SERVE_WARM_RESET,
+    SERVE_COLD_RESET,
     SERVE_LOGOUT,
     SERVE_DROP, /* closes its connection without a word */
     SERVE_LOSE, /* the network loses it */
@@ -68,6 +72,7 @@ enum serve_action {
     SERVE_RESTART,
     SERVE_BAN,   /* an initiator is not admitted any more, or again */
     SERVE_EXPEL, /* a session is cut by the node's owner */
+    SERVE_RESIZE,
     SERVE_SLEEP,
     SERVE_ACTIONS,
 };
@@ -77,6 +82,7 @@ struct serve_mix {
     uint32_t initiators, units, block_bytes[SERVE_UNITS];
     uint32_t depth, blocks_max, hot, pause, cut_within;
     bool chap, mutual, digests, small_bursts;
+    bool twins;     /* two initiators of one name and ISID */
     uint32_t wrong; /* per million: a login that must be refused */
     struct sim_weather weather;
     struct iscsi_target_config target;
@@ -115,11 +121,12 @@ void wire_resume(struct wire *wire);
 enum phase { PHASE_IDLE, PHASE_CONNECT, PHASE_LOGIN, PHASE_FULL, PHASE_LEAVING };
 
 enum login_step { LOGIN_METHOD, LOGIN_ALGORITHM, LOGIN_PROOF, LOGIN_OPERATIONAL };
-enum wrong { WRONG_NOTHING, WRONG_SECRET, WRONG_NAME, WRONG_TARGET, WRONGS };
+enum wrong { WRONG_NOTHING, WRONG_SECRET, WRONG_NAME, WRONG_TARGET, WRONG_SESSION, WRONGS };
 
 struct login_plan {
     enum login_step step;
     enum wrong wrong;
+    uint16_t tsih, given; /* asked for; answered */
     bool mutual, discovery;
     uint8_t challenge[16];
     uint8_t id;
@@ -139,7 +146,11 @@ struct command {
     struct initiator *by;
     enum serve_action verb;
     uint32_t itt, cmd_sn, unit, lba, blocks;
-    bool doomed; /* somebody resets the unit: it may never be answered */
+    uint16_t tsih;        /* of its session */
+    bool settled;         /* another session took the place of its own: the judge is done with it */
+    uint32_t least, most; /* blocks that the unit may have had in its time */
+    uint32_t news;        /* how often the unit had got another size when it was sent */
+    bool doomed;          /* somebody resets the unit: it may never be answered */
     uint64_t since_ns;
     uint8_t cdb[16];
     uint8_t *data;
@@ -147,7 +158,8 @@ struct command {
     uint32_t arrived, data_sn, r2t_sn, asked, burst;
     uint32_t values[SERVE_BLOCKS], expected[SERVE_BLOCKS];
     uint8_t slots[SERVE_BLOCKS];
-    bool loose[SERVE_BLOCKS]; /* GOOD does not say that this block was changed */
+    bool loose[SERVE_BLOCKS];   /* GOOD does not say that this block was changed */
+    uint8_t lost[SERVE_BLOCKS]; /* enum lost, when it was sent */
 };
 
 /* A task management function that is not answered yet. */
@@ -162,8 +174,10 @@ struct function {
 struct initiator {
     struct serve *serve;
     uint32_t number;
+    uint32_t as; /* whose name, ISID and secrets it uses: its own, or those of one that it is a twin of */
     char name[64];
     uint8_t isid;
+    uint16_t tsih; /* of its last session */
     enum phase phase;
     struct wire *wire; /* NULL: none */
     uint64_t since_ns; /* of this phase */
@@ -173,11 +187,12 @@ struct initiator {
     uint32_t command_count;
     uint32_t next_itt;
     struct function function;
-    uint32_t lost_functions[SERVE_UNITS]; /* that a session took with it: they may yet take place */
-    uint32_t lost_resets[SERVE_UNITS];    /* those that reset the unit */
+    uint32_t lost_functions[SERVE_UNITS];          /* that a session took with it: they may yet take place */
+    uint32_t lost_resets[SERVE_UNITS];             /* those that reset the unit */
+    uint32_t news[SERVE_UNITS], told[SERVE_UNITS]; /* how often a unit got another size, and how many of these it heard of */
     bool nop_under_way, text_under_way;
-    uint32_t nop_itt, text_itt;
-    uint64_t banned_ns; /* until when it was not admitted; UINT64_MAX: it still is not */
+    uint32_t nop_itt, nop_bytes, text_itt; /* nop_bytes: what has to come back */
+    uint64_t banned_ns;                    /* until when it was not admitted; UINT64_MAX: it still is not */
     uint64_t logins, refusals, losses;
 };
 
@@ -193,6 +208,9 @@ void initiator_look_after(struct initiator *it);
 void initiator_power_cut(struct initiator *it);
 /* All commands that are neither answered nor over took place or never will. */
 void initiator_settle(struct initiator *it);
+/* What earlier sessions of this name and ISID have under way took place or never will: `it` has taken their place. */
+void initiator_takes_over(struct initiator *it);
+bool initiator_is_twin(const struct initiator *it);
 bool initiator_is_quiet(const struct initiator *it);
 bool initiator_is_banned(const struct initiator *it);
 /* Sends with the numbers of the session. */
@@ -215,6 +233,8 @@ void command_data_in(struct initiator *it, struct command *c, const uint8_t *hea
 void command_r2t(struct initiator *it, struct command *c, const uint8_t *header);
 /* Ends it for the judge, and frees it. */
 void command_over(struct command *c, enum register_end end);
+/* Ends it for the judge; its answer may still be on its way. */
+void command_settle(struct command *c);
 
 /* ---- node.c ---- */
 
@@ -233,13 +253,54 @@ bool node_start(struct serve *serve);
 bool node_stop(struct serve *serve);
 void node_crash(struct serve *serve);
 
+/* ---- resize.c ---- */
+
+/* One at a time. */
+struct resize {
+    struct io_task task;
+    bool busy, over;
+    bool pending;            /* whether it takes place is not known yet */
+    bool wrong;              /* to a size that has to be refused */
+    uint32_t unit, from, to; /* blocks */
+    uint64_t bytes;
+    enum err err;
+    uint8_t slots[SERVE_REGISTERS]; /* of what it cuts off */
+};
+
+/* Begins one, unless one is under way. */
+void resize_some(struct serve *serve);
+/* Takes in what ended. */
+void resize_collect(struct serve *serve);
+/* Both false: the power went, or the history failed. */
+bool resize_wait(struct serve *serve);
+bool resize_all(struct serve *serve); /* all units to their full size */
+void resize_crash(struct serve *serve);
+/* The volumes are there again: their sizes say what came of it. */
+void resize_settle(struct serve *serve);
+
+/* ---- rot.c ---- */
+
+enum lost { NOT_LOST, LOST, MAYBE_LOST /* somebody may have written it anew */ };
+
+/* Damages a chunk of the closed pool, if it finds one. */
+void rot_some(struct serve *serve);
+bool rot_is_left(const struct serve *serve);
+void rot_begin(struct command *c);
+/* It changed all its blocks. */
+void rot_written(struct command *c);
+/* Whether it may be told GOOD, or that this is the first block that cannot be read. */
+bool rot_explains_good(const struct command *c);
+bool rot_explains_error(const struct command *c, uint32_t lba);
+
 /* ---- serve.c ---- */
 
 struct serve_unit {
     struct registers *registers;
     uint32_t block_bytes;
-    uint32_t functions; /* task management that is not answered */
-    uint32_t resets;    /* of it: LOGICAL UNIT RESET, TARGET WARM RESET */
+    uint32_t blocks, other_blocks; /* other: while it is resized, what it may have as well */
+    uint32_t functions;            /* task management that is not answered */
+    uint32_t resets;               /* of it: LOGICAL UNIT RESET, TARGET WARM RESET */
+    uint8_t lost[SERVE_REGISTERS]; /* enum lost */
 };
 
 struct serve {
@@ -248,6 +309,10 @@ struct serve {
     struct io *io;
     struct serve_mix mix;
     struct node node;
+    uint32_t faults; /* enum lab_faults */
+    uint32_t rotten; /* copies of chunks that were damaged */
+    uint32_t bad;    /* the block that the last read, while it is calm, could not read; UINT32_MAX: it could */
+    struct resize resize;
     struct serve_unit units[SERVE_UNITS];
     struct initiator initiators[SERVE_INITIATORS];
     struct list wires;
@@ -258,6 +323,8 @@ struct serve {
 };
 
 uint64_t serve_below(struct serve *serve, uint64_t n);
+/* Whether the pool may say this, as the faults are. */
+bool serve_judge_error(const struct serve *serve, enum err err);
 /* One history; the result is in lab->failure. Returns the hash of its events. */
 uint64_t serve_run(struct lab *lab, const struct history_options *options);
 

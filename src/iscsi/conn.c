@@ -21,6 +21,9 @@ static void conn_free(struct io_msg *msg)
     struct iscsi_conn *conn = CONTAINER(msg, struct iscsi_conn, reap);
     struct iscsi_target *target = conn->target;
     io_socket_close(conn->socket);
+    target_echo_back(target, &conn->rx_echo);
+    for (int i = 0; i < OUTS; i++) target_echo_back(target, &conn->outs[i].echo);
+    target_memory_retry(target);
     scsi_nexus_done(&conn->nexus);
     list_remove(&conn->link);
     mem_free(target->mem, conn->tasks);
@@ -163,6 +166,11 @@ static uint8_t *data_place(struct iscsi_conn *conn, uint32_t *ret_bytes)
         *ret_bytes = min32(min32(left, task->want - at), SCSI_PIECE - place % SCSI_PIECE);
         return task->command.data.piece[place / SCSI_PIECE] + place % SCSI_PIECE;
     }
+    if (conn->rx_echo.bytes > 0) {
+        if (conn->data_at >= conn->rx_echo.bytes) return NULL;
+        *ret_bytes = min32(min32(left, conn->rx_echo.bytes - conn->data_at), SCSI_PIECE - conn->data_at % SCSI_PIECE);
+        return conn->rx_echo.piece[conn->data_at / SCSI_PIECE] + conn->data_at % SCSI_PIECE;
+    }
     if (conn->rx_buf == NULL || conn->data_at >= conn->rx_room) return NULL;
     *ret_bytes = min32(left, conn->rx_room - conn->data_at);
     return conn->rx_buf + conn->data_at;
@@ -208,6 +216,7 @@ static bool take_tail(struct iscsi_conn *conn)
     }
     session_pdu(conn);
     conn->rx_task = NULL;
+    echo_over(conn, &conn->rx_echo);
     return conn->state != CONN_CLOSING;
 }
 

@@ -30,6 +30,7 @@ enum {
     TX_PDUS = 16,           /* in one transmit */
     TX_SEGMENT = 256 << 10, /* data in one PDU, whatever the initiator would take */
     OUT_BYTES = 4096,       /* data of one of them */
+    ECHO_MAX = TX_SEGMENT,  /* of a ping that comes back, whatever the initiator would take */
     TEXT_BYTES = 8192,      /* keys of one request, all its PDUs together */
     SPARE_TASKS = 4,        /* for immediate commands, beyond the window */
     TMFS = 4,               /* task management requests under way on a connection */
@@ -50,6 +51,12 @@ struct sender {
     enum sender_kind kind;
 };
 
+/* The data of a ping that is longer than an answer has room for: from the memory for data. */
+struct echo {
+    uint8_t *piece[ECHO_MAX / SCSI_PIECE];
+    uint32_t bytes; /* 0: none */
+};
+
 /* One answer that is no task's. */
 struct iscsi_out {
     struct sender sender;
@@ -58,6 +65,7 @@ struct iscsi_out {
     bool last;               /* the connection ends after it */
     bool full_feature_after; /* the last login response */
     uint32_t bytes;
+    struct echo echo; /* instead of `data` */
     uint8_t data[OUT_BYTES];
 };
 
@@ -75,6 +83,7 @@ struct iscsi_tmf {
     struct iscsi_conn *conn; /* NULL: free */
     uint32_t itt;
     uint32_t waits; /* tasks that have not ended */
+    bool cold;      /* TARGET COLD RESET: then all connections end */
     uint8_t response;
 };
 
@@ -149,6 +158,7 @@ struct iscsi_conn {
     uint32_t data_at, crc;
     struct iscsi_task *rx_task; /* the data segment goes there; NULL: to rx_buf */
     uint32_t rx_offset;         /* in the task's data */
+    struct echo rx_echo;        /* not empty: there */
     uint8_t *rx_buf;            /* NULL: nowhere */
     uint32_t rx_room;
 
@@ -223,6 +233,9 @@ bool target_memory(struct iscsi_target *target, struct scsi_command *command);
 void target_memory_back(struct iscsi_target *target, struct scsi_command *command);
 /* Memory came back: those that wait go on. */
 void target_memory_retry(struct iscsi_target *target);
+/* False: there is no memory for so many bytes now. */
+bool target_echo(struct iscsi_target *target, struct echo *echo, uint32_t bytes);
+void target_echo_back(struct iscsi_target *target, struct echo *echo);
 /* A connection left the list of connections: who waits for that goes on. */
 void target_conn_gone(struct iscsi_target *target);
 
@@ -247,6 +260,8 @@ struct iscsi_out *out_take_unasked(struct iscsi_conn *conn, enum pdu_opcode opco
 /* Whatever comes next can be answered. */
 bool out_has_room(const struct iscsi_conn *conn);
 void out_send(struct iscsi_conn *conn, struct iscsi_out *out);
+/* Gives its memory back. */
+void echo_over(struct iscsi_conn *conn, struct echo *echo);
 void send_queue(struct iscsi_conn *conn, struct sender *sender);
 /* Starts a transmit when none is under way. */
 void send_start(struct iscsi_conn *conn);
@@ -262,6 +277,8 @@ void send_window_open(struct iscsi_conn *conn);
 /* ---- login.c ---- */
 void login_pdu(struct iscsi_conn *conn);
 void login_goes_on(struct iscsi_conn *conn);
+/* InitiatorAlias, which may change at any time. */
+void login_alias(struct iscsi_conn *conn, const char *value);
 
 /* ---- session.c ---- */
 /* A header is complete: says where its data goes (rx_task, rx_buf). */

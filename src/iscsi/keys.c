@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "iscsi/pdu.h"
 
 /* ---- text ---- */
 
@@ -235,6 +236,31 @@ enum err negotiation_take(struct negotiation *n, const char *key, const char *va
     case REFUSED: keys_add(out, key, "%s", strstr(key, "Int") != NULL ? "Reject" : "No"); return OK;
     }
     return ERR_UNSUPPORTED;
+}
+
+/* Keys that are no operational ones; of a login, or said by targets only. */
+static const char *const other_keys[] = {
+    "AuthMethod", "CHAP_A",      "CHAP_I",        "CHAP_C",      "CHAP_N",        "CHAP_R",
+    "TargetName", "TargetAlias", "TargetAddress", "SessionType", "InitiatorName", "TargetPortalGroupTag",
+};
+
+static bool is_key(const char *name)
+{
+    for (size_t i = 0; i < KEYS; i++)
+        if (strcmp(keys[i].name, name) == 0) return true;
+    for (size_t i = 0; i < sizeof other_keys / sizeof other_keys[0]; i++)
+        if (strcmp(other_keys[i], name) == 0) return true;
+    return false;
+}
+
+void keys_take_late(struct iscsi_limits *limits, const char *key, const char *value, struct keys_out *out)
+{
+    uint32_t bytes;
+    bool segment = strcmp(key, "MaxRecvDataSegmentLength") == 0; /* a declaration: it takes effect, unanswered */
+    if (segment && keys_number(value, PDU_DATA_MAX, &bytes) && bytes >= MIN_SEGMENT)
+        limits->max_transmit = bytes;
+    else
+        keys_add(out, key, "%s", is_key(key) ? "Reject" : "NotUnderstood");
 }
 
 void negotiation_declare(struct negotiation *n, struct keys_out *out)

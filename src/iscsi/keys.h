@@ -45,6 +45,9 @@ void negotiation_init(struct negotiation *n, uint32_t max_receive, uint32_t max_
 /* One operational key of the initiator: answers it. ERR_UNSUPPORTED: not an operational key. ERR_DECODE: a value that no
  * initiator may send, or a key that came before. */
 enum err negotiation_take(struct negotiation *n, const char *key, const char *value, struct keys_out *out);
+/* One key of the initiator in full feature phase, where little can be changed any more (RFC 7143 13, what each key says of its
+ * use): takes MaxRecvDataSegmentLength, answers all other keys that there are with Reject, unknown ones with NotUnderstood. */
+void keys_take_late(struct iscsi_limits *limits, const char *key, const char *value, struct keys_out *out);
 /* What we declare by ourselves, once. */
 void negotiation_declare(struct negotiation *n, struct keys_out *out);
 /* Decimal or 0x hexadecimal (RFC 7143 6.1), up to `max`; no sign, no blanks. */

@@ -66,7 +66,7 @@ static enum status take_name(struct iscsi_conn *conn, const char *value)
 }
 
 /* Bytes of a foreign text that is shown to people. */
-static void take_alias(struct iscsi_conn *conn, const char *value)
+void login_alias(struct iscsi_conn *conn, const char *value)
 {
     size_t n = 0;
     for (; value[n] != '\0' && n + 1 < sizeof conn->alias; n++) conn->alias[n] = (uint8_t)value[n] < ' ' ? '?' : value[n];
@@ -99,7 +99,7 @@ static enum status take_key(struct iscsi_conn *conn, const char *key, const char
     struct login *l = &conn->login;
     if (strcmp(key, "InitiatorName") == 0) return take_name(conn, value);
     if (strcmp(key, "InitiatorAlias") == 0) {
-        take_alias(conn, value);
+        login_alias(conn, value);
         return LOGIN_OK;
     }
     if (strcmp(key, "TargetName") == 0) return take_target_name(l, value);
@@ -130,6 +130,24 @@ static enum status take_keys(struct iscsi_conn *conn, struct keys_out *out)
 
 /* ---- who is it ---- */
 
+static bool is_same_session(const struct iscsi_conn *a, const struct iscsi_conn *b)
+{
+    return strcmp(a->initiator, b->initiator) == 0 && memcmp(a->isid, b->isid, sizeof a->isid) == 0;
+}
+
+/* A TSIH asks for a connection in the session of that number, initiator name and ISID (RFC 7143 6.3.1). What there is has all
+ * the connections that it can have. One in place of a dead one (6.3.4) would have to go on with numbers that both sides may
+ * have counted differently, which at error recovery level 0 nobody can mend: such an initiator logs in with TSIH 0 (6.3.5). */
+static bool session_named(const struct iscsi_conn *conn)
+{
+    const struct list *conns = &conn->target->conns;
+    for (const struct list *l = conns->next; l != conns; l = l->next) {
+        const struct iscsi_conn *c = CONTAINER(l, struct iscsi_conn, link);
+        if (c->tsih == conn->pdu.tsih && c->state != CONN_CLOSING && is_same_session(c, conn)) return true;
+    }
+    return false;
+}
+
 static enum status first_request(struct iscsi_conn *conn)
 {
     struct login *l = &conn->login;
@@ -139,6 +157,7 @@ static enum status first_request(struct iscsi_conn *conn)
     if (!conn->discovery && !l->has_target_name) return LOGIN_MISSING;
     if (!conn->discovery && strcmp(l->target_name, target->name) != 0) return LOGIN_NOT_FOUND;
     if (!target->config.rules.admit(target->config.rules.arg, conn->initiator, &l->access)) return LOGIN_FORBIDDEN;
+    if (conn->pdu.tsih != 0) return session_named(conn) ? LOGIN_TOO_MANY : LOGIN_NO_SESSION;
     l->needs_chap = l->access.initiator.user[0] != '\0';
     l->authentic = !l->needs_chap;
     return LOGIN_OK;
@@ -186,7 +205,7 @@ static bool old_session_lives(struct iscsi_conn *conn)
         struct iscsi_conn *old = CONTAINER(l, struct iscsi_conn, link);
         next = l->next;
         if (old == conn || old->discovery || old->tsih == 0) continue;
-        if (strcmp(old->initiator, conn->initiator) != 0 || memcmp(old->isid, conn->isid, sizeof old->isid) != 0) continue;
+        if (!is_same_session(old, conn)) continue;
         conn_cut(old);
         lives = !MUTATED(MUTATE_REINSTATE_EARLY);
     }
@@ -277,7 +296,6 @@ static enum status begin(struct iscsi_conn *conn)
     conn->stat_sn = 1;
     negotiation_init(&l->negotiation, c->max_receive_bytes, c->max_burst_bytes, c->first_burst_bytes);
     if (p->version_min > 0) return LOGIN_VERSION;
-    if (p->tsih != 0) return tsih_lives(conn->target, p->tsih) ? LOGIN_TOO_MANY : LOGIN_NO_SESSION;
     return LOGIN_OK;
 }
 

@@ -44,6 +44,27 @@ static void tmf_answer(struct iscsi_conn *conn, uint32_t itt, uint8_t response)
     out_send(conn, out);
 }
 
+/* COLD RESET is a power-on event, too: all connections of all initiators end (RFC 7143 11.5.1), this one after the answer. */
+static void reset_cold(struct iscsi_conn *by, uint32_t itt)
+{
+    struct list *conns = &by->target->conns;
+    for (struct list *l = conns->next, *next; l != conns; l = next) {
+        struct iscsi_conn *conn = CONTAINER(l, struct iscsi_conn, link);
+        next = l->next;
+        if (conn != by) conn_cut(conn);
+    }
+    if (by->state == CONN_CLOSING) return;
+    struct iscsi_out *out = out_take(by, PDU_MANAGE_RESPONSE, PDU_FINAL, itt);
+    if (out == NULL) {
+        conn_cut(by);
+        return;
+    }
+    out->pdu.b2 = TMF_COMPLETE;
+    out->last = true;
+    by->rx_stopped = true;
+    out_send(by, out);
+}
+
 void manage_ended(struct iscsi_tmf *tmf)
 {
     assert(tmf->waits > 0);
@@ -51,7 +72,10 @@ void manage_ended(struct iscsi_tmf *tmf)
     struct iscsi_conn *conn = tmf->conn;
     tmf->conn = NULL;
     conn->tmf_count--; /* what was kept for its answer is free */
-    if (conn->state != CONN_CLOSING) tmf_answer(conn, tmf->itt, tmf->response);
+    if (tmf->cold)
+        reset_cold(conn, tmf->itt);
+    else if (conn->state != CONN_CLOSING)
+        tmf_answer(conn, tmf->itt, tmf->response);
     conn_check_end(conn);
 }
 
@@ -133,7 +157,7 @@ static uint8_t reset_unit(struct iscsi_conn *conn, struct scsi_unit *unit, struc
     return response;
 }
 
-/* WARM RESET: the units that this initiator sees. Those of others are not its to reset. */
+/* WARM and COLD RESET: the units that this initiator sees. Those of others are not its to reset. */
 static uint8_t reset_all(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
 {
     struct reach reach = {.conn = conn, .kind = OF_ALL};
@@ -171,8 +195,13 @@ static uint8_t manage(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
         if (lun == NULL) return TMF_NO_LUN;
         return reset_unit(conn, lun->unit, tmf);
     case TMF_WARM_RESET: return reset_all(conn, tmf);
+    case TMF_COLD_RESET: {
+        uint8_t response = reset_all(conn, tmf);
+        tmf->cold = response == TMF_COMPLETE;
+        return response;
+    }
     case TMF_REASSIGN: return TMF_NO_REASSIGN;
-    default: return TMF_UNSUPPORTED; /* clear ACA; cold reset: it would cut the sessions of all initiators */
+    default: return TMF_UNSUPPORTED; /* clear ACA */
     }
 }
 
@@ -204,8 +233,13 @@ void manage_nop(struct iscsi_conn *conn)
     }
     out->pdu.ttt = PDU_NO_TAG;
     out->pdu.lun = p->lun;
-    out->bytes = min32(min32(p->data_bytes, conn->rx_room), min32(OUT_BYTES, conn->limits.max_transmit));
-    memcpy(out->data, conn->text + conn->text_bytes, out->bytes);
+    out->echo = conn->rx_echo;
+    conn->rx_echo.bytes = 0;
+    out->bytes = out->echo.bytes;
+    if (out->bytes == 0) {
+        out->bytes = min32(min32(p->data_bytes, conn->rx_room), min32(OUT_BYTES, conn->limits.max_transmit));
+        memcpy(out->data, conn->text + conn->text_bytes, out->bytes);
+    }
     out_send(conn, out);
 }
 
@@ -257,8 +291,10 @@ static bool answer_text(struct iscsi_conn *conn, struct keys_out *out)
         if (err != OK) return false;
         if (strcmp(key, "SendTargets") == 0)
             send_targets(conn, value, out);
+        else if (strcmp(key, "InitiatorAlias") == 0)
+            login_alias(conn, value);
         else
-            keys_add(out, key, "NotUnderstood");
+            keys_take_late(&conn->limits, key, value, out);
     }
 }
 

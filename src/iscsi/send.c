@@ -25,11 +25,20 @@ struct iscsi_out *out_take(struct iscsi_conn *conn, enum pdu_opcode opcode, uint
     out->counts = true;
     out->last = out->full_feature_after = false;
     out->bytes = 0;
+    assert(out->echo.bytes == 0);
     return out;
+}
+
+void echo_over(struct iscsi_conn *conn, struct echo *echo)
+{
+    if (echo->bytes == 0) return;
+    target_echo_back(conn->target, echo);
+    target_memory_retry(conn->target);
 }
 
 void out_give(struct iscsi_conn *conn, struct iscsi_out *out)
 {
+    echo_over(conn, &out->echo);
     list_push(&conn->free_outs, &out->sender.link);
     conn->free_count++;
 }
@@ -149,6 +158,21 @@ bool send_task_data(struct iscsi_conn *conn, const struct pdu_out *pdu, const st
     return true;
 }
 
+static void send_echo(struct iscsi_conn *conn, const struct pdu_out *pdu, const struct echo *echo)
+{
+    uint32_t crc = 0;
+    assert(send_has_room(conn));
+    header_add(conn, pdu);
+    for (uint32_t at = 0; at < echo->bytes; at += SCSI_PIECE) {
+        const uint8_t *from = echo->piece[at / SCSI_PIECE];
+        uint32_t bytes = min32(SCSI_PIECE, echo->bytes - at);
+        piece_add(conn, from, bytes);
+        crc = data_crc(conn, crc, from, bytes);
+    }
+    tail_add(conn, echo->bytes, crc);
+    conn->tx_count++;
+}
+
 /* ---- transmitting ---- */
 
 static void out_fill(struct iscsi_conn *conn, struct iscsi_out *out)
@@ -157,7 +181,10 @@ static void out_fill(struct iscsi_conn *conn, struct iscsi_out *out)
     out->pdu.w[0] = conn->stat_sn;
     if (out->counts) conn->stat_sn++;
     send_window(conn, &out->pdu);
-    send_pdu(conn, &out->pdu, out->data, out->bytes);
+    if (out->echo.bytes > 0)
+        send_echo(conn, &out->pdu, &out->echo);
+    else
+        send_pdu(conn, &out->pdu, out->data, out->bytes);
 }
 
 static void gather(struct iscsi_conn *conn)

@@ -68,6 +68,15 @@ bool session_takes(struct iscsi_conn *conn, const struct pdu *pdu)
     return true;
 }
 
+/* A ping comes back up to what the initiator takes (RFC 7143 11.19.2). Where there is no memory for that now, what fits into an
+ * answer does: a ping that waited would hold up what gives memory back. */
+static void ping_room(struct iscsi_conn *conn)
+{
+    uint32_t bytes = min32(min32(conn->pdu.data_bytes, conn->limits.max_transmit), ECHO_MAX);
+    bool small = bytes <= OUT_BYTES && bytes <= conn->rx_room;
+    if (!small && conn->pdu.itt != PDU_NO_TAG) target_echo(conn->target, &conn->rx_echo, bytes);
+}
+
 static void text_room(struct iscsi_conn *conn)
 {
     conn->rx_buf = conn->text + conn->text_bytes;
@@ -92,6 +101,7 @@ void session_header(struct iscsi_conn *conn)
         text_room(conn);
     else if (p->opcode == PDU_LOGIN)
         conn_protocol_error(conn);
+    if (p->opcode == PDU_NOP_OUT) ping_room(conn);
 }
 
 static bool is_numbered(enum pdu_opcode opcode)

@@ -45,6 +45,30 @@ bool target_memory(struct iscsi_target *target, struct scsi_command *c)
     return all;
 }
 
+static uint32_t echo_piece(const struct echo *echo, uint32_t i)
+{
+    return min32(SCSI_PIECE, echo->bytes - i * SCSI_PIECE);
+}
+
+bool target_echo(struct iscsi_target *target, struct echo *echo, uint32_t bytes)
+{
+    assert(bytes <= ECHO_MAX);
+    *echo = (struct echo){.bytes = bytes};
+    for (uint32_t i = 0; i * SCSI_PIECE < bytes; i++) {
+        echo->piece[i] = pages_take(target->pages, echo_piece(echo, i));
+        if (echo->piece[i] != NULL) continue;
+        target_echo_back(target, echo);
+        return false;
+    }
+    return true;
+}
+
+void target_echo_back(struct iscsi_target *target, struct echo *echo)
+{
+    for (uint32_t i = 0; i * SCSI_PIECE < echo->bytes; i++) pages_give(target->pages, echo->piece[i], echo_piece(echo, i));
+    *echo = (struct echo){.bytes = 0};
+}
+
 void target_memory_retry(struct iscsi_target *target)
 {
     while (!list_empty(&target->want_memory)) {

@@ -56,8 +56,8 @@ void task_drop(struct iscsi_task *task)
 {
     struct iscsi_conn *conn = task->conn;
     task->aborted = true;
-    if (task->state == TASK_RUN) return;                   /* it ends when the SCSI layer is through */
-    if (task->state == TASK_SEND && conn->tx_busy) return; /* its memory may be on its way out */
+    if (task->state == TASK_RUN && !scsi_cancel(&task->command)) return; /* it ends when the SCSI layer is through */
+    if (task->state == TASK_SEND && conn->tx_busy) return;               /* its memory may be on its way out */
     if (conn->rx_task == task && conn->rx_busy && !MUTATED(MUTATE_MEMORY_EARLY)) return; /* ... or in */
     task_free(task);
 }
@@ -214,6 +214,7 @@ void task_has_memory(struct iscsi_task *task)
     task->has_memory = true;
     task->state = TASK_DATA;
     task->since_ns = io_now_ns(task->conn->target->io);
+    scsi_accept(&task->command);
     task_go(task);
 }
 
@@ -231,6 +232,14 @@ static struct iscsi_task *task_take(struct iscsi_conn *conn, bool immediate)
         return task;
     }
     return NULL;
+}
+
+/* RFC 7143 11.3.1. Untagged is SIMPLE (SAM-5 8.6.1), and so is ACA, since there never is an ACA condition. */
+static enum scsi_attribute attribute_of(uint8_t flags)
+{
+    enum { ORDERED = 2, HEAD_OF_QUEUE = 3, ATTRIBUTE = 7 };
+    if ((flags & ATTRIBUTE) == ORDERED) return SCSI_ORDERED;
+    return (flags & ATTRIBUTE) == HEAD_OF_QUEUE ? SCSI_HEAD_OF_QUEUE : SCSI_SIMPLE;
 }
 
 static void task_init(struct iscsi_task *task, const struct pdu *p)
@@ -255,6 +264,7 @@ static void task_init(struct iscsi_task *task, const struct pdu *p)
     c->nexus = &conn->nexus;
     c->lun = p->lun;
     memcpy(c->cdb, p->cdb, sizeof c->cdb);
+    c->attribute = attribute_of(p->flags);
     c->expected_out = task->writes ? p->expected : 0;
 }
 
@@ -279,6 +289,15 @@ static void task_refuse(struct iscsi_task *task, enum scsi_status status)
     task_answer(task);
 }
 
+/* Commands are accepted into their task set when they have memory: none may overtake an ORDERED one that waits for it, nor may
+ * an ORDERED one overtake any. */
+static bool ordered_waits(const struct iscsi_target *target)
+{
+    for (const struct list *l = target->want_memory.next; l != &target->want_memory; l = l->next)
+        if (CONTAINER(l, struct iscsi_task, memory)->command.attribute == SCSI_ORDERED) return true;
+    return false;
+}
+
 static void task_plan(struct iscsi_task *task, bool has_data)
 {
     struct scsi_command *c = &task->command;
@@ -289,12 +308,13 @@ static void task_plan(struct iscsi_task *task, bool has_data)
     }
     task->want = min32(c->out_bytes, c->expected_out);
     bool needs = c->room_bytes > 0 || c->scratch_wanted;
-    bool behind = !list_empty(&target->want_memory) && !has_data;
-    if (needs && !behind && target_memory(target, c)) {
-        task->has_memory = true;
+    bool barrier = c->attribute == SCSI_ORDERED || ordered_waits(target);
+    bool behind = !list_empty(&target->want_memory) && (barrier || (needs && !has_data));
+    if (!behind && (!needs || target_memory(target, c))) {
+        task->has_memory = needs;
+        scsi_accept(c);
         return;
     }
-    if (!needs) return;
     if (has_data) {
         task_refuse(task, SCSI_TASK_SET_FULL);
         return;

@@ -101,6 +101,7 @@ bool scsi_plan(struct scsi_command *c)
     c->scratch_wanted = c->out = c->failed = false;
     c->step = c->busy = c->item = c->blocks = 0;
     c->lba = c->next = c->total = 0;
+    c->accepted = c->parked = false;
     c->unit = NULL;
     c->at = scsi_nexus_find(c->nexus, c->lun);
     c->op = op_find(c->cdb, &known);
@@ -120,7 +121,7 @@ bool scsi_plan(struct scsi_command *c)
 void scsi_run(struct scsi_command *c)
 {
     c->data.lead = c->lead;
-    c->op->run(c);
+    if (set_start(c)) c->op->run(c);
 }
 
 void scsi_out_of_order(struct scsi_command *c)
@@ -131,6 +132,7 @@ void scsi_out_of_order(struct scsi_command *c)
 static void finished(struct io_msg *msg)
 {
     struct scsi_command *c = CONTAINER(msg, struct scsi_command, msg);
+    set_leave(c);
     c->done(c);
 }
 
@@ -144,6 +146,7 @@ void command_finish(struct scsi_command *c)
 void scsi_end(struct scsi_command *c)
 {
     struct scsi_unit *u = c->unit;
+    set_leave(c);
     c->unit = NULL;
     if (u == NULL) return;
     assert(u->under_way > 0);

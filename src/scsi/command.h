@@ -4,8 +4,9 @@
  *
  *     1. the transport fills in done, io, nexus, lun, cdb, expected_out and calls scsi_plan. Either the command is answered
  *        already (false: status and sense are set), or it says what memory it needs: room_bytes, and whether a scratch piece.
- *     2. the transport gives that memory (data, scratch), moves `out_bytes` bytes of data out of the initiator into it
- *        (fewer when the initiator offered fewer: out_have) and calls scsi_run.
+ *     2. the transport gives that memory (data, scratch) and calls scsi_accept: the command is in the unit's task set. It moves
+ *        `out_bytes` bytes of data out of the initiator into the memory (fewer when the initiator offered fewer: out_have) and
+ *        calls scsi_run.
  *     3. `done` comes, never inline: status, sense, and `in_bytes` bytes of data for the initiator.
  *     4. the transport sends them, takes the memory back and calls scsi_end.
  *
@@ -34,6 +35,8 @@ enum scsi_status {
     SCSI_TASK_SET_FULL = 0x28,
     SCSI_TASK_ABORTED = 0x40,
 };
+
+enum scsi_attribute { SCSI_SIMPLE, SCSI_ORDERED, SCSI_HEAD_OF_QUEUE };
 
 /* All pieces are SCSI_PIECE long, but for the last, which is as long as needed. */
 struct scsi_data {
@@ -104,6 +107,7 @@ struct scsi_command {
     struct scsi_nexus *nexus;
     uint64_t lun;
     uint8_t cdb[16];
+    enum scsi_attribute attribute;
     uint32_t expected_out; /* bytes that the initiator offers to send */
     /* from scsi_plan */
     uint32_t out_bytes;  /* the command wants from the initiator */
@@ -124,6 +128,8 @@ struct scsi_command {
     const struct scsi_op *op;
     struct scsi_unit *unit; /* NULL: none at this lun */
     struct scsi_lun *at;
+    struct list in_set;
+    bool accepted, parked; /* in the task set; it would run if others let it */
     struct io_msg msg;
     uint64_t lba;
     uint32_t blocks;
@@ -131,6 +137,7 @@ struct scsi_command {
     enum volume_verb verb;                       /* of its lanes */
     void (*after)(struct scsi_command *command); /* all lanes are through */
     bool failed;                                 /* a lane failed: no more are started */
+    uint64_t failed_at;                          /* the offset of the first one that did */
     uint32_t step;                               /* of commands that take several passes */
     uint32_t busy;                               /* lanes under way */
     uint64_t next;                               /* byte of the transfer that the next lane takes */
@@ -141,7 +148,11 @@ struct scsi_command {
 
 /* Decodes and checks. False: answered, status and sense say how; nothing was done. */
 bool scsi_plan(struct scsi_command *command);
+/* In the order in which commands came. */
+void scsi_accept(struct scsi_command *command);
 void scsi_run(struct scsi_command *command);
+/* True: scsi_run was called, but it had to wait for others: it will never start, nor be done. False: it will be done. */
+bool scsi_cancel(struct scsi_command *command);
 /* Instead of scsi_run: its data did not come as it should. Sets status and sense. */
 void scsi_out_of_order(struct scsi_command *command);
 /* After the answer went out, and also when scsi_plan said false or scsi_run was never called. */

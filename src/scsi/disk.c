@@ -105,9 +105,11 @@ static uint64_t byte_offset(const struct scsi_command *c)
 
 static void lane_failed(struct scsi_command *c, const struct volume_request *r)
 {
-    if (c->failed) return; /* the first one is told */
+    /* The first in the command is told, whichever came back first: initiators take what lies before it for good. */
+    if (c->failed && r->offset >= c->failed_at) return;
     c->failed = true;
-    uint64_t information = r->err == ERR_MISCOMPARE ? r->offset - byte_offset(c) + r->differs : r->bad / c->unit->block_bytes;
+    c->failed_at = r->offset;
+    uint64_t information = r->err == ERR_MISCOMPARE ? r->offset - byte_offset(c) + r->differs : bad_lba(c, r);
     sense_from(c, r->err, information);
 }
 

@@ -89,7 +89,7 @@ static uint32_t page_identification(const struct scsi_command *c, uint8_t *a)
 static uint32_t page_extended(const struct scsi_command *c, uint8_t *a)
 {
     (void)c;
-    a[5] = 0x05; /* HEADSUP, SIMPSUP; ORDERED is taken as SIMPLE: the order of what runs together is not kept */
+    a[5] = 0x07; /* HEADSUP, ORDSUP, SIMPSUP */
     a[6] = 0x00; /* V_SUP 0: no volatile cache */
     a[7] = 0x01; /* LUICLR */
     return page_begin(a, 0x86, 60);

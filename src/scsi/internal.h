@@ -6,6 +6,7 @@
  *     command.c  plan, run, end
  *     sense.c    from errors to sense data
  *     unit.c     logical units, nexuses, unit attentions
+ *     taskset.c  what may start when: task attributes
  *     inquiry.c, mode.c, report.c   answers that need no data of the volume
  *     disk.c     reads, writes and their kin
  *     unmap.c    UNMAP, WRITE SAME
@@ -30,6 +31,8 @@ struct scsi_unit {
     uint32_t under_way;
     struct io_task *waiting;
     struct list luns; /* of nexuses that see it */
+    struct list task_set;
+    uint32_t heads, ordered; /* HEAD OF QUEUE and ORDERED commands in it */
     bool software_write_protect;
     bool descriptor_sense;
 };
@@ -90,8 +93,10 @@ bool sense_field(struct scsi_command *c, uint16_t byte);
 bool sense_list_field(struct scsi_command *c, uint16_t byte);
 /* The initiator offers exactly as much data as the command takes; for commands where less or more makes no sense. */
 bool plan_exactly(struct scsi_command *c);
-/* From an error of the layers below. */
+/* From an error of the layers below. UINT64_MAX: there is no information. */
 void sense_from(struct scsi_command *c, enum err err, uint64_t information);
+/* The first block that a failed request could not read, among those that it was about; UINT64_MAX: none in particular. */
+uint64_t bad_lba(const struct scsi_command *c, const struct volume_request *request);
 
 /* Sense data before it is bytes. */
 struct sense {
@@ -103,6 +108,11 @@ struct sense {
 };
 /* As bytes in fixed or in descriptor format (SPC-4 4.5.2, 4.5.3); returns how many. */
 uint32_t sense_encode(const struct sense *sense, bool descriptors, uint8_t ret[SCSI_SENSE_MAX]);
+
+/* Whether an accepted command may start now; else it is parked, and started by who leaves. */
+bool set_start(struct scsi_command *c);
+/* Its status is known, or it never started. */
+void set_leave(struct scsi_command *c);
 
 /* `done`, from the loop. */
 void command_finish(struct scsi_command *c);

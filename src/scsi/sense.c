@@ -91,6 +91,13 @@ bool sense_list_field(struct scsi_command *c, uint16_t byte)
     return sense_put(c, &(struct sense){.sense = SENSE_INVALID_LIST, .points = true, .byte = byte});
 }
 
+/* The volume's block may begin before the command does. */
+uint64_t bad_lba(const struct scsi_command *c, const struct volume_request *request)
+{
+    uint64_t none = UINT64_MAX;
+    return request->bad == none ? none : max64(request->bad, request->offset) / c->unit->block_bytes;
+}
+
 void sense_from(struct scsi_command *c, enum err err, uint64_t information)
 {
     switch (err_class(err)) {
@@ -103,7 +110,10 @@ void sense_from(struct scsi_command *c, enum err err, uint64_t information)
         c->in_bytes = 0;
         break;
     case ERR_CLASS_FULL: sense_set(c, SENSE_SPACE_ALLOCATION); break;
-    case ERR_CLASS_CORRUPT: sense_set_at(c, SENSE_MEDIUM_ERROR, information); break;
+    case ERR_CLASS_CORRUPT:
+        sense_put(
+            c, &(struct sense){.sense = SENSE_MEDIUM_ERROR, .informs = information != UINT64_MAX, .information = information});
+        break;
     case ERR_CLASS_DEVICE: sense_set(c, SENSE_HARDWARE_ERROR); break;
     case ERR_CLASS_STOPPED: sense_set(c, SENSE_BECOMING_READY); break;
     case ERR_CLASS_DIFFERENT: sense_set_at(c, SENSE_MISCOMPARE, information); break;

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "scsi/internal.h"
+#include "store/mutation.h"
 
 /* ---- units ---- */
 
@@ -39,6 +40,7 @@ enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit 
     u->volume = config->volume;
     u->block_bytes = config->block_bytes;
     list_init(&u->luns);
+    list_init(&u->task_set);
     volume_hold(u->volume);
     *ret_unit = u;
     return OK;
@@ -76,7 +78,7 @@ void scsi_unit_reset(struct scsi_unit *unit, const struct scsi_nexus *by)
 
 void scsi_unit_resized(struct scsi_unit *unit)
 {
-    scsi_unit_attention(unit, SCSI_CAPACITY_CHANGED, NULL);
+    if (!MUTATED(MUTATE_RESIZE_UNTOLD)) scsi_unit_attention(unit, SCSI_CAPACITY_CHANGED, NULL);
 }
 
 /* ---- nexuses ---- */

@@ -139,7 +139,7 @@ static void range_done(struct volume_request *request)
     struct scsi_command *c = CONTAINER(request, struct scsi_lane, request)->command;
     c->busy = 0;
     if (request->err != OK) {
-        sense_from(c, request->err, request->bad / c->unit->block_bytes);
+        sense_from(c, request->err, bad_lba(c, request));
         command_finish(c);
     } else if (c->verb == VOLUME_UNMAP) {
         unmap_next(c);
@@ -169,7 +169,7 @@ static void status_known(struct volume_request *request)
     uint8_t *a = answer_begin(c);
     c->busy = 0;
     if (request->err != OK) {
-        sense_from(c, request->err, request->bad / c->unit->block_bytes);
+        sense_from(c, request->err, bad_lba(c, request));
         command_finish(c);
         return;
     }

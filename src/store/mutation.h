@@ -38,7 +38,9 @@
     X(MUTATE_NO_RANGE_LOCK, "changes of the same blocks do not wait for each other")                                           \
     X(MUTATE_FUNCTION_EARLY, "a function is answered before the tasks that it ends have ended")                                \
     X(MUTATE_REINSTATE_EARLY, "a login does not wait for the end of the session that it replaces")                             \
-    X(MUTATE_MEMORY_EARLY, "an aborted task gives its memory back while data comes into it")
+    X(MUTATE_MEMORY_EARLY, "an aborted task gives its memory back while data comes into it")                                   \
+    X(MUTATE_PUBLISH_LATE, "a write is answered before it is published")                                                       \
+    X(MUTATE_RESIZE_UNTOLD, "nobody is told that a unit has another size")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of these */

@@ -31,6 +31,7 @@ struct extent {
     uint32_t slot, from, bytes;
     uint8_t *buf;
     enum err err;
+    bool unread;  /* the device refused it */
     uint32_t bad; /* block */
 };
 
@@ -42,6 +43,7 @@ struct work {
     uint32_t piece_count, located;
     struct extent extents[EXTENTS];
     uint32_t extent_count, pending, tries;
+    bool alone; /* what several chunks were read for failed: each is read by itself, to learn which of them is lost */
     uint8_t *buf;
     uint32_t buf_bytes, buf_used;
 };
@@ -124,6 +126,16 @@ static void verify(struct io_job *job)
     }
 }
 
+/* Of a read that the device refused nothing is known but that something in it is bad. */
+static bool some_failed_together(const struct work *w)
+{
+    for (uint32_t i = 0; i < w->extent_count; i++)
+        if (w->extents[i].unread && w->extents[i].count > 1) return true;
+    return false;
+}
+
+static void read_fetch(struct work *w);
+
 static void extent_over(struct extent *x)
 {
     struct work *w = x->work;
@@ -131,6 +143,11 @@ static void extent_over(struct extent *x)
     if (--w->pending > 0) return;
     enum err err = OK;
     uint64_t bad = UINT64_MAX;
+    if (!w->alone && some_failed_together(w)) {
+        w->alone = true;
+        read_fetch(w);
+        return;
+    }
     for (uint32_t i = 0; i < w->extent_count; i++) {
         const struct extent *e = &w->extents[i];
         if (e->err == OK) continue;
@@ -163,6 +180,7 @@ static void extent_read(struct io_op *op)
     slot_reader_done(s, x->slot);
     if (op->err != OK) {
         x->err = op->err == ERR_IO ? ERR_MEDIUM : op->err;
+        x->unread = op->err == ERR_IO;
         x->bad = x->work->pieces[x->first].block;
         extent_over(x);
         return;
@@ -248,7 +266,7 @@ static void read_fetch(struct work *w)
             return;
         }
         struct extent *last = w->extent_count ? &w->extents[w->extent_count - 1] : NULL;
-        if (last && extent_join(w, last, p, bytes)) continue;
+        if (last && !w->alone && extent_join(w, last, p, bytes)) continue;
         if (!extent_new(w, p, bytes, w->located)) break;
     }
     fetch_start(w);
@@ -341,6 +359,7 @@ static void pool_run(struct io_msg *msg)
         struct store_read *read = CONTAINER(list_pop(&p->queue), struct store_read, link);
         w->read = read;
         w->piece_count = w->extent_count = w->tries = 0;
+        w->alone = false;
         read->work = w;
         read->state = READ_RESOLVE;
         read->next = 0;

@@ -55,11 +55,12 @@ struct volume {
     struct list ranges; /* of requests: taken first, then those that wait, by arrival */
     /* order */
     uint64_t next_sequence;
-    uint32_t ordered;        /* operations given to the store that have not come back */
-    bool renumbering;        /* one failed: those behind it come back, then all are numbered again */
-    struct list again;       /* works that came back with ERR_ORDER, by their old sequence */
-    struct list held;        /* works that came meanwhile */
-    struct io_task *waiting; /* volume_delete, volume_resize */
+    uint32_t ordered;         /* operations given to the store that have not come back */
+    bool renumbering;         /* one failed: those behind it come back, then all are numbered again */
+    struct list again;        /* works that came back with ERR_ORDER, by their old sequence */
+    struct list held;         /* works that came meanwhile */
+    struct volume_work *late; /* only under a mutation: answered, but not published */
+    struct io_task *waiting;  /* volume_delete, volume_resize */
     struct volume_stats stats;
 };
 

@@ -11,6 +11,7 @@
  * sequences has no gaps. Then nothing more is numbered until all of them came back; the refused one fails, the others get new
  * numbers, in their old order.
  */
+#include "store/mutation.h"
 #include "volume/internal.h"
 
 static void prepared(struct store_op *op);
@@ -49,6 +50,28 @@ static void number_again(struct volume *v)
     for (struct list *l; (l = list_pop(&again));) number(v, CONTAINER(l, struct volume_work, link));
 }
 
+/* What must not be: its answer goes out now, but it is visible only when the volume's next change is. The request is over with
+ * its last record; the work stays behind until then. */
+static bool publish_late(struct volume *v, struct volume_work *work)
+{
+    const struct volume_request *r = work->request;
+    bool last = r != NULL && r->next + r->now == r->first + r->count;
+    struct volume_work *before = v->late;
+    v->late = NULL;
+    if (before != NULL) {
+        store_publish(v->volumes->store, &before->op);
+        work_give(v->volumes, before);
+    }
+    if (last) v->late = work;
+    return last;
+}
+
+static void publish(struct volume *v, struct volume_work *work)
+{
+    if (MUTATED(MUTATE_PUBLISH_LATE) && publish_late(v, work)) return;
+    store_publish(v->volumes->store, &work->op);
+}
+
 static void prepared(struct store_op *op)
 {
     struct volume_work *work = CONTAINER(op, struct volume_work, op);
@@ -56,7 +79,7 @@ static void prepared(struct store_op *op)
     enum err err = op->err;
     assert(v->ordered > 0);
     v->ordered--;
-    if (err == OK) store_publish(v->volumes->store, op);
+    if (err == OK) publish(v, work);
     if (err != OK) v->renumbering = true;
     bool again = err == ERR_ORDER;
     if (again) list_push(&v->again, &work->link);

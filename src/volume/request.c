@@ -114,6 +114,7 @@ void volume_start(struct volume *volume, struct volume_request *r)
     r->count = (r->offset % BLOCK_SIZE + r->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE;
     r->holds = false;
     r->work = NULL;
+    r->bad = UINT64_MAX;
     volume->stats.under_way++;
     all->under_way++;
     r->msg.handle = begin;

@@ -105,7 +105,7 @@ struct volume_request {
     uint8_t *data;          /* READ, WRITE, COMPARE_WRITE */
     const uint8_t *compare; /* COMPARE_WRITE */
     uint64_t differs;       /* ERR_MISCOMPARE: the first differing byte, counted from `offset` */
-    uint64_t bad;           /* ERR_MEDIUM: offset in the volume of the first block that could not be read */
+    uint64_t bad; /* what could not be read: offset in the volume of the first block; UINT64_MAX: none in particular */
     /* private */
     struct list link;  /* in the one queue that it waits in */
     struct list range; /* in the volume's list of ranges taken or wanted */

@@ -65,7 +65,7 @@ static uint8_t *record_data(const struct volume_request *r)
 static void write_end(struct volume_request *r, enum err err)
 {
     struct volumes *all = r->volume->volumes;
-    if (r->work != NULL) work_give(all, r->work);
+    if (r->work != NULL && r->work != r->volume->late) work_give(all, r->work);
     r->work = NULL;
     range_give(r->volume, r);
     request_end(r, err);

@@ -8,19 +8,27 @@
  *     byte 1    how many commits and changes of volumes go well before one fails
  *     then requests, each ended by NUL: METHOD PATH[?NAME=VALUE[&...]], a line feed, and the body
  *
- * Of volumes every second one is said to hold data; one initiator is logged in when HOW_LOGGED_IN says so.
+ * Of volumes every second one is said to hold data; one initiator is logged in when HOW_LOGGED_IN says so. Where access changes,
+ * commands of sessions that were cut go on for a while: nobody is answered before they end, or only with an error.
  */
 #include "api/internal.h"
 #include "fuzz/fuzz.h"
 #include "io/host.h"
 
 enum { VOLUMES = 8, SIZE_MAX_BYTES = 1 << 30 };
-enum how { HOW_LOGGED_IN = 1, HOW_FAILS = 2, HOW_CUT = 4 /* bodies, paths and queries are too long */ };
+enum how {
+    HOW_LOGGED_IN = 1,
+    HOW_FAILS = 2,
+    HOW_CUT = 4,       /* bodies, paths and queries are too long */
+    HOW_STUCK = 8,     /* the last commands of a session that was cut do not end */
+    HOW_MEANWHILE = 16 /* somebody writes to a volume while its end is looked at */
+};
 #define LOGGED_IN "iqn.2026-01.org.example:in"
 
 struct volume {
     uint32_t id, holds;
-    uint64_t bytes;
+    uint64_t bytes, writes;
+    uint32_t under_way;
 };
 
 static struct play {
@@ -31,6 +39,8 @@ static struct play {
     struct volume volumes[VOLUMES];
     uint32_t last_volume, commits;
     struct volume_request *probing;
+    uint32_t ending; /* looks until the last command of a cut session has ended */
+    bool written;    /* to a volume, since its resize was asked for */
     struct io_task task;
     /* the request at hand */
     struct web_request request;
@@ -124,6 +134,7 @@ enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **
 enum err volume_resize(struct volume *v, uint64_t bytes)
 {
     REQUIRE(bytes > 0 && bytes % BLOCK_SIZE == 0);
+    REQUIRE(bytes >= v->bytes || !play.written); /* what was seen to be empty need not be any more */
     if (bytes > SIZE_MAX_BYTES) return ERR_NO_SPACE;
     TRY(goes_well());
     v->bytes = bytes;
@@ -140,13 +151,18 @@ enum err volume_delete(struct volume *v)
 
 void volume_stats(const struct volume *v, struct volume_stats *ret_stats)
 {
-    *ret_stats = (struct volume_stats){.reads = v->id};
+    *ret_stats = (struct volume_stats){.reads = v->id, .writes = v->writes, .under_way = v->under_way};
 }
 
 void volume_start(struct volume *v, struct volume_request *r)
 {
     REQUIRE(play.probing == NULL && r->verb == VOLUME_READ && r->offset + r->bytes <= v->bytes);
     memset(r->data, (int)(v->id & 1), r->bytes);
+    if (play.how & HOW_MEANWHILE) { /* one that ended, or one that did not */
+        play.written = true;
+        v->writes += v->id & 2;
+        v->under_way = v->id & 2 ? 0 : 1;
+    }
     r->err = OK;
     play.probing = r;
 }
@@ -221,6 +237,7 @@ void iscsi_target_changed(struct iscsi_target *target)
     struct iscsi_access access;
     struct iscsi_rules rules = node_rules(&play.node);
     (void)target;
+    play.ending = 3;
     if (!rules.admit(rules.arg, LOGGED_IN, &access)) return;
     uint32_t count = rules.luns(rules.arg, LOGGED_IN, luns);
     for (uint32_t i = 0; i < count; i++) REQUIRE(luns[i].unit != NULL && (i == 0 || luns[i].lun > luns[i - 1].lun));
@@ -229,7 +246,7 @@ void iscsi_target_changed(struct iscsi_target *target)
 bool iscsi_target_is_ending(const struct iscsi_target *target)
 {
     (void)target;
-    return false;
+    return play.ending > 0;
 }
 
 void iscsi_target_stats(const struct iscsi_target *target, struct iscsi_stats *ret_stats)
@@ -277,6 +294,7 @@ void io_task_sleep(struct io *io, uint64_t delay_ns)
 {
     (void)io;
     (void)delay_ns;
+    if (play.ending > 0 && !(play.how & HOW_STUCK)) play.ending--;
 }
 
 const char *io_group_backend(const struct io_group *group)
@@ -333,6 +351,7 @@ void web_answer(struct web_request *request, int status, json_t *answer, const c
 {
     REQUIRE(request == &play.request && play.answers++ == 0);
     play.status = status;
+    REQUIRE(play.ending == 0 || status >= 400);
     if (status >= 400) {
         REQUIRE(answer != NULL && location == NULL);
         REQUIRE(json_string_length(json_object_get(answer, "detail")) > 0);
@@ -414,9 +433,13 @@ static void ask(const char *text)
 {
     uint32_t commits = play.commits;
     play.answers = 0;
+    play.ending = 0;
+    play.written = false;
+    for (uint32_t i = 0; i < VOLUMES; i++) play.volumes[i].under_way = 0;
     request_from(&play.request, text);
     routes_handle(&play.node, &play.request);
     REQUIRE(play.answers == 1);
+    play.failed |= play.ending > 0; /* what was begun is finished by the next start */
     if (strcmp(play.request.method, "GET") == 0 || play.status == 404 || play.status == 405 || play.status == 413)
         REQUIRE(play.commits == commits);
     require_agreement();

@@ -215,6 +215,12 @@ REQUESTS = {
                 + request("GET /v1/volumes?limit=x") + request("GET /v1/volumes?" + "a=b&" * 9) + request("GET /" + "a" * 600)),
     "fails": (2, VM1 + VM1 + H1 + MAP + MAP + request("DELETE /v1/volumes/vm1?force=true")),
     "too_long": (4, VM1),
+    "unmap_stuck": (9, VM1 + H1 + MAP + request("DELETE /v1/volumes/vm1/maps/h1?force=true") + request("DELETE /v1/volumes/vm1")),
+    "unmap_waits": (1, VM1 + H1 + MAP + request("DELETE /v1/volumes/vm1/maps/h1?force=true") + request("DELETE /v1/volumes/vm1")),
+    "written_meanwhile": (16, VM1 + VM2 + VM2.replace(b"vm2", b"vm3") + VM2.replace(b"vm2", b"vm4")
+                          + request("POST /v1/volumes/vm2/resize", '{"size":40960}')
+                          + request("POST /v1/volumes/vm4/resize", '{"size":40960}')
+                          + request("POST /v1/volumes/vm4/resize", '{"size":40960,"discard_data":true}')),
 }
 
 

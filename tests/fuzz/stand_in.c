@@ -22,6 +22,7 @@ struct volume {
     uint64_t bytes;
     uint32_t holds;
     struct list requests;
+    bool held; /* none of them ends */
     uint32_t fail_after;
     enum err fail;
     uint64_t dirty; /* bytes from the front that may differ from zero */
@@ -137,7 +138,7 @@ static bool volume_step(void)
 {
     struct volume *v = &volume;
     struct list *l = v->requests.next;
-    if (list_empty(&v->requests)) return false;
+    if (v->held || list_empty(&v->requests)) return false;
     while (l->next != &v->requests && prng_below(&io.prng, 2) == 0) l = l->next;
     struct volume_request *r = CONTAINER(l, struct volume_request, link);
     list_remove(l);
@@ -421,6 +422,11 @@ void stand_in_again(uint64_t seed)
     volume.dirty = 0;
     volume.fail = OK;
     prng_init(&io.prng, seed);
+}
+
+void stand_in_hold(bool hold)
+{
+    volume.held = hold;
 }
 
 struct io *stand_in_io(void)

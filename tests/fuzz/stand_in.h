@@ -32,6 +32,8 @@ void stand_in_resize(uint64_t bytes);
 /* The request after `after` more of them fails with `err`; OK: none does. */
 void stand_in_fail(uint32_t after, enum err err);
 uint32_t stand_in_holds(void);
+/* While it is so, no request of the volume ends. */
+void stand_in_hold(bool hold);
 
 /* An initiator comes to the one listener; from then on `data` arrives bit by bit, and then, unless `stays`, the end. */
 void stand_in_connect(const uint8_t *data, size_t size, bool stays);

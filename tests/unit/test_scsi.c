@@ -181,6 +181,17 @@ TEST(verify_compares_byte_by_byte)
     end();
 }
 
+/* Within the volume's block, too: LBA 9 is the second of the second block of 4096 (SBC-3 5.4). */
+TEST(lba_status_begins_where_it_was_asked_to)
+{
+    uint8_t in[64];
+    CHECK(begin());
+    CHECK(run(CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 24, 0), block, 24 * 512, NULL) == SCSI_GOOD);
+    CHECK(run(CDB(0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 24, 0, 0), NULL, 0, in) == SCSI_GOOD && s.c.in_bytes == 24);
+    CHECK(be64_at(in + 8) == 9 && be32_at(in + 16) == 24 - 9 && in[20] == 0);
+    end();
+}
+
 TESTS(formats_of_sense, d_sense_chooses_the_format, request_sense_answers_in_the_format_asked_for,
       the_other_initiators_hear_of_a_new_format, verify_compares_all_blocks_with_one, verify_refuses_what_is_reserved,
-      verify_compares_byte_by_byte)
+      verify_compares_byte_by_byte, lba_status_begins_where_it_was_asked_to)

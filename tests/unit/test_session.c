@@ -18,6 +18,7 @@ static struct {
     size_t used;
     const uint8_t *sent;
     size_t left;
+    bool unmapped;
 } s;
 
 static bool admit(void *arg, const char *initiator, struct iscsi_access *ret_access)
@@ -32,7 +33,7 @@ static uint32_t luns(void *arg, const char *initiator, struct iscsi_lun *ret_lun
     (void)arg;
     (void)initiator;
     for (uint16_t i = 0; i < 2; i++) ret_luns[i] = (struct iscsi_lun){.lun = i, .unit = s.unit}; /* the same one twice */
-    return 2;
+    return s.unmapped ? 0 : 2;
 }
 
 static bool begin(void)
@@ -47,6 +48,7 @@ static bool begin(void)
                                     .rules = {.admit = admit, .luns = luns}};
     scsi_unit_identify(&u, pool_id);
     s.used = 0;
+    s.unmapped = false;
     return scsi_unit_open(&u, &s.unit) == OK && iscsi_target_open(&t, &s.target, NULL) == OK;
 }
 
@@ -277,19 +279,209 @@ TEST(a_reset_forgets_what_mode_select_has_changed)
     end();
 }
 
-TEST(a_cold_reset_is_refused)
+/* What was under way ends, then all connections do. */
+TEST(a_cold_reset_ends_all_sessions)
 {
     CHECK(begin());
     add_login();
-    add(0x4287, WORDS(4, PDU_NO_TAG, 1), NULL, 0);
+    add(0x0180, WORDS(2, 0, 1), NULL, 0); /* takes the unit attention */
+    add(0x01a1, WORDS(3, 8192, 2, 0, 0x2a000000, 0, 0x10000000), NULL, 0);
+    add(0x4287, WORDS(4, PDU_NO_TAG, 3), NULL, 0);
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *last = NULL;
+    for (const uint8_t *h; (h = answer()) != NULL;) last = h;
+    CHECK(last != NULL && last[0] == PDU_MANAGE_RESPONSE && last[2] == 0 && be32_at(last + 16) == 4);
+    CHECK(stand_in_is_closed());
+    end();
+}
+
+/* ---- text ---- */
+
+/* Of all that was agreed, only what we may send in one PDU can be changed (RFC 7143 13). */
+TEST(few_keys_may_be_said_late)
+{
+    static const char keys[] = "MaxRecvDataSegmentLength=512\0InitiatorAlias=me\0MaxBurstLength=512\0HeaderDigest=CRC32C\0"
+                               "TargetName=iqn.t:t\0X-com.example=1\0CHAP_N=me";
+    static const char expected[] = "MaxBurstLength=Reject\0HeaderDigest=Reject\0TargetName=Reject\0"
+                                   "X-com.example=NotUnderstood\0CHAP_N=Reject";
+    struct iscsi_session_info info;
+    CHECK(begin());
+    add_login();
+    add(0x0480, WORDS(2, PDU_NO_TAG, 1), TEXT(keys));
+    add(0x01c1, WORDS(3, 8, 2, 0, 0x25000000), NULL, 0); /* takes the unit attention */
+    add(0x01c1, WORDS(4, 1024, 3, 0, 0x28000000, 0, 0x02000000), NULL, 0);
     run();
     CHECK(is_login_answer(answer(), 0));
     const uint8_t *h = answer();
-    CHECK(h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 5);
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && h[1] == PDU_FINAL && be24_at(h + 5) == sizeof expected);
+    CHECK_BYTES(h + PDU_HEADER, (const uint8_t *)expected, sizeof expected);
+    CHECK(iscsi_session_next(s.target, 0, &info) == OK && strcmp(info.alias, "me") == 0);
+    h = answer();
+    CHECK(h != NULL && h[0] == PDU_RESPONSE);
+    uint32_t parts = 0;
+    for (; (h = answer()) != NULL; parts++) CHECK(h[0] == PDU_DATA_IN && be24_at(h + 5) == 512);
+    CHECK_EQ(parts, 2);
+    end();
+}
+
+TEST(a_length_that_cannot_be_is_rejected)
+{
+    static const char expected[] = "MaxRecvDataSegmentLength=Reject";
+    CHECK(begin());
+    add_login();
+    add(0x0480, WORDS(2, PDU_NO_TAG, 1), TEXT("MaxRecvDataSegmentLength=100"));
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_TEXT_RESPONSE && be24_at(h + 5) == sizeof expected);
+    CHECK(strcmp((const char *)h + PDU_HEADER, expected) == 0);
+    end();
+}
+
+/* ---- NOP ---- */
+
+/* It comes back whole, up to what the initiator takes, and its memory is given back. */
+TEST(a_long_ping_comes_back)
+{
+    static uint8_t ping[40000];
+    static const char names[] = "InitiatorName=iqn.x:y\0TargetName=iqn.t:t\0MaxRecvDataSegmentLength=30000";
+    struct iscsi_stats stats;
+    CHECK(begin());
+    for (uint32_t i = 0; i < sizeof ping; i++) ping[i] = (uint8_t)(i * 7 + i / 256);
+    add(0x4387, WORDS(1, 0, 1), TEXT(names));
+    add(0x4080, WORDS(2, PDU_NO_TAG, 1), ping, sizeof ping);
+    add(0x0080, WORDS(3, PDU_NO_TAG, 77), ping, 20000); /* outside of the window */
+    run();
+    CHECK(is_login_answer(answer(), 0));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_NOP_IN && be32_at(h + 16) == 2 && be24_at(h + 5) == 30000);
+    CHECK(memcmp(h + PDU_HEADER, ping, 30000) == 0);
+    CHECK(answer() == NULL);
+    iscsi_target_stats(s.target, &stats);
+    CHECK_EQ(stats.memory_used, 0);
+    end();
+}
+
+/* ---- task attributes (SAM-5 8.6) ---- */
+
+enum { SIMPLE = 0x0181, ORDERED = 0x0182, HEAD = 0x0183 };
+
+static void add_write(uint32_t itt, uint32_t cmd_sn)
+{
+    add(SIMPLE | 0x20, WORDS(itt, 512, cmd_sn, 0, 0x2a000000, 0, 0x01000000), NULL, 0);
+}
+
+static void add_unit_ready(uint16_t attribute, uint32_t itt, uint32_t cmd_sn)
+{
+    add(attribute, WORDS(itt, 0, cmd_sn), NULL, 0);
+}
+
+/* The tags of the next answers of commands with GOOD. */
+static bool good(uint32_t itt)
+{
+    const uint8_t *h = answer();
+    return h != NULL && h[0] == PDU_RESPONSE && be32_at(h + 16) == itt && h[3] == 0;
+}
+
+static uint32_t ttt_of(uint32_t itt)
+{
+    const uint8_t *h = answer();
+    return h != NULL && h[0] == PDU_R2T && be32_at(h + 16) == itt ? be32_at(h + 20) : 0;
+}
+
+/* An ORDERED command waits for a write whose data has not come, a later SIMPLE one for it; HEAD OF QUEUE waits for nobody. */
+TEST(ordered_commands_keep_the_order)
+{
+    static uint8_t data[512];
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1); /* takes the unit attention */
+    add_write(3, 2);
+    add_unit_ready(SIMPLE, 4, 3);
+    add_unit_ready(ORDERED, 5, 4);
+    add_unit_ready(SIMPLE, 6, 5);
+    add_unit_ready(HEAD, 7, 6);
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL);
+    uint32_t ttt = ttt_of(3);
+    CHECK(ttt != 0 && good(4) && good(7) && answer() == NULL);
+    more_begin();
+    add(0x0580, WORDS(3, ttt), data, sizeof data);
+    more_end();
+    CHECK(good(3) && good(5) && good(6) && answer() == NULL);
+    end();
+}
+
+/* What waits for its turn ends without ever running, and who waited for it goes on. */
+TEST(a_command_that_waits_its_turn_can_be_aborted)
+{
+    static uint8_t data[512];
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    add_write(3, 2);
+    add_unit_ready(ORDERED, 4, 3);
+    add_unit_ready(SIMPLE, 5, 4);
+    add(0x4281, WORDS(6, 4, 5, 0, 3), NULL, 0); /* ABORT TASK of 4 */
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL);
+    uint32_t ttt = ttt_of(3);
+    const uint8_t *h = answer();
+    CHECK(ttt != 0 && h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 0 && good(5) && answer() == NULL);
+    more_begin();
+    add(0x0580, WORDS(3, ttt), data, sizeof data);
+    more_end();
+    CHECK(good(3) && answer() == NULL);
+    end();
+}
+
+/* ---- access that is taken away ---- */
+
+/* The session is cut at once, but it is ending until its last write has ended: what was begun may still become visible. */
+TEST(who_loses_a_unit_is_cut_and_ends)
+{
+    static uint8_t data[512];
+    struct iscsi_session_info info;
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL && !iscsi_target_is_ending(s.target));
+    memset(data, 0x5a, sizeof data);
+    stand_in_hold(true);
+    more_begin();
+    add(SIMPLE | 0x20, WORDS(3, 512, 2, 0, 0x2a000000, 0, 0x01000000), data, sizeof data);
+    more_end();
+    CHECK(answer() == NULL && stand_in_content()[0] == 0);
+    s.unmapped = true;
+    iscsi_target_changed(s.target);
+    CHECK(iscsi_target_is_ending(s.target) && iscsi_session_next(s.target, 0, &info) == ERR_NO_KEY);
+    stand_in_run();
+    CHECK(iscsi_target_is_ending(s.target) && !stand_in_is_closed());
+    stand_in_hold(false);
+    stand_in_run();
+    CHECK(!iscsi_target_is_ending(s.target) && stand_in_is_closed() && stand_in_content()[0] == 0x5a);
+    end();
+}
+
+/* ---- TSIH ---- */
+
+/* Of sessions that are there: sim/login.c. */
+TEST(a_session_that_is_not_there_cannot_be_joined)
+{
+    CHECK(begin());
+    add_login();
+    be16_to(s.stream + 14, 7);
+    run();
+    CHECK(is_login_answer(answer(), 0x020a) && answer() == NULL);
     end();
 }
 
 TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_between_two_parts_of_a_text_leaves_it_alone,
       a_text_is_over_when_the_initiator_says_so, commands_outside_of_the_window_are_ignored,
       a_warm_reset_ends_what_is_under_way, a_flood_of_pings_and_functions_waits_for_room,
-      a_reset_forgets_what_mode_select_has_changed, a_cold_reset_is_refused)
+      a_reset_forgets_what_mode_select_has_changed, a_cold_reset_ends_all_sessions, few_keys_may_be_said_late,
+      a_length_that_cannot_be_is_rejected, a_long_ping_comes_back, ordered_commands_keep_the_order,
+      a_command_that_waits_its_turn_can_be_aborted, who_loses_a_unit_is_cut_and_ends,
+      a_session_that_is_not_there_cannot_be_joined)

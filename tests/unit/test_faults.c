@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what the store does on a disk that fails in one known place. Method: a small pool on the simulated seam; scenes that
+ * run as one task each, between which the disk is spoiled where the bytes in question are found.
+ */
+#include "check.h"
+
+#include "base/bytes.h"
+#include "sim/sim.h"
+#include "store/digest.h"
+#include "store/store.h"
+
+enum { BLOCKS = 16384, SLOTS = 120, SHIFT = 16, MEMORY = 48 << 20, SIZE = (SLOTS << SHIFT) + (512 << 10) };
+#define DISK "disk"
+
+static struct {
+    struct sim *sim;
+    struct io *io;
+    struct store *store;
+    struct io_task task, *self;
+    bool (*scene)(void);
+    bool good, over;
+    uint64_t sequence;
+    enum err err;
+} t;
+
+static void task_main(void *arg)
+{
+    (void)arg;
+    t.self = io_task_self();
+    t.good = t.scene();
+    t.over = true;
+}
+
+static bool is_over(void *arg)
+{
+    (void)arg;
+    return t.over;
+}
+
+static bool play(bool (*scene)(void))
+{
+    t.scene = scene;
+    t.good = t.over = false;
+    if (io_task_start(t.io, &t.task, task_main, NULL) != OK) return false;
+    if (sim_run_until(t.sim, is_over, NULL) != SIM_DONE) return false; /* the task is left as it stands */
+    io_task_done(&t.task);
+    return t.good;
+}
+
+static void begin(uint64_t seed)
+{
+    if (t.sim != NULL)
+        sim_reset(t.sim, seed, false);
+    else
+        t.sim = sim_open(seed, false);
+    t.io = sim_loop(t.sim);
+    t.store = NULL;
+    t.sequence = 0;
+    sim_disk_create(t.sim, DISK, SIZE);
+}
+
+/* ---- what scenes are made of ---- */
+
+static enum err open_pool(void)
+{
+    struct store_config c = {.device_count = 1, .devices = {{DISK, DEVICE_FLASH}}, .memory = MEMORY, .no_clean = true};
+    return store_open(t.io, &c, &t.store, NULL);
+}
+
+static enum err close_pool(void)
+{
+    struct store *store = t.store;
+    t.store = NULL;
+    return store_close(store);
+}
+
+static void content(uint32_t seed, uint8_t *block)
+{
+    struct prng p;
+    prng_init(&p, seed);
+    prng_fill(&p, block, BLOCK_SIZE);
+}
+
+static void op_done(struct store_op *op)
+{
+    (void)op;
+    io_task_wake(t.self);
+}
+
+/* Prepares and publishes. */
+static enum err change(struct store_op *op)
+{
+    op->done = op_done;
+    op->volume = 1;
+    op->epoch = 1;
+    op->sequence = t.sequence + 1;
+    op->state = STORE_OP_IDLE;
+    store_prepare(t.store, op);
+    do io_task_park();
+    while (op->state != STORE_OP_PREPARED && op->state != STORE_OP_FAILED);
+    if (op->err != OK) return op->err;
+    t.sequence++;
+    store_publish(t.store, op);
+    return OK;
+}
+
+/* Blocks of content `seed`, `seed` + 1 and so on, which do not compress. */
+static enum err write_blocks(uint64_t lba, uint32_t count, uint32_t seed)
+{
+    static uint8_t data[BLOCK_SIZE], room[BLOCK_SIZE];
+    for (uint32_t i = 0; i < count; i++) {
+        struct block_digest digest;
+        struct store_op op = {.kind = RECORD_DATA, .what = ENTRY_NEW, .lba = lba + i, .count = 1, .digests = &digest};
+        content(seed + i, data);
+        digest_block(store_key(t.store), data, room, &digest);
+        TRY(change(&op));
+    }
+    return OK;
+}
+
+static enum err make_pool(void)
+{
+    struct store_format_config c = {.devices = {{DISK, DEVICE_FLASH}}, .device_count = 1, .segment_shift = SHIFT};
+    struct store_op op = {.kind = RECORD_CREATE, .lba = BLOCKS};
+    TRY(store_format(t.io, &c));
+    TRY(open_pool());
+    return change(&op);
+}
+
+struct reading {
+    struct store_read read;
+    bool over;
+};
+
+static void read_done(struct store_read *read)
+{
+    CONTAINER(read, struct reading, read)->over = true;
+    io_task_wake(t.self);
+}
+
+/* UINT64_MAX: all of them could be read. Else the first that could not. */
+static uint64_t bad_block(uint64_t lba, uint32_t count, uint32_t seed)
+{
+    static uint8_t data[STORE_READ_MAX * BLOCK_SIZE], expected[BLOCK_SIZE];
+    struct reading r = {.read = {.done = read_done, .volume = 1, .lba = lba, .count = count, .data = data}};
+    store_read(t.store, &r.read);
+    while (!r.over) io_task_park();
+    t.err = r.read.err;
+    if (r.read.err != OK) return r.read.bad;
+    for (uint32_t i = 0; i < count; i++) {
+        content(seed + i, expected);
+        if (memcmp(data + (size_t)i * BLOCK_SIZE, expected, BLOCK_SIZE) != 0) return lba + i;
+    }
+    return UINT64_MAX;
+}
+
+/* Where the content lies on the disk; 0: nowhere. */
+static uint64_t find(uint32_t seed)
+{
+    static uint8_t all[SIZE];
+    uint8_t block[BLOCK_SIZE];
+    content(seed, block);
+    disk_get(sim_disk(t.sim, DISK), 0, all, SIZE);
+    for (uint64_t at = sizeof(struct disk_chunk); at + BLOCK_SIZE <= SIZE; at += UNIT)
+        if (memcmp(all + at, block, BLOCK_SIZE) == 0) return at;
+    return 0;
+}
+
+/* ---- a read of many that the device refuses ---- */
+
+static bool write_sixteen(void)
+{
+    return make_pool() == OK && write_blocks(0, 16, 100) == OK && close_pool() == OK;
+}
+
+/* The page belongs to block 9 and maybe to one of its neighbours, and a read of all goes to the device as one. */
+static bool read_around_nine(void)
+{
+    if (open_pool() != OK) return false;
+    uint64_t bad = bad_block(0, 16, 100);
+    bool named = t.err == ERR_MEDIUM && (bad == 8 || bad == 9);
+    bool others = bad_block(0, 8, 100) == UINT64_MAX && bad_block(11, 5, 111) == UINT64_MAX;
+    return named && others && close_pool() == OK;
+}
+
+TEST(of_blocks_read_together_the_lost_one_is_named)
+{
+    begin(1);
+    CHECK(play(write_sixteen));
+    uint64_t at = find(109);
+    CHECK(at > 0);
+    disk_spoil(sim_disk(t.sim, DISK), (at + BLOCK_SIZE / 2) / DISK_PAGE * DISK_PAGE, DISK_PAGE);
+    CHECK(play(read_around_nine));
+}
+
+TESTS(of_blocks_read_together_the_lost_one_is_named)
