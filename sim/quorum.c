@@ -88,7 +88,8 @@ struct node {
 
 struct weather {
     uint32_t founders;
-    uint32_t loss, twice, late;          /* per million */
+    uint32_t loss, twice, late; /* per million */
+    uint32_t late_ms, down_ms;
     uint32_t crash, freeze, cut, damage; /* weights of trouble; damage per million restarts */
     uint32_t trouble_ms, every_ms;       /* how long, and how often something happens */
     uint32_t think_ms, change_members;   /* per million calls */
@@ -171,7 +172,7 @@ static struct event event_take(void)
 static void send_once(const struct message *m)
 {
     uint64_t delay_us = 200 + below(3000);
-    if (chance(q->mix.late)) delay_us += below(below(4) ? 100000 : 3000000);
+    if (chance(q->mix.late)) delay_us += below(below(8) ? 1000 * (uint64_t)q->mix.late_ms : 3000000);
     for (uint32_t tries = 0; tries < EVENTS_MAX; tries++) {
         uint32_t i = q->message_at++ % EVENTS_MAX;
         if (q->messages[i].used) continue;
@@ -419,7 +420,7 @@ static void damage(struct node *n)
 {
     uint64_t generations[2];
     if (!file_whole(&n->files[0], &generations[0]) || !file_whole(&n->files[1], &generations[1])) return;
-    bool both = q->mix.destroy && !q->destroyed && below(2);
+    bool both = q->mix.destroy && !q->destroyed && n->number <= q->mix.founders && q->now_us > 0 && below(8) == 0;
     if (!both && !chance(q->mix.damage)) return;
     uint32_t one = (uint32_t)below(2);
     for (uint32_t i = 0; i < 2; i++) {
@@ -495,7 +496,7 @@ static void trouble(void)
     if (draw < q->mix.crash) {
         if (n->up) {
             node_down(n);
-            event_add(EVENT_UP, one, 0, 1000 + below(below(4) ? 200000 : 5000000));
+            event_add(EVENT_UP, one, 0, 1000 + below(below(8) ? 1000 * (uint64_t)q->mix.down_ms : 5000000));
         }
     } else if (draw < q->mix.crash + q->mix.freeze) {
         n->frozen_until_us = q->now_us + below(below(4) ? 200000 : 4000000);
@@ -575,13 +576,15 @@ static uint32_t one_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
     return all[below(4)];
 }
 
-static void weather_draw(struct weather *mix, int mutation)
+static void weather_draw(struct weather *mix)
 {
     *mix = (struct weather){
         .founders = one_of(1, 3, 3, 5),
         .loss = one_of(0, 10000, 100000, 300000),
         .twice = one_of(0, 10000, 100000, 300000),
         .late = one_of(0, 10000, 100000, 500000),
+        .late_ms = one_of(5, 20, 100, 1000),
+        .down_ms = one_of(5, 50, 200, 1000),
         .crash = one_of(0, 1, 4, 8),
         .freeze = one_of(0, 1, 1, 4),
         .cut = one_of(0, 1, 4, 8),
@@ -593,16 +596,39 @@ static void weather_draw(struct weather *mix, int mutation)
         .reads = one_of(100000, 400000, 400000, 800000),
         .swaps = below(2),
         .config = {.wait_ms = one_of(10, 30, 100, 300), .pause_ms = one_of(2, 10, 10, 50), .attempts = one_of(2, 5, 10, 20)}};
-    if (mutation >= MUTATE_OWN_VIEW && mutation <= MUTATE_STEP_UNDECIDED && mix->change_members < 100000) {
-        mix->change_members = 100000;
+    mix->destroy = mix->change_members == 0 && mix->founders >= 3 && below(2);
+}
+
+/* What makes it likely that a missing rule is missed. */
+static void weather_aim(struct weather *mix, int mutation)
+{
+    bool members = mutation >= MUTATE_OWN_VIEW && mutation <= MUTATE_STEP_UNDECIDED;
+    bool files = mutation == MUTATE_ANSWER_EARLY || mutation == MUTATE_FORGET_PROMISE || mutation == MUTATE_ONE_FILE ||
+                 mutation == MUTATE_LOST_IS_NEW;
+    if (members) {
+        mix->change_members = one_of(100000, 200000, 300000, 500000);
+        mix->destroy = false;
         mix->swaps = true;
+        return;
     }
-    if (mutation == MUTATE_LOST_IS_NEW) mix->change_members = 0;
-    mix->destroy = mix->change_members == 0 && mix->founders >= 3 && (below(2) || mutation == MUTATE_LOST_IS_NEW);
+    mix->founders = 3;
+    mix->change_members = 0;
+    mix->think_ms = one_of(5, 5, 5, 20);
+    if (mutation == MUTATE_ACCEPT_NO_PROMISE || mutation == MUTATE_LATE_ANSWERS || mutation == MUTATE_FORGET_PROMISE) {
+        mix->late = one_of(100000, 300000, 300000, 500000);
+        mix->late_ms = one_of(10, 20, 50, 100);
+        mix->loss = one_of(10000, 100000, 200000, 300000);
+        mix->think_ms = one_of(5, 20, 50, 100);
+        mix->config.wait_ms = one_of(10, 30, 100, 100);
+        mix->down_ms = 5;
+        mix->cut = mix->freeze = 0;
+    }
+    if (!files) return;
+    mix->crash = 8;
+    mix->every_ms = one_of(10, 20, 50, 50);
+    mix->trouble_ms = one_of(3000, 3000, 6000, 6000);
     if (mutation == MUTATE_ONE_FILE) mix->damage = 900000;
-    bool crashes = mutation == MUTATE_ANSWER_EARLY || mutation == MUTATE_FORGET_PROMISE || mutation == MUTATE_ONE_FILE ||
-                   mutation == MUTATE_LOST_IS_NEW || mutation == MUTATE_SAME_BOOT;
-    if (crashes && mix->crash < 4) mix->crash = 4;
+    mix->destroy = mutation == MUTATE_LOST_IS_NEW;
 }
 
 static void begin(struct lab *lab, const struct history_options *o)
@@ -615,7 +641,8 @@ static void begin(struct lab *lab, const struct history_options *o)
     q->trace = o->trace;
     q->hash = o->seed;
     prng_init(&q->prng, o->seed ^ 0x3ab);
-    weather_draw(&q->mix, o->mutation);
+    weather_draw(&q->mix);
+    if (o->mutation > 0) weather_aim(&q->mix, o->mutation);
     for (uint32_t i = 0; i < q->mix.founders; i++) ids[i] = i + 1;
     struct acceptor_set set = acceptor_set_of(ids, q->mix.founders);
     register_first_state(&set, "first", 5, &q->first);
@@ -663,6 +690,7 @@ static void mend(void)
         n->frozen_until_us = 0;
         if (!n->up) node_up(n);
         n->reads = n->changes = 0;
+        if (n->proposer.config.wait_ms < 50) n->proposer.config.wait_ms = 50;
     }
 }
 

@@ -81,7 +81,8 @@ enum acceptor_step acceptor_handle(const struct acceptor *acceptor, const struct
         answer.state = acceptor->state;
         break;
     case REGISTER_PREPARE:
-        if (acceptor->accepted.round > 0 && request->epoch < acceptor->state.members.epoch) {
+        /* A short cut to what rule 10 comes to. */
+        if (acceptor->accepted.round > 0 && request->epoch < acceptor->state.members.epoch && !MUTATED(MUTATE_OWN_VIEW)) {
             answer.verdict = REGISTER_MOVED;
             answer.accepted = acceptor->accepted;
             answer.state = acceptor->state;
