@@ -7,6 +7,7 @@
  *     izar-sim --every N              a short history, the power cut at each of its changes, and again in each recovery
  *     izar-sim --directed NAME|all    histories for one corner each
  *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h); flip, readerr
+ *     izar-sim --register ...         with --seed, --seeds, --mutations: acceptors and proposers of the register (quorum.h)
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -29,6 +30,7 @@
 
 #include "base/bytes.h"
 #include "base/text.h"
+#include "sim/quorum.h"
 #include "sim/serve.h"
 #include "store/mutation.h"
 
@@ -83,6 +85,7 @@ static void replay_text(const struct options *o, uint64_t seed, uint64_t cut, ch
     text_init(&t, ret_text, size);
     text_add(&t, "izar-sim ");
     if (o->history.net) text_add(&t, "--net ");
+    if (o->history.quorum) text_add(&t, "--register ");
     if (o->history.directed) text_add(&t, "--directed %s ", direct_name(o->history.directed - 1));
     text_add(&t, "%s %llu", o->mode == MODE_EVERY ? "--every" : "--seed", (unsigned long long)seed);
     if (o->mode == MODE_EVERY) text_add(&t, " --cut %llu", (unsigned long long)cut);
@@ -115,7 +118,7 @@ static bool run_one(struct lab *lab, const struct options *o, uint64_t seed, uin
     if (o->mode == MODE_EVERY) {
         shared->cuts += history_every(lab, &h, ret_cut);
     } else {
-        uint64_t (*run)(struct lab *, const struct history_options *) = h.net ? serve_run : history_run;
+        uint64_t (*run)(struct lab *, const struct history_options *) = h.quorum ? quorum_run : h.net ? serve_run : history_run;
         uint64_t hash = run(lab, &h);
         if (seed % 100 == 0 && !lab_failed(lab) && run(lab, &h) != hash)
             snprintf(lab->failure, sizeof lab->failure, "not the same when run again");
@@ -252,7 +255,8 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.quiet = true;
     mine.seconds = 0;
     mine.history.mutation = mutation;
-    mine.history.net |= mutation >= MUTATE_SERVING;
+    mine.history.quorum = mutation >= MUTATE_REGISTER;
+    mine.history.net |= mutation >= MUTATE_SERVING && mutation < MUTATE_REGISTER;
     memset(shared, 0, sizeof *shared);
     for (uint32_t i = 0; i < direct_count() && !mine.history.net; i++) {
         if (!direct_catches(i, mutation)) continue;
@@ -284,12 +288,14 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
 static int mutations_main(struct lab *lab, const struct options *o)
 {
     int missed = 0;
+    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1, end = o->history.quorum ? MUTATE_COUNT : MUTATE_REGISTER;
     if (o->history.mutation) return !mutation_is_caught(lab, o, o->history.mutation);
-    for (int m = 1; m < MUTATE_COUNT; m++) missed += !mutation_is_caught(lab, o, m);
+    for (int m = first; m < end; m++) missed += !mutation_is_caught(lab, o, m);
     struct options net = *o;
-    int count = (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]), all = MUTATE_COUNT - 1 + count;
+    int count = o->history.quorum ? 0 : (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]);
     net.history.net = true;
     for (int i = 0; i < count; i++) missed += !mutation_is_caught(lab, &net, noticed_by_initiators[i]);
+    int all = end - first + count;
     printf("%d of %d mutations caught\n", all - missed, all);
     return missed > 0;
 }
@@ -301,7 +307,8 @@ static void usage(const char *why)
     fprintf(stderr,
             "izar-sim: %s\n"
             "usage: izar-sim --seed N | --seeds FROM COUNT | --every N | --directed NAME | --mutations\n"
-            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net] [--trace] [--quiet]\n"
+            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net|--register] [--trace]\n"
+            "                [--quiet]\n"
             "faults:",
             why);
     for (size_t i = 0; i < sizeof fault_names / sizeof fault_names[0]; i++) fprintf(stderr, " %s", fault_names[i].name);
@@ -369,6 +376,10 @@ static struct options options_of(int argc, char **argv)
         }
         if (strcmp(name, "--net") == 0) {
             o.history.net = true;
+            continue;
+        }
+        if (strcmp(name, "--register") == 0) {
+            o.history.quorum = true;
             continue;
         }
         if (strcmp(name, "--quiet") == 0) {

@@ -72,7 +72,13 @@ enum err_class {
     X(ERR_REFUSED, NOT_FOUND, "nobody listens at that address")                                                                \
     X(ERR_ADDRESS, BUSY, "address is taken, or not of this machine")                                                           \
     X(ERR_DENIED, INVALID, "authentication failed, or not allowed")                                                            \
-    X(ERR_MISCOMPARE, DIFFERENT, "data differs from what was expected")
+    X(ERR_MISCOMPARE, DIFFERENT, "data differs from what was expected")                                                        \
+    X(ERR_CONFLICT, DIFFERENT, "somebody else changed it in between")                                                          \
+    X(ERR_NO_QUORUM, BUSY, "too few acceptors of the register answer; nothing was changed")                                    \
+    X(ERR_UNDECIDED, BUSY, "too few acceptors of the register answered; whether it was changed is not known yet")              \
+    X(ERR_NO_ACCEPTOR, NOT_FOUND, "no acceptor was made here")                                                                 \
+    X(ERR_ACCEPTOR_EXISTS, EXISTS, "there is an acceptor here")                                                                \
+    X(ERR_ACCEPTOR_LOST, CORRUPT, "both copies of the acceptor's state are damaged")
 
 #define ERR_ENUM(name, class, text) name,
 enum err { ERRS(ERR_ENUM) ERR_COUNT };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mutations: rules of the store, and of those who serve from it, switched off one at a time, compiled only into the simulator.
+ * Mutations: rules of the store, of those who serve from it, and of the register, switched off one at a time, compiled only into
+ * the simulator.
  * A test suite that does not notice a rule missing does not test that rule.
  */
 #ifndef IZAR_STORE_MUTATION_H
@@ -42,8 +43,30 @@
     X(MUTATE_PUBLISH_LATE, "a write is answered before it is published")                                                       \
     X(MUTATE_RESIZE_UNTOLD, "nobody is told that a unit has another size")
 
-#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X)
-#define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of these */
+/* Looked for by sim/quorum.c; the numbers are those of the rules in cluster/register.c. */
+#define REGISTER_MUTATIONS(X)                                                                                                  \
+    X(MUTATE_ACCEPT_UNPROMISED, "1, 2: an acceptor accepts below its promise")                                                 \
+    X(MUTATE_ACCEPT_NO_PROMISE, "2: accepting does not promise")                                                               \
+    X(MUTATE_ANSWER_EARLY, "3: an acceptor answers before its state is durable")                                               \
+    X(MUTATE_FORGET_PROMISE, "3: a restart keeps what was accepted, but not the promise")                                      \
+    X(MUTATE_ONE_FILE, "3: an acceptor writes its two files in turn, not both")                                                \
+    X(MUTATE_LOST_IS_NEW, "3: an acceptor whose files are both damaged starts anew")                                           \
+    X(MUTATE_SAME_BOOT, "4: a restart does not change the boot number")                                                        \
+    X(MUTATE_FIRST_FOUND, "5: a proposer goes on from the first state that it is told")                                        \
+    X(MUTATE_LATE_ANSWERS, "5: answers to an older attempt count")                                                             \
+    X(MUTATE_UNDECIDED_CONFLICT, "6: a conflict is reported before what it is with is decided")                                \
+    X(MUTATE_READ_HIGHEST, "6: reading believes the highest ballot of a quorum")                                               \
+    X(MUTATE_RETRY_BLIND, "7: a retry does not look for its tag")                                                              \
+    X(MUTATE_DENY_PROPOSED, "8: an undecided change is reported as not made")                                                  \
+    X(MUTATE_HALF_IS_ENOUGH, "10: half of a set is a majority")                                                                \
+    X(MUTATE_OWN_VIEW, "10: promises count by the members that the proposer knew, not by those that it found")                 \
+    X(MUTATE_ONE_STEP, "11: members change in one step")                                                                       \
+    X(MUTATE_NEW_SET_ALONE, "11: while members change, a majority of the new ones is enough")                                  \
+    X(MUTATE_STEP_UNDECIDED, "12: members change again before the last change is known to be decided")
+
+#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X)
+#define MUTATE_SERVING MUTATE_NO_RANGE_LOCK      /* the first of these */
+#define MUTATE_REGISTER MUTATE_ACCEPT_UNPROMISED /* the first of those */
 
 #define MUTATE_ENUM(name, text) name,
 enum mutation { MUTATIONS(MUTATE_ENUM) MUTATE_COUNT };
