@@ -406,9 +406,14 @@ const char *tls_why(const struct tls *tls)
 
 /* ---- plain text ---- */
 
+size_t tls_wire_left(const struct tls *tls)
+{
+    return TLS_WIRE_OUT - tls->out_used;
+}
+
 bool tls_can_write(const struct tls *tls)
 {
-    return tls->open && !tls->ended && TLS_WIRE_OUT - tls->out_used >= TLS_WRITE_MAX + 2 * RECORD_OVERHEAD;
+    return tls->open && !tls->ended && tls_wire_left(tls) >= TLS_WRITE_MAX + 2 * RECORD_OVERHEAD;
 }
 
 enum err tls_write(struct tls *tls, const void *at, size_t size)

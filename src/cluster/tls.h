@@ -31,7 +31,7 @@ struct tls_keys; /* who we are, ready for use by many sessions */
 enum {
     TLS_WRITE_MAX = 16384,       /* plain text in one record */
     TLS_WIRE_IN = 64 << 10,      /* bytes of the wire buffers */
-    TLS_WIRE_OUT = 128 << 10,    /* there are two */
+    TLS_WIRE_OUT = 256 << 10,    /* there are two */
     TLS_HANDSHAKE_MAX = 8 << 10, /* the longest message of a handshake */
     TLS_WHY_MAX = IDENTITY_WHY_MAX,
 };
@@ -74,7 +74,9 @@ void tls_fed(struct tls *tls, size_t bytes);
 size_t tls_take(struct tls *tls, const uint8_t **ret_at);
 void tls_taken(struct tls *tls);
 
-/* True when there is room for the wire bytes of one tls_write. */
+/* Room for bytes of the wire, until the next tls_take. */
+size_t tls_wire_left(const struct tls *tls);
+/* True when there is room for those of one tls_write. */
 bool tls_can_write(const struct tls *tls);
 /* Encrypts all of 1 to TLS_WRITE_MAX bytes as one record; tls_can_write said that there is room. ERR_CLOSED: it ended. */
 enum err tls_write(struct tls *tls, const void *at, size_t size);
