@@ -518,6 +518,16 @@ void io_connect(struct io *io, const char *address, struct io_net *op)
     net_submit(net, io, NET_CONNECT, op, 2 * draw_latency(net));
 }
 
+void io_connect_abort(struct io_net *op)
+{
+    struct net *net = net_of_loop(op->io);
+    assert(op->kind == NET_CONNECT);
+    op->tries = 1; /* no attempt any more: the next one says that there was no answer */
+    if (net->off) return;
+    io_cancel(op->io, timer_of(op));
+    net_soon(net, op);
+}
+
 void io_receive(struct io_socket *socket, void *buf, uint32_t size, struct io_net *op)
 {
     assert(socket->receiving == NULL && size > 0);

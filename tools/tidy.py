@@ -31,6 +31,7 @@ PROGRAM_HEADERS = {"signal.h", "locale.h"}
 LIBRARIES = {
     "base": ("gnutls/", "isa-l/", "xxhash.h"),
     "store": ("lz4.h",),
+    "cluster": ("gnutls/", "errno.h"),  # TLS of the links; the reason of a short pull is told to GnuTLS as an errno, tls.c alone
     "api": ("jansson.h", "microhttpd.h"),
     "izard": ("ini.h",),
     "izar": ("jansson.h", "curl/"),  # a client of the API, maybe another version's: it reads JSON by itself

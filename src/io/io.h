@@ -215,6 +215,8 @@ const char *io_listener_text(const struct io_listener *listener, char *buf, size
 /* ERR_ARGUMENT (no address), ERR_REFUSED (nobody there, or no way there), ERR_ADDRESS (no address of our own left for it),
  * ERR_PERMISSION, ERR_NO_MEMORY (too many open, too), ERR_CLOSED (anything else: no answer, for one). */
 void io_connect(struct io *io, const char *address, struct io_net *op);
+/* A connect under way ends, soon: with ERR_CLOSED, or as it was about to end anyway. */
+void io_connect_abort(struct io_net *op);
 /* Receives at least one and at most `size` bytes; at the end of the stream ERR_CLOSED. */
 void io_receive(struct io_socket *socket, void *buf, uint32_t size, struct io_net *op);
 /* Transmits all bytes of all pieces (at most IO_PIECES_MAX), in order; the array too must live until `done`. */

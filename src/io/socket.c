@@ -285,6 +285,14 @@ void io_connect(struct io *io, const char *address, struct io_net *op)
     op->err = OK;
 }
 
+/* What has not begun yet is not attempted; what waits for an answer is ended by the shutdown. */
+void io_connect_abort(struct io_net *op)
+{
+    assert(op->kind == NET_CONNECT && io_is_current(op->io));
+    if (op->err == OK) op->err = ERR_CLOSED;
+    if (op->socket != NULL) shutdown(op->socket->fd, SHUT_RDWR);
+}
+
 void io_receive(struct io_socket *socket, void *buf, uint32_t size, struct io_net *op)
 {
     assert(!socket->receiving && size > 0);

@@ -10,57 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/io.h"
-
-#define EXPECT(cond)                                                                                                           \
-    do {                                                                                                                       \
-        if (!(cond)) {                                                                                                         \
-            if (story->failed_line == 0) story->failed_line = __LINE__;                                                        \
-            return;                                                                                                            \
-        }                                                                                                                      \
-    } while (0)
-
-struct story {
-    struct io *io;
-    struct io_task task;
-    void (*tell)(struct story *story);
-    void *world; /* whatever ends it */
-    unsigned failed_line;
-};
-
-struct waited {
-    struct io_net op;
-    struct io_task *task;
-    bool over;
-};
-
-static void waited_over(struct io_net *op)
-{
-    struct waited *w = CONTAINER(op, struct waited, op);
-    w->over = true;
-    if (w->task != NULL) io_task_wake(w->task);
-}
-
-static struct io_net *begin(struct waited *w)
-{
-    *w = (struct waited){.op.done = waited_over, .task = io_task_self()};
-    return &w->op;
-}
-
-static enum err end(struct waited *w)
-{
-    while (!w->over) io_task_park();
-    return w->op.err;
-}
-
-static enum err receive(struct io_socket *socket, void *buf, uint32_t size, uint32_t *ret_bytes)
-{
-    struct waited w;
-    io_receive(socket, buf, size, begin(&w));
-    enum err e = end(&w);
-    *ret_bytes = w.op.bytes;
-    return e;
-}
+#include "tests/unit/story.h"
 
 /* A pair of connected sockets through `address`. */
 static bool pair(struct io *io, const char *address, struct io_listener **ret_listener, struct io_socket **ret_a,
