@@ -43,6 +43,8 @@ void conn_check_end(struct iscsi_conn *conn)
 void conn_drop_tasks(struct iscsi_conn *conn)
 {
     for (uint32_t i = 0; i < conn->task_count; i++)
+        if (conn->tasks[i].state != TASK_FREE) scsi_doom(&conn->tasks[i].command);
+    for (uint32_t i = 0; i < conn->task_count; i++)
         if (conn->tasks[i].state != TASK_FREE) task_drop(&conn->tasks[i]);
 }
 

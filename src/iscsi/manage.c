@@ -137,6 +137,9 @@ static uint8_t abort_reach(const struct reach *reach, struct iscsi_tmf *tmf)
             if (task->tmf != NULL) return TMF_REJECTED;
     for (struct list *l = conns->next; l != conns; l = l->next)
         for (uint32_t i = 0; (task = next_named(CONTAINER(l, struct iscsi_conn, link), reach, &i)) != NULL;)
+            scsi_doom(&task->command);
+    for (struct list *l = conns->next; l != conns; l = l->next)
+        for (uint32_t i = 0; (task = next_named(CONTAINER(l, struct iscsi_conn, link), reach, &i)) != NULL;)
             abort_task(task, tmf);
     return TMF_COMPLETE;
 }

@@ -101,13 +101,14 @@ bool scsi_plan(struct scsi_command *c)
     c->scratch_wanted = c->out = c->failed = false;
     c->step = c->busy = c->item = c->blocks = 0;
     c->lba = c->next = c->total = 0;
-    c->accepted = c->parked = false;
+    c->accepted = c->parked = c->doomed = false;
     c->unit = NULL;
     c->at = scsi_nexus_find(c->nexus, c->lun);
     c->op = op_find(c->cdb, &known);
     if (c->at != NULL) {
         c->unit = c->at->unit;
         c->unit->under_way++;
+        c->read_only = c->unit->config.read_only || c->at->read_only;
         c->write_protected = is_write_protected(c);
     }
     if (c->op == NULL && c->at == NULL) return sense_set(c, SENSE_NO_UNIT);
@@ -121,12 +122,25 @@ bool scsi_plan(struct scsi_command *c)
 void scsi_run(struct scsi_command *c)
 {
     c->data.lead = c->lead;
-    if (set_start(c)) c->op->run(c);
+    if (set_start(c)) command_start(c);
+}
+
+/* Write protection may have been chosen after the plan was made, by a command that this one waited for. */
+void command_start(struct scsi_command *c)
+{
+    if (c->unit != NULL) c->write_protected = is_write_protected(c);
+    if (!(c->op->flags & OP_WRITES) || !c->write_protected) {
+        c->op->run(c);
+        return;
+    }
+    sense_set(c, SENSE_WRITE_PROTECTED);
+    command_finish(c);
 }
 
 void scsi_out_of_order(struct scsi_command *c)
 {
     sense_set(c, SENSE_PROTOCOL_CRC);
+    set_leave(c);
 }
 
 static void finished(struct io_msg *msg)

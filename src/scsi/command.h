@@ -130,10 +130,11 @@ struct scsi_command {
     struct scsi_lun *at;
     struct list in_set;
     bool accepted, parked; /* in the task set; it would run if others let it */
+    bool doomed;           /* ... but it is about to be cancelled */
     struct io_msg msg;
     uint64_t lba;
     uint32_t blocks;
-    bool write_protected;
+    bool read_only, write_protected;             /* read_only: by the map or the volume, not by MODE SELECT */
     enum volume_verb verb;                       /* of its lanes */
     void (*after)(struct scsi_command *command); /* all lanes are through */
     bool failed;                                 /* a lane failed: no more are started */
@@ -151,6 +152,8 @@ bool scsi_plan(struct scsi_command *command);
 /* In the order in which commands came. */
 void scsi_accept(struct scsi_command *command);
 void scsi_run(struct scsi_command *command);
+/* Between scsi_plan and its end: it is about to be cancelled, and is not to start before. */
+void scsi_doom(struct scsi_command *command);
 /* True: scsi_run was called, but it had to wait for others: it will never start, nor be done. False: it will be done. */
 bool scsi_cancel(struct scsi_command *command);
 /* Instead of scsi_run: its data did not come as it should. Sets status and sense. */

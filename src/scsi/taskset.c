@@ -7,7 +7,8 @@
  *     HEAD OF QUEUE   starts at once
  *
  * A command is accepted when it has its memory, and is in the set until its status is known. So the oldest one can always go
- * on, and no order of commands can make the set stand still.
+ * on, and no order of commands can make the set stand still. Commands that end together, by a reset or with their session, are
+ * doomed before the first of them leaves: else the end of one would start the next.
  */
 #include "scsi/internal.h"
 
@@ -55,8 +56,13 @@ void set_leave(struct scsi_command *c)
     for (struct list *l = unit->task_set.next, *next; l != &unit->task_set; l = next) {
         next = l->next; /* nothing ends inline */
         struct scsi_command *other = command_at(l);
-        if (other->parked && set_start(other)) other->op->run(other);
+        if (other->parked && !other->doomed && set_start(other)) command_start(other);
     }
+}
+
+void scsi_doom(struct scsi_command *c)
+{
+    c->doomed = true;
 }
 
 bool scsi_cancel(struct scsi_command *c)

@@ -172,5 +172,5 @@ uint64_t unit_blocks(const struct scsi_unit *unit)
 
 bool is_write_protected(const struct scsi_command *c)
 {
-    return c->unit->config.read_only || c->at->read_only || c->unit->software_write_protect;
+    return c->read_only || c->unit->software_write_protect;
 }

@@ -86,8 +86,13 @@ static enum err replay_seal(struct chain_walk *w, const struct trailer *t)
     struct record r;
     uint32_t offset;
     enum err err;
-    while ((err = summary_next(&walk, &offset, &r, entries)) == OK)
+    while ((err = summary_next(&walk, &offset, &r, entries)) == OK) {
+        if (offset + record_head_bytes(&r) + (uint64_t)r.payload > t->data_bytes) {
+            err = ERR_DECODE;
+            break;
+        }
         TRY(audit_replay_record(a, &r, entries, t->segment * a->segment_bytes + offset));
+    }
     if (err != ERR_TRUNCATED) audit_problem(a, "slot %u: its summary is malformed", t->slot);
     a->report->batches_replayed += t->last_number - w->number + 1;
     w->number = t->last_number + 1;

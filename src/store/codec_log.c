@@ -183,7 +183,7 @@ bool record_possible(const struct record *record, const struct entry *entries)
 {
     if (record->sequence == 0) return false;
     if (record->kind == RECORD_DATA) return data_possible(record, entries);
-    if (record->entries != 0 || record->payload != 0) return false;
+    if (record->entries != 0 || record->payload != 0 || record->count != 0) return false;
     switch (record->kind) {
     case RECORD_STATE:
         return record->key_bytes >= 1 && record->key_bytes <= STATE_KEY_MAX && record->value_bytes <= STATE_VALUE_MAX;
@@ -272,7 +272,7 @@ enum err record_decode(const uint8_t *at, size_t size, uint64_t address, struct 
     record.commit = lag == COMMIT_LAG_MAX ? 0 : record.sequence - lag;
     entries_decode(at + sizeof disk, entries, ret_entries);
     if (!record_possible(&record, ret_entries)) return ERR_DECODE;
-    if (record.payload > 0 && record_head_bytes(&record) + (uint64_t)record.payload > size) return ERR_TRUNCATED;
+    if (record_head_bytes(&record) + (uint64_t)record.payload > size) return ERR_TRUNCATED;
     tags_take(&record, at + record_head_bytes(&record), ret_entries);
     *ret_record = record;
     return OK;

@@ -266,7 +266,12 @@ static enum err replay_sealed(struct replay *rp, struct head_slot *hs, const str
     struct record r;
     uint32_t offset;
     enum err err;
-    while ((err = summary_next(&walk, &offset, &r, entries)) == OK) TRY(replay_record(rp, &r, entries, base + offset));
+    while ((err = summary_next(&walk, &offset, &r, entries)) == OK) {
+        if (offset + record_head_bytes(&r) + (uint64_t)r.payload > t->data_bytes) return ERR_LOG_DAMAGED;
+        enum err taken = replay_record(rp, &r, entries, base + offset);
+        if (taken == ERR_CHECKSUM || taken == ERR_DECODE || taken == ERR_TRUNCATED) return ERR_LOG_DAMAGED;
+        TRY(taken);
+    }
     if (err != ERR_TRUNCATED) return ERR_LOG_DAMAGED;
     rp->number = t->last_number + 1;
     rp->previous = t->last_checksum;

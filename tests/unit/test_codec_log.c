@@ -236,7 +236,7 @@ TEST(a_damaged_record_is_refused)
         uint32_t whole = record_put(&d), bytes = 64 + d.record.key_bytes + d.record.value_bytes;
         bytes += d.record.entries * 4 + d.record.references * 12;
         CHECK(refuses_flips(decode_record, record_bytes, 0, bytes, whole, &back));
-        CHECK(refuses_shorter(decode_record, record_bytes, d.record.payload ? whole : bytes, &back));
+        CHECK(refuses_shorter(decode_record, record_bytes, whole, &back));
     }
 }
 
@@ -277,6 +277,7 @@ TEST(an_impossible_record_is_refused)
     CHECK_ERR(ERR_DECODE, record_with(bytes, 4, RECORD_GRAFT, 1));
     CHECK_ERR(ERR_DECODE, record_with(bytes, 4, 0, 1));
     CHECK_ERR(ERR_DECODE, record_with(bytes, 4, RECORD_NOOP, 1)); /* has entries */
+    CHECK_ERR(ERR_DECODE, record_with(64, 4, RECORD_RESIZE, 4));  /* no entries, but a count */
     CHECK_ERR(ERR_DECODE, record_with(bytes, 16, 0, 8));
     CHECK_ERR(ERR_DECODE, record_with(bytes, 24, VOLUME_BLOCKS_MAX - 1, 8));
     CHECK_ERR(ERR_DECODE, record_with(bytes, 24, UINT64_MAX, 8));

@@ -436,6 +436,72 @@ TEST(a_command_that_waits_its_turn_can_be_aborted)
     end();
 }
 
+/* Later commands wait for a HEAD OF QUEUE one, even while its data has not come. */
+TEST(head_of_queue_goes_first)
+{
+    static uint8_t data[512];
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    add(HEAD | 0x20, WORDS(3, 512, 2, 0, 0x2a000000, 0, 0x01000000), NULL, 0);
+    add_unit_ready(SIMPLE, 4, 3);
+    add_unit_ready(ORDERED, 5, 4);
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL);
+    uint32_t ttt = ttt_of(3);
+    CHECK(ttt != 0 && answer() == NULL);
+    more_begin();
+    add(0x0580, WORDS(3, ttt), data, sizeof data);
+    more_end();
+    CHECK(good(3) && good(4) && good(5) && answer() == NULL);
+    end();
+}
+
+/* What is aborted together ends together: the end of an ORDERED command does not start what waited for it. */
+TEST(who_waited_for_an_aborted_command_is_aborted_with_it)
+{
+    static uint8_t data[512] = {1};
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    add_write(3, 2);
+    add_unit_ready(ORDERED, 4, 3);
+    add(SIMPLE | 0x20, WORDS(5, 512, 4, 0, 0x2a000000, 0x00080000, 0x01000000), data, sizeof data); /* its data is with it */
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL && ttt_of(3) != 0 && answer() == NULL);
+    more_begin();
+    add(0x4285, WORDS(6, UINT32_MAX, 5), NULL, 0); /* LOGICAL UNIT RESET */
+    more_end();
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 0 && answer() == NULL);
+    CHECK_EQ(stand_in_content()[8 * 512], 0);
+    end();
+}
+
+/* A write that waited for the MODE SELECT that forbids it is refused. */
+TEST(what_changes_while_a_command_waits_counts)
+{
+    static uint8_t data[512];
+    uint8_t page[16] = {0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0x08, 0, 0, 0, 0xff, 0xff, 0, 0}; /* control, SWP */
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    add_write(3, 2);
+    add(ORDERED | 0x20, WORDS(4, 16, 3, 0, 0x15100000, 0x10000000), page, sizeof page);
+    add(SIMPLE | 0x20, WORDS(5, 512, 4, 0, 0x2a000000, 0x00080000, 0x01000000), data, sizeof data);
+    run();
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL);
+    uint32_t ttt = ttt_of(3);
+    CHECK(ttt != 0 && answer() == NULL);
+    more_begin();
+    add(0x0580, WORDS(3, ttt), data, sizeof data);
+    more_end();
+    CHECK(good(3) && good(4));
+    const uint8_t *h = answer();
+    CHECK(h != NULL && h[0] == PDU_RESPONSE && be32_at(h + 16) == 5 && h[3] == 2 && answer() == NULL);
+    end();
+}
+
 /* ---- access that is taken away ---- */
 
 /* The session is cut at once, but it is ending until its last write has ended: what was begun may still become visible. */
@@ -483,5 +549,6 @@ TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_be
       a_warm_reset_ends_what_is_under_way, a_flood_of_pings_and_functions_waits_for_room,
       a_reset_forgets_what_mode_select_has_changed, a_cold_reset_ends_all_sessions, few_keys_may_be_said_late,
       a_length_that_cannot_be_is_rejected, a_long_ping_comes_back, ordered_commands_keep_the_order,
-      a_command_that_waits_its_turn_can_be_aborted, who_loses_a_unit_is_cut_and_ends,
-      a_session_that_is_not_there_cannot_be_joined)
+      a_command_that_waits_its_turn_can_be_aborted, head_of_queue_goes_first,
+      who_waited_for_an_aborted_command_is_aborted_with_it, what_changes_while_a_command_waits_counts,
+      who_loses_a_unit_is_cut_and_ends, a_session_that_is_not_there_cannot_be_joined)
