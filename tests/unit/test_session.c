@@ -464,17 +464,21 @@ TEST(who_waited_for_an_aborted_command_is_aborted_with_it)
     CHECK(begin());
     add_login();
     add_unit_ready(SIMPLE, 2, 1);
-    add_write(3, 2);
+    add(SIMPLE | 0x20, WORDS(3, 512, 2, 0, 0x2a000000, 0, 0x01000000), data, sizeof data); /* their data is with them */
     add_unit_ready(ORDERED, 4, 3);
-    add(SIMPLE | 0x20, WORDS(5, 512, 4, 0, 0x2a000000, 0x00080000, 0x01000000), data, sizeof data); /* its data is with it */
+    add(SIMPLE | 0x20, WORDS(5, 512, 4, 0, 0x2a000000, 0x00080000, 0x01000000), data, sizeof data);
+    stand_in_hold(true);
     run();
-    CHECK(is_login_answer(answer(), 0) && answer() != NULL && ttt_of(3) != 0 && answer() == NULL);
+    CHECK(is_login_answer(answer(), 0) && answer() != NULL && answer() == NULL);
     more_begin();
     add(0x4285, WORDS(6, UINT32_MAX, 5), NULL, 0); /* LOGICAL UNIT RESET */
     more_end();
+    stand_in_hold(false);
+    more_begin();
+    more_end();
     const uint8_t *h = answer();
     CHECK(h != NULL && h[0] == PDU_MANAGE_RESPONSE && h[2] == 0 && answer() == NULL);
-    CHECK_EQ(stand_in_content()[8 * 512], 0);
+    CHECK(stand_in_content()[0] == 1 && stand_in_content()[8 * 512] == 0);
     end();
 }
 
