@@ -122,11 +122,11 @@ bool scsi_plan(struct scsi_command *c)
 void scsi_run(struct scsi_command *c)
 {
     c->data.lead = c->lead;
-    if (set_start(c)) command_start(c);
+    if (set_start(c)) command_begin(c);
 }
 
 /* Write protection may have been chosen after the plan was made, by a command that this one waited for. */
-void command_start(struct scsi_command *c)
+void command_begin(struct scsi_command *c)
 {
     if (c->unit != NULL) c->write_protected = is_write_protected(c);
     if (!(c->op->flags & OP_WRITES) || !c->write_protected) {

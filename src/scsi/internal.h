@@ -112,7 +112,7 @@ uint32_t sense_encode(const struct sense *sense, bool descriptors, uint8_t ret[S
 /* Whether an accepted command may start now; else it is parked, and started by who leaves. */
 bool set_start(struct scsi_command *c);
 /* Runs it, unless something forbids that by now. */
-void command_start(struct scsi_command *c);
+void command_begin(struct scsi_command *c);
 /* Its status is known, or it never started. */
 void set_leave(struct scsi_command *c);
 

@@ -56,7 +56,7 @@ void set_leave(struct scsi_command *c)
     for (struct list *l = unit->task_set.next, *next; l != &unit->task_set; l = next) {
         next = l->next; /* nothing ends inline */
         struct scsi_command *other = command_at(l);
-        if (other->parked && !other->doomed && set_start(other)) command_start(other);
+        if (other->parked && !other->doomed && set_start(other)) command_begin(other);
     }
 }
 
