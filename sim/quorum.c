@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The world of register histories: nodes that each have an acceptor, a proposer and somebody who calls; messages as bytes; two files a
- * node; and trouble. It is small and has no seam below it, so that a thousand histories take a second; the acceptor's real files are
- * tested over the simulated seam (tests/unit/test_quorum.c). What is real here: proposer, acceptor, codec of messages and files.
+ * The world of register histories: nodes that each have an acceptor, a proposer and somebody who calls; messages as bytes; two
+ * files a node; and trouble. It is small and has no seam below it, so that a thousand histories take a second; the acceptor's
+ * real files are tested over the simulated seam (tests/unit/test_quorum.c). What is real here: proposer, acceptor, codec of
+ * messages and files.
  *
- * Trouble, as drawn by the seed: messages that are lost, doubled, late; links that are cut in one direction; nodes that stand still,
- * and nodes that crash, at any step of writing their files: what was being written is there, is not, or is torn. At a restart one of
- * two whole files may turn out damaged; in some histories both, once: that acceptor is gone, and its node comes back with a new one.
- * Meanwhile members change, as far as the seed wants: by one, or all at once. Then all is mended, and everybody must get through.
+ * Trouble, as drawn by the seed: messages that are lost, doubled, late; links that are cut in one direction; nodes that stand
+ * still, and nodes that crash, at any step of writing their files: what was being written is there, is not, or is torn. At a
+ * restart one of two whole files may turn out damaged; in some histories both, once: that acceptor is gone, and its node comes
+ * back with a new one. Meanwhile members change, as far as the seed wants: by one, or all at once. Then all is mended, and
+ * everybody must get through.
  */
 #include "sim/quorum.h"
 

@@ -5,10 +5,11 @@
  *     quorum.c        the world: nodes, messages, files, what happens to them
  *     quorum_judge.c  whether all that callers were told has one explanation
  *
- * The judge is exact because versions are unique. Each version has one content and one tag, whoever tells of it, and each epoch one
- * set of members; a call tells of versions that are not older than any that a call had told of before it began; a change that took
- * place is that of a call that was made, was not denied, and replaced the version that it expected. Order all calls by version, changes before
- * those who saw them: that is a sequential history, and what was just said makes it one that respects time.
+ * The judge is exact because versions are unique. Each version has one content and one tag, whoever tells of it, and each epoch
+ * one set of members; a call tells of versions that are not older than any that a call had told of before it began; a change
+ * that took place is that of a call that was made, was not denied, and replaced the version that it expected. Order all calls
+ * by version, changes before those who saw them: that is a sequential history, and what was just said makes it one that
+ * respects time.
  */
 #ifndef IZAR_SIM_QUORUM_H
 #define IZAR_SIM_QUORUM_H

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/hash.h"
+#include "io/pair.h"
 
 /* The first catalog of all is empty and its file short: when the second file is empty still, no change was ever answered. */
 enum { FRAME_MAX = 160, TAIL = 3, FIRST_BYTES_MAX = 512, FILE_BYTES_MAX = FRAME_MAX + CATALOG_BYTES_MAX + TAIL };
@@ -19,9 +20,8 @@ enum { FRAME_MAX = 160, TAIL = 3, FIRST_BYTES_MAX = 512, FILE_BYTES_MAX = FRAME_
 static const char tail[TAIL + 1] = "\n}\n";
 
 struct catalog_file {
-    struct io *io;
     struct mem *mem;
-    struct io_file *files[2];
+    struct pair pair;
     uint64_t generation; /* newest that was written, or tried */
     struct catalog *now, *draft;
     char *buffer; /* one file's bytes */
@@ -51,57 +51,47 @@ static uint64_t frame_number(const char *frame, const char *name)
     return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-/* One file as it was read. */
-struct copy {
-    enum err err; /* OK, ERR_CHECKSUM, ERR_NEW_FORMAT, or of the device */
-    bool empty;   /* new */
-    size_t size;
+/* Where the content is in a file. */
+struct content {
     uint64_t generation;
-    size_t content, bytes; /* where in the buffer */
+    size_t at, bytes;
 };
 
-static void copy_check(const char *buffer, size_t size, struct copy *copy)
+/* ERR_CHECKSUM: not whole; ERR_NEW_FORMAT. */
+static enum err content_find(const char *buffer, size_t size, struct content *ret_content)
 {
     char frame[FRAME_MAX], again[FRAME_MAX];
     size_t length = size < FRAME_MAX - 1 ? size : FRAME_MAX - 1;
     memcpy(frame, buffer, length);
     frame[length] = '\0';
-    copy->err = ERR_CHECKSUM;
-    if (strncmp(frame, "{\"izar-catalog\":", 16) == 0 && frame[16] != '1') copy->err = ERR_NEW_FORMAT;
-    copy->generation = frame_number(frame, "\"generation\":");
-    copy->bytes = (size_t)frame_number(frame, "\"bytes\":");
-    copy->content = 0;
+    if (strncmp(frame, "{\"izar-catalog\":", 16) == 0 && frame[16] != '1') return ERR_NEW_FORMAT;
+    struct content c = {.generation = frame_number(frame, "\"generation\":"),
+                        .bytes = (size_t)frame_number(frame, "\"bytes\":")};
     const char *end = strchr(frame, '\n');
-    if (end == NULL || copy->bytes > CATALOG_BYTES_MAX) return;
-    copy->content = (size_t)(end + 1 - frame);
-    if (copy->content + copy->bytes + TAIL > size) return;
-    const char *content = buffer + copy->content;
-    size_t printed = frame_print(again, copy->generation, copy->bytes, content_crc(copy->generation, content, copy->bytes));
-    if (printed != copy->content || memcmp(again, frame, printed) != 0) return;
-    if (memcmp(content + copy->bytes, tail, TAIL) != 0) return;
-    copy->err = OK;
+    if (end == NULL || c.bytes > CATALOG_BYTES_MAX) return ERR_CHECKSUM;
+    c.at = (size_t)(end + 1 - frame);
+    if (c.at + c.bytes + TAIL > size) return ERR_CHECKSUM;
+    const char *content = buffer + c.at;
+    size_t printed = frame_print(again, c.generation, c.bytes, content_crc(c.generation, content, c.bytes));
+    if (printed != c.at || memcmp(again, frame, printed) != 0) return ERR_CHECKSUM;
+    if (memcmp(content + c.bytes, tail, TAIL) != 0) return ERR_CHECKSUM;
+    *ret_content = c;
+    return OK;
+}
+
+static enum err check(const void *at, size_t size, uint64_t *ret_generation)
+{
+    struct content content;
+    TRY(content_find(at, size, &content));
+    *ret_generation = content.generation;
+    return OK;
 }
 
 /* ---- reading ---- */
 
-static struct copy copy_read(struct catalog_file *f, uint32_t i)
+static struct pair_copy copy_read(struct catalog_file *f, uint32_t i)
 {
-    struct copy copy = {0};
-    struct io_file_info info;
-    copy.err = io_file_info(f->files[i], &info);
-    if (copy.err != OK) return copy;
-    copy.empty = info.size == 0;
-    copy.size = (size_t)min64(info.size, FILE_BYTES_MAX);
-    if (copy.size > 0) copy.err = io_task_read(f->io, f->files[i], 0, f->buffer, (uint32_t)copy.size);
-    if (copy.err == OK) copy_check(f->buffer, copy.size, &copy);
-    return copy;
-}
-
-/* [task] Writes the bytes that lie in the buffer. */
-static enum err copy_write(struct catalog_file *f, uint32_t i, size_t size)
-{
-    TRY(io_task_write(f->io, f->files[i], 0, f->buffer, (uint32_t)size, IO_WRITE_DURABLE));
-    return io_file_resize(f->files[i], size); /* what lies behind has no meaning: this is for people who look */
+    return pair_read(&f->pair, i, check, f->buffer, FILE_BYTES_MAX);
 }
 
 static enum err write_both(struct catalog_file *f, const struct catalog *catalog)
@@ -114,14 +104,13 @@ static enum err write_both(struct catalog_file *f, const struct catalog *catalog
     memmove(f->buffer + length, f->buffer + FRAME_MAX, bytes);
     memcpy(f->buffer, frame, length);
     memcpy(f->buffer + length + bytes, tail, TAIL);
-    TRY(copy_write(f, 0, length + bytes + TAIL));
-    return copy_write(f, 1, length + bytes + TAIL);
+    return pair_write(&f->pair, f->buffer, length + bytes + TAIL);
 }
 
 /* Takes the newer of the whole copies. */
 static enum err load(struct catalog_file *f, struct problem *p)
 {
-    struct copy copies[2] = {copy_read(f, 0), copy_read(f, 1)};
+    struct pair_copy copies[2] = {copy_read(f, 0), copy_read(f, 1)};
     bool fresh = copies[0].empty && copies[1].empty;
     if (fresh) return write_both(f, f->now);
     for (uint32_t i = 0; i < 2; i++) {
@@ -141,11 +130,13 @@ static enum err load(struct catalog_file *f, struct problem *p)
                             copies[0].empty ? "empty" : err_text(copies[0].err),
                             copies[1].empty ? "empty" : err_text(copies[1].err));
     }
-    uint32_t best = !good[0] || (good[1] && copies[1].generation > copies[0].generation) ? 1 : 0;
-    struct copy c = copy_read(f, best);
-    if (c.err != OK) return problem_tell(p, c.err, "catalog.%u.json changed while it was read", best);
+    uint32_t best = (uint32_t)pair_newest(copies);
+    struct pair_copy copy = copy_read(f, best);
+    struct content c;
+    enum err err = copy.err == OK ? content_find(f->buffer, copy.size, &c) : copy.err;
+    if (err != OK) return problem_tell(p, err, "catalog.%u.json changed while it was read", best);
     f->generation = c.generation;
-    enum err err = catalog_decode(f->buffer + c.content, c.bytes, f->now, p);
+    err = catalog_decode(f->buffer + c.at, c.bytes, f->now, p);
     if (err != OK) return err;
     if (good[0] && good[1] && copies[0].generation == copies[1].generation) return OK;
     problem_tell(p, OK, "catalog.%u.json %s; written again from generation %llu of the other", 1 - best,
@@ -155,12 +146,13 @@ static enum err load(struct catalog_file *f, struct problem *p)
 
 /* ---- from outside ---- */
 
-static enum err open_file(struct catalog_file *f, const char *folder, uint32_t i, struct problem *p)
+static enum err open_files(struct io *io, struct catalog_file *f, const char *folder, struct problem *p)
 {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/catalog.%u.json", folder, i) >= (int)sizeof path) return ERR_LIMIT;
-    enum err err = io_file_open(f->io, path, IO_OPEN_CREATE | IO_OPEN_LOCK, &f->files[i]);
-    return err == OK ? OK : problem_tell(p, err, "cannot open %.300s: %s", path, err_text(err));
+    static const char *const names[2] = {"catalog.0.json", "catalog.1.json"};
+    uint32_t which = 0;
+    enum err err = pair_open(io, folder, names, &f->pair, &which);
+    if (err == OK || err == ERR_LIMIT) return err;
+    return problem_tell(p, err, "cannot open %.300s/%s: %s", folder, names[which], err_text(err));
 }
 
 enum err catalog_file_open(struct io *io, struct mem *mem, const char *folder, struct catalog_file **ret_file,
@@ -169,14 +161,13 @@ enum err catalog_file_open(struct io *io, struct mem *mem, const char *folder, s
     struct catalog_file *f = mem_alloc(mem, sizeof *f);
     *ret_problem = (struct problem){.err = OK};
     if (f == NULL) return ERR_NO_MEMORY;
-    *f = (struct catalog_file){.io = io,
-                               .mem = mem,
+    *f = (struct catalog_file){.mem = mem,
                                .now = mem_alloc(mem, sizeof *f->now),
                                .draft = mem_alloc(mem, sizeof *f->draft),
                                .buffer = mem_alloc(mem, FILE_BYTES_MAX)};
     enum err err = f->now != NULL && f->draft != NULL && f->buffer != NULL ? OK : ERR_NO_MEMORY;
     if (err == OK) catalog_init(f->now);
-    for (uint32_t i = 0; err == OK && i < 2; i++) err = open_file(f, folder, i, ret_problem);
+    if (err == OK) err = open_files(io, f, folder, ret_problem);
     if (err == OK) err = load(f, ret_problem);
     if (err != OK) {
         catalog_file_close(f);
@@ -189,8 +180,7 @@ enum err catalog_file_open(struct io *io, struct mem *mem, const char *folder, s
 void catalog_file_close(struct catalog_file *file)
 {
     if (file == NULL) return;
-    io_file_close(file->files[0]);
-    io_file_close(file->files[1]);
+    pair_close(&file->pair);
     mem_free(file->mem, file->buffer);
     mem_free(file->mem, file->draft);
     mem_free(file->mem, file->now);

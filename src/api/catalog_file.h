@@ -6,9 +6,7 @@
  *     {...1234 bytes...}
  *     }
  *
- * A change writes one file, then the other, each durable before the next step, and is answered after both. So
- *   - a crash at any moment leaves one file that is whole: the new catalog, or the one before;
- *   - what was answered is in both, and damage to either of them later loses nothing.
+ * A change writes one file, then the other, and is answered after both: io/pair.h says what that is good for.
  * The checksum covers generation and content. On opening, the newest whole file counts and the other is written again.
  *
  * Lives on one loop.

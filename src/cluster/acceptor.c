@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The acceptor: keeps a promise and a state, and answers three questions about them. What it promises and keeps, and why that is
- * enough, is told in register.c; here each rule stands at the `if` that obeys it.
+ * The acceptor: keeps a promise and a state, and answers three questions about them. What it promises and keeps, and why that
+ * is enough, is told in register.c; here each rule stands at the `if` that obeys it.
  *
- * It answers only what is durable. So a request that changes something leaves with ACCEPTOR_PERSIST, and the acceptor is as it was
- * until its owner has made the new state durable. A crash in between is a request that was never answered.
+ * It answers only what is durable. So a request that changes something leaves with ACCEPTOR_PERSIST, and the acceptor is as it
+ * was until its owner has made the new state durable. A crash in between is a request that was never answered.
  */
 #include <assert.h>
 #include <string.h>

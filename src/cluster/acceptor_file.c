@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The acceptor's two files. There are two images in memory: the one that holds, into which `now` points, and the one that is being
- * written. They change places when the new one is durable.
+ * The acceptor's two files. There are two images in memory: the one that holds, into which `now` points, and the one that is
+ * being written. They change places when the new one is durable.
  */
 #include "cluster/acceptor_file.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the bytes of format.h to host structs and back. Decoding checks every number, so that those behind it need not; it leaves its
- * output untouched on failure and never reads beyond `size`. States point into the bytes that they were decoded from.
+ * From the bytes of format.h to host structs and back. Decoding checks every number, so that those behind it need not; it
+ * leaves its output untouched on failure and never reads beyond `size`. States point into the bytes that they were decoded
+ * from.
  *
- * Errors of decoders: ERR_TRUNCATED (too short), ERR_DECODE (impossible content), ERR_NEW_FORMAT (a newer version); of files also
- * ERR_NOT_OURS (no magic), ERR_CHECKSUM. Encoders take what is valid only; ERR_LIMIT: it does not fit into `room`.
+ * Errors of decoders: ERR_TRUNCATED (too short), ERR_DECODE (impossible content), ERR_NEW_FORMAT (a newer version); of files
+ * also ERR_NOT_OURS (no magic), ERR_CHECKSUM. Encoders take what is valid only; ERR_LIMIT: it does not fit into `room`.
  */
 #ifndef IZAR_CLUSTER_CODEC_H
 #define IZAR_CLUSTER_CODEC_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages of the register and the files of an acceptor. They share the state, which is checked in one place: counts, order of ids,
- * numbers that start at 1, and a size that is exactly what is there.
+ * Messages of the register and the files of an acceptor. They share the state, which is checked in one place: counts, order of
+ * ids, numbers that start at 1, and a size that is exactly what is there.
  */
 #include "cluster/codec.h"
 

@@ -9,8 +9,8 @@
  *     state        = struct disk_register, then its bytes
  *
  * A message is a whole: whoever carries it knows where it ends, and keeps it from damage and forgery. Its `size` repeats
- * the length, as a check. The file's checksum, XXH3-64, covers all that follows it. All numbers are little-endian. Reserved bytes
- * are written as zero and ignored.
+ * the length, as a check. The file's checksum, XXH3-64, covers all that follows it. All numbers are little-endian. Reserved
+ * bytes are written as zero and ignored.
  *
  * Rules of change: a field is never renumbered or reused; whoever reads a newer version refuses it. The version of a message is
  * that of the oldest format that has all it says.

@@ -4,8 +4,9 @@
  *
  * A round, for reading and changing alike:
  *
- *     PREPARE   with a ballot of its own the proposer asks for promises. Each acceptor that promises says what it accepted last.
- *     the step  the state with the highest ballot among those is what may hold; from it the proposer makes the next one: changed,
+ *     PREPARE   with a ballot of its own the proposer asks for promises. Each acceptor that promises says what it accepted
+ *     last. the step  the state with the highest ballot among those is what may hold; from it the proposer makes the next one:
+ *     changed,
  *               or the same again.
  *     ACCEPT    it asks to accept that under its ballot. When a quorum did, the state is *decided*, and nobody can get past it:
  *               every later round meets an acceptor that has it, or what was made of it.
@@ -13,39 +14,42 @@
  * Rules of the acceptor (acceptor.c):
  *  1. It promises only to a ballot that is not below any it promised, and then accepts nothing below it.
  *  2. What it accepts it has promised. It accepts at or above its promise only.
- *  3. It answers when the answer is durable: in both its files, one written after the other (acceptor_file.c). What it answered is
- *     never forgotten, by power loss or by damage to one file. With both lost it takes no part: somebody who forgot his promises is
- *     worse than somebody who is dead. A new acceptor has a new id.
+ *  3. It answers when the answer is durable: in both its files, one written after the other (acceptor_file.c). What it answered
+ *     is never forgotten, by power loss or by damage to one file. With both lost it takes no part: somebody who forgot his
+ *     promises is worse than somebody who is dead. A new acceptor has a new id.
  * Rules of the proposer:
  *  4. A ballot is used once: rounds count up, and after a restart the boot number is another.
  *  5. It goes on from the state with the highest ballot, not from any other. Answers to an older attempt do not count.
- *  6. It reports only what was decided. That also goes for "somebody else was faster": a state that only a few accepted may vanish.
+ *  6. It reports only what was decided. That also goes for "somebody else was faster": a state that only a few accepted may
+ *     vanish.
  *  7. A change leaves its tag in the state. Who tries again looks for it first: it may have been decided without a word.
  *  8. "Nothing was changed" is said only when no acceptor was asked to accept the change.
  *  9. Nobody invents a first value: who finds only empty acceptors waits.
- * Reading has a short cut, without promises: when a quorum have accepted the same ballot, its state is decided, and nothing newer
- * was when the first of them answered. Otherwise (somebody is in the middle of a change, or a change was left there) the reader
- * finishes it with a round.
+ * Reading has a short cut, without promises: when a quorum have accepted the same ballot, its state is decided, and nothing
+ * newer was when the first of them answered. Otherwise (somebody is in the middle of a change, or a change was left there) the
+ * reader finishes it with a round.
  *
- * Members. Who the acceptors are is part of the state, so a change of members is a step like any other, and what is found tells who
- * must be asked:
- * 10. Promises must come from a quorum *of the state that they show*, whatever the proposer believed. If that is not the case, more
- *     are asked; they may show a newer state, and so on. A proposer that slept for a year walks along the chain of sets like this.
+ * Members. Who the acceptors are is part of the state, so a change of members is a step like any other, and what is found tells
+ * who must be asked:
+ * 10. Promises must come from a quorum *of the state that they show*, whatever the proposer believed. If that is not the case,
+ *     more are asked; they may show a newer state, and so on. A proposer that slept for a year walks along the chain of sets
+ *     like this.
  * 11. Sets change in two steps: from {A} to {A -> B}, where a quorum is a majority of A and a majority of B, for promises and
  *     for accepting; and from there to {B}. Two neighbours in this chain share a set, so their quorums meet; so do two
  *     attempts at different changes of the same set. {A} and {B} need not: hence
- * 12. a step is taken only from members that are known to be decided: the proposer has seen that epoch accepted by its quorum. With
- *     two undecided steps in a row, one proposer could decide under A what another under B does not meet.
- * Growing by one or by three, shrinking, replacing are all the same. Before {A -> B} is proposed, a majority of B must have promised:
- * otherwise a set of dead machines could be voted in, and nothing could be decided any more (this is liveness, not safety).
- * Acceptors that leave are asked to accept, too, but do not count; so they know that they are out. They must be kept until {B} is
- * decided. An acceptor answers a PREPARE from members of an older epoch with MOVED and its own: the proposer begins anew with those.
+ * 12. a step is taken only from members that are known to be decided: the proposer has seen that epoch accepted by its quorum.
+ *     With two undecided steps in a row, one proposer could decide under A what another under B does not meet.
+ * Growing by one or by three, shrinking, replacing are all the same. Before {A -> B} is proposed, a majority of B must have
+ * promised: otherwise a set of dead machines could be voted in, and nothing could be decided any more (this is liveness, not
+ * safety). Acceptors that leave are asked to accept, too, but do not count; so they know that they are out. They must be kept
+ * until {B} is decided. An acceptor answers a PREPARE from members of an older epoch with MOVED and its own: the proposer
+ * begins anew with those.
  *
  * The rules are switches in store/mutation.h; `izar-sim --register --mutations` shows what each is for, and models/ has them as
  * Promela.
  *
- * One attempt at a time, one timer. An attempt that is outbid pauses for a random time that grows; one that gets too few answers
- * is over when the timer fires. Each attempt has a number that answers carry.
+ * One attempt at a time, one timer. An attempt that is outbid pauses for a random time that grows; one that gets too few
+ * answers is over when the timer fires. Each attempt has a number that answers carry.
  */
 #include "cluster/register.h"
 

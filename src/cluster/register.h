@@ -9,8 +9,8 @@
  *
  * Two halves, both pure. They know no clock, no file and no socket; what they are told comes in, what is to be done comes out:
  *
- *     the proposer   asks. One on each node: a call, an answer or a time-out goes in, messages, one timer and a result come out.
- *     the acceptor   keeps. A request goes in; a new state to be made durable, and then an answer, come out.
+ *     the proposer   asks. One on each node: a call, an answer or a time-out goes in, messages, one timer and a result come
+ *     out. the acceptor   keeps. A request goes in; a new state to be made durable, and then an answer, come out.
  *
  * Everything of one proposer, and everything of one acceptor, happens on one loop, whichever the owner chose. Nothing here
  * allocates. Messages are bytes by codec.h; an acceptor's state lies on disk by acceptor_file.h.
@@ -216,8 +216,8 @@ bool proposer_is_idle(const struct proposer *p);
 const struct register_members *proposer_members(const struct proposer *p);
 
 /*
- * Calls, one at a time: the proposer is idle, and after each of these some step is `done`. `random`, here and below: 64 bits from
- * the caller's source.
+ * Calls, one at a time: the proposer is idle, and after each of these some step is `done`. `random`, here and below: 64 bits
+ * from the caller's source.
  *
  *     OK               it took place; what holds is in `state`
  *     ERR_CONFLICT     CAS: the version was not the expected one, and this change did not and will not take place
@@ -241,8 +241,8 @@ struct register_tag register_new_tag(struct proposer *p);
 void register_cas(struct proposer *p, const struct register_change *change, uint64_t random,
                   struct register_effects *ret_effects);
 
-/* Makes `set` (1 to ACCEPTORS_MAX) the acceptors, in as many steps as it takes; a change that somebody left unfinished is finished first.
- * A majority of the new ones must be up before anything is changed. */
+/* Makes `set` (1 to ACCEPTORS_MAX) the acceptors, in as many steps as it takes; a change that somebody left unfinished is
+ * finished first. A majority of the new ones must be up before anything is changed. */
 void register_members(struct proposer *p, const struct acceptor_set *set, uint64_t random,
                       struct register_effects *ret_effects);
 
@@ -253,7 +253,8 @@ void register_answered(struct proposer *p, const struct register_answer *answer,
 void register_timeout(struct proposer *p, uint64_t random, struct register_effects *ret_effects);
 
 enum register_fate { REGISTER_FATE_DONE, REGISTER_FATE_NEVER, REGISTER_FATE_OPEN, REGISTER_FATE_FORGOTTEN };
-/* What a state that was read says of a change: it took place; it never will; it may yet; too many changes came after it to tell. */
+/* What a state that was read says of a change: it took place; it never will; it may yet; too many changes came after it to
+ * tell. */
 enum register_fate register_fate(const struct register_state *state, uint64_t expected, struct register_tag tag);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mutations: rules of the store, of those who serve from it, and of the register, switched off one at a time, compiled only into
- * the simulator.
+ * Mutations: rules of the store, of those who serve from it, and of the register, switched off one at a time, compiled only
+ * into the simulator.
  * A test suite that does not notice a rule missing does not test that rule.
  */
 #ifndef IZAR_STORE_MUTATION_H

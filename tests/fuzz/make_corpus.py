@@ -22,6 +22,8 @@ SEEDS = {
     "summary": [["summary_body"], ["summary_body", "trailer_head"], ["cleaned_body", "trailer_cleaned"],
                 ["trailer_cleaned_meta"]],
     "directory": [["directory"]],
+    "register": [["register_look"], ["register_accept"], ["register_promise"], ["register_moved"], ["register_outbid"],
+                 ["acceptor"]],
 }
 
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: what lies on a device never changes its meaning. Method: format.txt beside this file holds the bytes of every
- * structure of src/store/format.h, a field a line, made by a program that shares no code with the store. Each is encoded
- * from values written here and must be these bytes, and these bytes decoded must be these values.
+ * structure of src/store/format.h and src/cluster/format.h, a field a line, made by a program that shares no code with them.
+ * Each is encoded from values written here and must be these bytes, and these bytes decoded must be these values.
  */
 #include <stdlib.h>
 
 #include "check.h"
+#include "cluster/codec.h"
 #include "store/codec.h"
 #include "store/digest.h"
 
@@ -690,5 +691,109 @@ TEST(directory_page)
     }
 }
 
+/* ---- register ---- */
+
+#define ACCEPTOR_ID 0x2222222222222222u
+
+static struct register_state register_value(uint32_t size)
+{
+    const uint64_t now[] = {0x1111111111111111u, ACCEPTOR_ID, 0x3333333333333333u}, next[] = {ACCEPTOR_ID, 0x4444444444444444u};
+    struct register_state s = {.version = 17, .members.epoch = 3, .bytes = "a catalog", .size = size};
+    s.members.now = acceptor_set_of(now, 3);
+    s.members.next = acceptor_set_of(next, 2);
+    s.tags[0] = (struct register_tag){1, 2, 3};
+    s.tags[1] = (struct register_tag){0x0a0b0c0d, 5, 0x1122334455667788u};
+    return s;
+}
+
+static bool is_register_value(const struct register_state *s, uint32_t size)
+{
+    struct register_state right = register_value(size);
+    for (uint32_t i = 0; i < REGISTER_TAGS; i++)
+        if (!tag_equal(s->tags[i], right.tags[i])) return false;
+    return s->version == 17 && members_equal(&s->members, &right.members) && s->size == size &&
+           (size == 0 || memcmp(s->bytes, "a catalog", size) == 0);
+}
+
+static bool request_is_kept(const char *section, enum register_ask ask, struct ballot ballot)
+{
+    const struct golden *g = kept(section);
+    struct register_request r = {.ask = ask,
+                                 .acceptor = ACCEPTOR_ID,
+                                 .node = 7,
+                                 .boot = 258,
+                                 .attempt = 0x010203,
+                                 .epoch = 3,
+                                 .ballot = ballot,
+                                 .state = register_value(9)};
+    struct register_request back;
+    uint8_t bytes[1000];
+    size_t size = 0;
+    count_up(r.cluster, 0x10, sizeof r.cluster);
+    if (register_request_encode(&r, bytes, sizeof bytes, &size) != OK || !is_kept(g, bytes, size)) return false;
+    if (register_request_decode(g->bytes, g->size, &back) != OK) return false;
+    return back.ask == ask && back.acceptor == ACCEPTOR_ID && back.node == 7 && back.boot == 258 && back.attempt == 0x010203 &&
+           back.epoch == 3 && ballot_compare(back.ballot, ballot) == 0 && counts_up(back.cluster, 0x10, sizeof back.cluster) &&
+           (ask != REGISTER_ACCEPT || is_register_value(&back.state, 9));
+}
+
+TEST(register_requests)
+{
+    CHECK(request_is_kept("register_look", REGISTER_LOOK, (struct ballot){0}));
+    CHECK(request_is_kept("register_accept", REGISTER_ACCEPT, (struct ballot){9, 7, 258}));
+}
+
+static bool answer_is_kept(const char *section, enum register_ask ask, enum register_verdict verdict, struct ballot promised,
+                           struct ballot accepted, uint32_t size_of_value)
+{
+    const struct golden *g = kept(section);
+    struct register_answer a = {.ask = ask,
+                                .verdict = verdict,
+                                .acceptor = ACCEPTOR_ID,
+                                .node = 7,
+                                .boot = 258,
+                                .attempt = 0x010203,
+                                .promised = promised,
+                                .accepted = accepted,
+                                .state = register_value(size_of_value)};
+    struct register_answer back;
+    uint8_t bytes[1000];
+    size_t size = 0;
+    count_up(a.cluster, 0x10, sizeof a.cluster);
+    if (register_answer_encode(&a, bytes, sizeof bytes, &size) != OK || !is_kept(g, bytes, size)) return false;
+    if (register_answer_decode(g->bytes, g->size, &back) != OK) return false;
+    return back.ask == ask && back.verdict == verdict && back.acceptor == ACCEPTOR_ID && back.node == 7 && back.boot == 258 &&
+           back.attempt == 0x010203 && ballot_compare(back.promised, promised) == 0 &&
+           ballot_compare(back.accepted, accepted) == 0 && counts_up(back.cluster, 0x10, sizeof back.cluster) &&
+           (accepted.round == 0 || is_register_value(&back.state, size_of_value));
+}
+
+TEST(register_answers)
+{
+    const struct ballot none = {0}, low = {8, 6, 1}, high = {9, 7, 258}, higher = {10, 6, 1};
+    CHECK(answer_is_kept("register_promise", REGISTER_PREPARE, REGISTER_YES, high, low, 9));
+    CHECK(answer_is_kept("register_moved", REGISTER_PREPARE, REGISTER_MOVED, low, low, 0));
+    CHECK(answer_is_kept("register_outbid", REGISTER_ACCEPT, REGISTER_OUTBID, higher, none, 0));
+}
+
+TEST(acceptor_files)
+{
+    const struct golden *g = kept("acceptor");
+    struct acceptor a = {
+        .id = ACCEPTOR_ID, .boot = 258, .promised = {9, 7, 258}, .accepted = {8, 6, 1}, .state = register_value(9)};
+    struct acceptor back;
+    uint8_t bytes[1000];
+    uint64_t generation = 0;
+    size_t size = 0;
+    count_up(a.cluster, 0x10, sizeof a.cluster);
+    CHECK_OK(acceptor_image_encode(&a, 42, bytes, sizeof bytes, &size));
+    CHECK(is_kept(g, bytes, size));
+    CHECK_OK(acceptor_image_decode(g->bytes, g->size, &back, &generation));
+    CHECK(generation == 42 && back.id == a.id && back.boot == 258 && counts_up(back.cluster, 0x10, sizeof back.cluster));
+    CHECK(ballot_compare(back.promised, a.promised) == 0 && ballot_compare(back.accepted, a.accepted) == 0);
+    CHECK(is_register_value(&back.state, 9));
+}
+
 TESTS(superblock, pointer, checkpoint_encodes, checkpoint_decodes, records_without_entries, state_record, data_record, batch,
-      head_summary, cleaned_summaries, compressed_chunk, raw_chunks, leaf_page, inner_page, state_page, directory_page)
+      head_summary, cleaned_summaries, compressed_chunk, raw_chunks, leaf_page, inner_page, state_page, directory_page,
+      register_requests, register_answers, acceptor_files)
