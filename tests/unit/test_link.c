@@ -4,8 +4,8 @@
  *
  * Goal: messages of a stream arrive in order, whole and once, over all addresses at once; a connection that is cut, silent or
  * that is not read is noticed in time, its streams go on over the others with a new session; who does not belong is refused
- * with a sentence. Method: each story is a task on one loop that plays all nodes. Contents are made from stream, session and number,
- * so that each message can be judged alone. Times of waiting are generous; what has to be noticed in time is measured.
+ * with a sentence. Method: each story is a task on one loop that plays all nodes. Contents are made from stream, session and
+ * number, so that each message can be judged alone. Times of waiting are generous; what has to be noticed in time is measured.
  */
 #include <stdlib.h>
 #include <unistd.h>
