@@ -22,7 +22,7 @@
  *
  * DEAD says that the sender has given a session up: what is still on its way there must not be delivered any more.
  *
- * Little-endian; the offsets are pinned here, the bytes by tests/golden/test_link.c.
+ * Little-endian; the offsets are pinned here, the bytes by tests/golden/test_link_format.c.
  */
 #ifndef IZAR_CLUSTER_LINK_FORMAT_H
 #define IZAR_CLUSTER_LINK_FORMAT_H
