@@ -707,6 +707,39 @@ static void story_of_silence(struct story *story)
     }
 }
 
+/* One side gives a connection up, the other does not notice; what was on its way there comes late, when messages of the next
+ * session have come another way already. None of it is delivered. */
+static void story_of_the_dead(struct story *story)
+{
+    char text[2][IO_ADDRESS_TEXT];
+    const char *addresses[2] = {text[0], text[1]};
+    struct links_config patient = {.timeout_ms = LONG_MS};
+    send_until = UINT64_MAX;
+    EXPECT(open_side(story->io, 1, &identities[1], (struct links_config){0}));
+    EXPECT(open_side(story->io, 2, &identities[2], patient));
+    EXPECT(relay_open(story->io, &relay, links_listen_text(sides[2].links, 0, text[0], sizeof text[0])));
+    io_listener_text(relay.listener, text[0], sizeof text[0]);
+    links_listen_text(sides[2].links, 1, text[1], sizeof text[1]);
+    EXPECT(link_open(sides[1].links, 2, addresses, 2, &sides[1], &sides[1].link) == OK);
+    EXPECT(link_open(sides[2].links, 1, NULL, 0, &sides[2], &sides[2].link) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    start_sending(&sides[1]);
+    io_task_sleep(story->io, 50 * IO_MS_NS);
+    relay.held[0] = true; /* what it holds now comes out below */
+    EXPECT(wait_ready(story->io, sides[1].link, 1));
+    io_task_sleep(story->io, 50 * IO_MS_NS);
+    relay.held[0] = false;
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    send_until = 0;
+    EXPECT(wait_sent(story->io, &sides[1]) && wait_got(story->io, &sides[1], &sides[2]));
+    EXPECT(sides[1].wrong == 0 && sides[2].wrong == 0 && sides[2].downs == 0);
+    EXPECT(strstr(sides[2].told, "the other side has given it up") != NULL);
+    stop_sending(&sides[1]);
+    side_close(1);
+    side_close(2);
+    relay_close(&relay);
+}
+
 static void story_of_renewal(struct story *story)
 {
     EXPECT(pair_open(story->io, (struct links_config){0}, (struct links_config){0}));
@@ -817,6 +850,11 @@ TEST(silence_is_noticed_in_time)
     CHECK_EQ(tell(story_of_silence), 0);
 }
 
+TEST(what_was_given_up_is_not_delivered)
+{
+    CHECK_EQ(tell(story_of_the_dead), 0);
+}
+
 TEST(certificates_renew_themselves_over_links)
 {
     CHECK_EQ(tell(story_of_renewal), 0);
@@ -825,4 +863,5 @@ TEST(certificates_renew_themselves_over_links)
 TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back,
       a_receiver_that_keeps_messages_holds_up_bulk_only, a_restarted_peer_is_another_boot,
       versions_and_features_are_agreed_or_refused, strangers_are_refused, a_crowd_keeps_nobody_out, foreigners_are_refused,
-      a_copied_node_is_refused, silence_is_noticed_in_time, certificates_renew_themselves_over_links)
+      a_copied_node_is_refused, silence_is_noticed_in_time, what_was_given_up_is_not_delivered,
+      certificates_renew_themselves_over_links)
