@@ -505,6 +505,115 @@ static void story_of_strangers(struct story *story)
     side_close(2);
 }
 
+/* ---- a node that has a good certificate and does not keep to the protocol ---- */
+
+static enum err liar_flush(struct io_socket *socket, struct tls *tls)
+{
+    struct waited w;
+    const uint8_t *at;
+    size_t bytes = tls_take(tls, &at);
+    struct io_piece piece = {at, bytes};
+    if (bytes == 0) return OK;
+    io_transmit(socket, &piece, 1, begin(&w));
+    enum err err = end(&w);
+    tls_taken(tls);
+    return err;
+}
+
+static enum err liar_feed(struct io_socket *socket, struct tls *tls)
+{
+    struct waited w;
+    uint8_t *at;
+    size_t room = tls_room(tls, &at);
+    io_receive(socket, at, (uint32_t)room, begin(&w));
+    TRY(end(&w));
+    tls_fed(tls, w.op.bytes);
+    return OK;
+}
+
+/* Says HELLO and PING as node 1 and then these bytes, and listens until the other side has had enough. */
+static enum err lie(struct io *io, struct mem *mem, const char *address, const void *bytes, size_t size)
+{
+    struct wire_hello hello;
+    struct wire_frame frame, ping;
+    struct wire_state state = {.stamp = put64(1)};
+    struct tls_keys *keys;
+    struct tls *tls;
+    struct waited w;
+    uint8_t sink[4096];
+    size_t n;
+    hello_encode(&(struct hello){.version_min = 1,
+                                 .version_max = 1,
+                                 .node = 1,
+                                 .peer = 2,
+                                 .session = 1,
+                                 .cluster = the_cluster,
+                                 .boot = {1},
+                                 .window = {LINK_COST_MAX, LINK_COST_MIN}},
+                 &hello);
+    frame_encode(&(struct frame){.type = FRAME_HELLO, .length = sizeof hello}, &frame);
+    frame_encode(&(struct frame){.type = FRAME_PING, .length = sizeof state}, &ping);
+    TRY(tls_keys_open(mem, &identities[1], &keys));
+    TRY(tls_open(mem, &(struct tls_config){.keys = keys, .now_s = NOW}, &tls));
+    io_connect(io, address, begin(&w));
+    TRY(end(&w));
+    struct io_socket *socket = w.op.socket;
+    enum err err;
+    while ((err = tls_handshake(tls)) == ERR_AGAIN) {
+        TRY(liar_flush(socket, tls));
+        TRY(liar_feed(socket, tls));
+    }
+    if (err == OK) err = tls_write(tls, &frame, sizeof frame);
+    if (err == OK) err = tls_write(tls, &hello, sizeof hello);
+    if (err == OK) err = tls_write(tls, &ping, sizeof ping);
+    if (err == OK) err = tls_write(tls, &state, sizeof state);
+    if (err == OK) err = tls_write(tls, bytes, size);
+    if (err == OK) err = liar_flush(socket, tls);
+    while (err == OK) {
+        err = tls_read(tls, sink, sizeof sink, &n);
+        if (err == ERR_AGAIN) err = liar_feed(socket, tls);
+    }
+    io_socket_close(socket);
+    tls_close(tls);
+    tls_keys_close(keys);
+    return err;
+}
+
+static void story_of_liars(struct story *story)
+{
+    static uint8_t lies[10000];
+    struct frame first = {.type = FRAME_MESSAGE, .stream = 1, .session = 1, .head_bytes = 8, .body_bytes = 100, .length = 8};
+    struct frame const said[] = {
+        {.type = FRAME_HELLO, .length = 96},                                    /* a second one */
+        {.type = FRAME_JOIN, .length = 100},                                    /* out of turn */
+        {.type = FRAME_JOINED, .length = 100},                                  /* a word of servers */
+        {.type = FRAME_PART, .stream = 9, .session = 1, .length = 10},          /* of no message */
+        {.type = FRAME_PING, .length = 31},                                     /* of a wrong length */
+        {.type = FRAME_MESSAGE, .stream = 1, .session = 1, .head_bytes = 5000}, /* too long a head */
+        {.type = FRAME_CREDIT, .length = 32},                                   /* for more than was sent: bytes below */
+        {.type = 77},
+        first, /* and again before it is whole */
+    };
+    char address[IO_ADDRESS_TEXT];
+    struct mem *mem = mem_open(16 << 20);
+    EXPECT(mem != NULL && open_side(story->io, 2, &identities[2], (struct links_config){.timeout_ms = LONG_MS}));
+    EXPECT(link_open(sides[2].links, 1, NULL, 0, &sides[2], &sides[2].link) == OK);
+    links_listen_text(sides[2].links, 0, address, sizeof address);
+    for (uint32_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        struct wire_frame wire;
+        memset(lies, 0x11, sizeof lies);
+        frame_encode(&said[i], &wire);
+        memcpy(lies, &wire, sizeof wire);
+        memcpy(lies + sizeof wire + 8, &wire, sizeof wire);
+        uint64_t from = io_now_ns(story->io);
+        enum err err = lie(story->io, mem, address, lies, sizeof lies);
+        EXPECT(err == ERR_CLOSED && io_now_ns(story->io) - from < LONG_MS * IO_MS_NS);
+        EXPECT(wait_for(story->io, &sides[2].downs, i + 1) && sides[2].wrong == 0);
+    }
+    side_close(2);
+    mem_close(mem);
+}
+
 /* Many strangers that say nothing: few are kept, and a node gets in nevertheless. */
 static void story_of_crowd(struct story *story)
 {
@@ -830,6 +939,11 @@ TEST(strangers_are_refused)
     CHECK_EQ(tell(story_of_strangers), 0);
 }
 
+TEST(who_does_not_keep_to_the_protocol_is_cut)
+{
+    CHECK_EQ(tell(story_of_liars), 0);
+}
+
 TEST(a_crowd_keeps_nobody_out)
 {
     CHECK_EQ(tell(story_of_crowd), 0);
@@ -862,6 +976,6 @@ TEST(certificates_renew_themselves_over_links)
 
 TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back,
       a_receiver_that_keeps_messages_holds_up_bulk_only, a_restarted_peer_is_another_boot,
-      versions_and_features_are_agreed_or_refused, strangers_are_refused, a_crowd_keeps_nobody_out, foreigners_are_refused,
-      a_copied_node_is_refused, silence_is_noticed_in_time, what_was_given_up_is_not_delivered,
-      certificates_renew_themselves_over_links)
+      versions_and_features_are_agreed_or_refused, strangers_are_refused, who_does_not_keep_to_the_protocol_is_cut,
+      a_crowd_keeps_nobody_out, foreigners_are_refused, a_copied_node_is_refused, silence_is_noticed_in_time,
+      what_was_given_up_is_not_delivered, certificates_renew_themselves_over_links)
