@@ -837,8 +837,7 @@ static void story_of_the_dead(struct story *story)
     start_sending(&sides[1]);
     io_task_sleep(story->io, 50 * IO_MS_NS);
     relay.held[0] = relay.held[1] = true; /* what it holds now comes out below; and no end of the stream gets through */
-    EXPECT(wait_ready(story->io, sides[1].link, 1));
-    io_task_sleep(story->io, 50 * IO_MS_NS);
+    EXPECT(wait_ready(story->io, sides[1].link, 1) && wait_ready(story->io, sides[2].link, 1));
     relay.held[0] = relay.held[1] = false;
     EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
     send_until = 0;
