@@ -90,6 +90,7 @@ static void turn(struct io_msg *msg)
     }
     end_ops(l);
     reap(l);
+    for (struct list *i; (i = list_pop(&l->gone)) != NULL;) mem_free(l->mem, CONTAINER(i, struct link, of_links));
     if (l->waiting != NULL) io_task_wake(l->waiting);
 }
 
@@ -257,6 +258,7 @@ enum err links_open(const struct links_config *config, struct links **ret_links,
     list_init(&l->conns);
     list_init(&l->links);
     list_init(&l->done);
+    list_init(&l->gone);
     io_random(l->io, l->boot, sizeof l->boot);
     enum err err = tls_keys_open(l->mem, &l->identity, &l->keys);
     if (err == OK) err = listen_all(l, ret_failed);
@@ -356,7 +358,8 @@ void link_close(struct link *link)
         if (conn->link == link) conn_cut(conn, NULL);
     }
     list_remove(&link->of_links);
-    mem_free(link->links->mem, link);
+    list_push(&link->links->gone, &link->of_links); /* freed in the next turn: who called may be in the middle of it */
+    links_kick(link->links);
 }
 
 void link_cut(struct link *link, uint32_t path)

@@ -102,7 +102,8 @@ struct links_config {
 /* Listens. The memory for all connections is set aside: about conns_max * (window_bytes * 5/4 + 0.7 MiB), touched as needed.
  * ERR_ARGUMENT, ERR_NO_MEMORY, ERR_DECODE (the identity), or why the address `*ret_failed` cannot be listened on. */
 enum err links_open(const struct links_config *config, struct links **ret_links, uint32_t *ret_failed);
-/* [task] Cuts everything, waits for it and frees it. All links are closed before, all messages given back. NULL is fine. */
+/* [task] Cuts everything, waits for it and frees it. All links are closed before; messages are given back and joins answered
+ * before or meanwhile. NULL is fine. */
 void links_close(struct links *links);
 /* Where it listens, with the real port. Returns `buf`. */
 const char *links_listen_text(const struct links *links, uint32_t i, char *buf, size_t size);

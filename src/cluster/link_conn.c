@@ -4,7 +4,8 @@
  *
  *     CONNECTING   we dial                                             |
  *     HANDSHAKE    TLS; the certificate says which node it is          | all of it within hello_ms
- *     HELLO        both say what they are and can; a stranger may ask  |
+ *     HELLO        both say what they are and can, the dialling side  |
+ *                  first; a stranger may ask to join               |
  *     READY        messages; pings both ways
  *     LEAVING      a reason, or TLS's alert, is on its way out; what comes in is thrown away, for a second
  *     CLOSING      cut; it is freed when nothing is under way and its messages were given back
@@ -307,7 +308,7 @@ static void shaken(struct link_conn *conn)
     conn->state = CONN_HELLO;
     if (tls_peer(conn->tls) == NULL) return; /* it may ask to join */
     uint32_t node = tls_peer(conn->tls)->node;
-    conn->say_hello = true;
+    conn->say_hello = conn->dialled;
     if (conn->dialled) return;
     struct link *link = links_find(l, node);
     text_init(&t, why, sizeof why);
@@ -321,10 +322,10 @@ static void shaken(struct link_conn *conn)
 }
 
 /* Its link takes it in. */
-static void join_link(struct link_conn *conn, struct link *link, const struct hello *hello)
+static void join_link(struct link_conn *conn, struct link *link)
 {
     struct links *l = conn->links;
-    bool new_boot = link->boot == 0 || memcmp(link->peer_boot, hello->boot, BOOT_BYTES) != 0;
+    bool new_boot = link->boot == 0 || memcmp(link->peer_boot, conn->peer.boot, BOOT_BYTES) != 0;
     conn->link = link;
     link->paths[conn->path].conn = conn;
     link->paths[conn->path].dead = 0; /* the peer replaces it, too */
@@ -335,17 +336,16 @@ static void join_link(struct link_conn *conn, struct link *link, const struct he
         l->stranger_count--;
         l->conn_count++;
     }
-    conn->peer = *hello;
     conn->state = CONN_READY;
     conn->since_ns = conn->answered_ns = conn->heard_ns = io_now_ns(l->io);
-    conn->say_ping = true;
+    conn->say_ping = true; /* the first frame: it says that we agree */
     conn->pinged_ns = conn->since_ns;
     link->version = conn->version;
     link->features = conn->features;
     link->ready++;
     l->stats.connected++;
     if (new_boot) {
-        memcpy(link->peer_boot, hello->boot, BOOT_BYTES);
+        memcpy(link->peer_boot, conn->peer.boot, BOOT_BYTES);
         link->boot++;
         link->answered_ns = 0;
     }
@@ -356,6 +356,35 @@ static void join_link(struct link_conn *conn, struct link *link, const struct he
     }
 }
 
+/* True when it may not be taken in, and has been told. */
+static bool is_one_too_many(struct link_conn *conn, const struct link *link, const struct hello *hello)
+{
+    struct links *l = conn->links;
+    if (link->ready > 0 && memcmp(link->peer_boot, hello->boot, BOOT_BYTES) != 0) {
+        conn_refuse(conn, REFUSAL_DUPLICATE,
+                    "another process with the identity of this node is connected: was a node copied? (After a "
+                    "crash this is over within the time-out)");
+        return true;
+    }
+    if (conn->dialled || l->conn_count < l->config.conns_max) return false;
+    conn_refuse(conn, REFUSAL_LIMIT, "there are too many connections");
+    return true;
+}
+
+void conn_consent(struct link_conn *conn)
+{
+    struct link *link = links_find(conn->links, conn->peer.node);
+    if (link == NULL) {
+        conn_refuse(conn, REFUSAL_STRANGER, "it is not a member here any more");
+        return;
+    }
+    if (is_one_too_many(conn, link, &conn->peer)) return; /* another was faster */
+    if (link->paths[conn->path].conn != NULL) conn_cut(link->paths[conn->path].conn, "a newer connection takes its place");
+    if (conn->state == CONN_HELLO && !link->closed) join_link(conn, link); /* who was told of that may have closed it */
+}
+
+/* The side that was dialled answers a HELLO that it agrees with by its own, and is ready when it hears that the other agrees,
+ * too: so nobody is told of a link that is refused in the same moment. */
 void conn_hello(struct link_conn *conn, const struct hello *hello)
 {
     struct links *l = conn->links;
@@ -376,23 +405,15 @@ void conn_hello(struct link_conn *conn, const struct hello *hello)
         conn_refuse(conn, refusal, why);
         return;
     }
-    if (link->ready > 0 && memcmp(link->peer_boot, hello->boot, BOOT_BYTES) != 0) {
-        conn_refuse(conn, REFUSAL_DUPLICATE,
-                    "another process with the identity of this node is connected: was a node copied? (After a "
-                    "crash this is over within the time-out)");
+    if (is_one_too_many(conn, link, hello)) return;
+    conn->peer = *hello;
+    if (conn->dialled) {
+        join_link(conn, link);
         return;
     }
-    if (!conn->dialled) {
-        if (l->conn_count >= l->config.conns_max) {
-            conn_refuse(conn, REFUSAL_LIMIT, "there are too many connections");
-            return;
-        }
-        conn->path = hello->path;
-        conn->session = hello->session;
-        if (link->paths[conn->path].conn != NULL) conn_cut(link->paths[conn->path].conn, "a newer connection takes its place");
-        if (conn->state == CONN_CLOSING || link->closed) return; /* by who was told of that */
-    }
-    join_link(conn, link, hello);
+    conn->path = hello->path;
+    conn->session = hello->session;
+    conn->agreed = conn->say_hello = true;
 }
 
 void conn_dead(struct link_conn *conn, uint32_t path, uint32_t session)

@@ -2,8 +2,9 @@
 /*
  * Links on the wire: what lies inside the TLS stream.
  *
- * A connection is a sequence of frames: a header of 24 bytes and `length` bytes. First each side sends HELLO, without waiting;
- * when both agree, the connection is ready. A side that does not agree sends REFUSE with its reason and closes.
+ * A connection is a sequence of frames: a header of 24 bytes and `length` bytes. The side that dialled sends HELLO; the other,
+ * if it agrees, answers with its own; then the first sends any frame, at once a PING, and that is its consent. Who does not
+ * agree sends REFUSE with its reason and closes.
  *
  * There is no checksum in a frame: every byte lies in a TLS record, whose tag a damaged byte does not pass; then the connection
  * is over.
@@ -22,7 +23,7 @@
  *
  * DEAD says that the sender has given a session up: what is still on its way there must not be delivered any more.
  *
- * Little-endian; the offsets are pinned here, the bytes by tests/golden/test_link.c.
+ * Little-endian; the offsets are pinned here, the bytes by tests/golden/test_link_format.c.
  */
 #ifndef IZAR_CLUSTER_LINK_FORMAT_H
 #define IZAR_CLUSTER_LINK_FORMAT_H

@@ -43,6 +43,7 @@ struct link_conn {
     uint32_t path, session, number; /* session: on the wire; number: for traces */
     enum conn_state state;
     bool dialled, stranger; /* stranger: counts among them */
+    bool agreed;            /* we were dialled and have answered a HELLO; the next frame is the dialling side's consent */
     struct io_socket *socket;
     struct tls *tls;
     struct io_net rx_op, tx_op;
@@ -128,7 +129,8 @@ struct links {
     uint8_t boot[BOOT_BYTES];
     struct listening listens[LINK_LISTEN_MAX];
     uint32_t listen_count;
-    struct list conns, links, done; /* done: operations that are over */
+    struct list conns, links;
+    struct list done, gone; /* operations that are over; links that were closed */
     uint32_t conn_count, stranger_count, next_number, next_session;
     struct io_msg kick;
     struct io_timer timer;
@@ -163,6 +165,8 @@ void conn_tick(struct link_conn *conn, uint64_t now_ns, uint64_t late_ns);
 /* There is memory again: a parked connection goes on. */
 void conn_resume(struct link_conn *conn);
 void conn_hello(struct link_conn *conn, const struct hello *hello);
+/* The dialling side has taken our HELLO. */
+void conn_consent(struct link_conn *conn);
 void conn_dead(struct link_conn *conn, uint32_t path, uint32_t session);
 void conn_answered(struct link_conn *conn, uint64_t stamp);
 /* Frees it when nothing is under way any more. True: it is gone. */

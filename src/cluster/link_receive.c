@@ -264,7 +264,7 @@ static bool is_in_turn(const struct link_conn *conn, enum frame_type type)
     switch (conn->state) {
     case CONN_HELLO:
         if (tls_peer(conn->tls) == NULL) return type == FRAME_JOIN;
-        return type == FRAME_HELLO || type == FRAME_REFUSE;
+        return (type == FRAME_HELLO && !conn->agreed) || type == FRAME_REFUSE;
     case CONN_READY: return type != FRAME_HELLO && type != FRAME_JOIN && type != FRAME_JOINED;
     case CONN_CONNECTING:
     case CONN_HANDSHAKE:
@@ -278,6 +278,7 @@ static bool is_in_turn(const struct link_conn *conn, enum frame_type type)
 static enum err frame_begins(struct link_conn *conn)
 {
     TRY(frame_decode(&conn->rx_frame, sizeof conn->rx_frame, &conn->frame));
+    if (conn->state == CONN_HELLO && conn->agreed && conn->frame.type != FRAME_REFUSE) conn_consent(conn);
     if (!is_in_turn(conn, conn->frame.type)) return ERR_ORDER;
     if (conn->frame.type == FRAME_MESSAGE) return message_begins(conn);
     if (conn->frame.type == FRAME_PART) return part_begins(conn);

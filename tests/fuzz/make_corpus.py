@@ -226,6 +226,39 @@ REQUESTS = {
 }
 
 
+# ---- links: see cluster/link_format.h and cluster/token.h ----
+
+
+def frame(kind, body, length=None, flags=0, message=0, stream=0, session=0, head=0, whole=0):
+    length = len(body) if length is None else length
+    return struct.pack("<IBBHIIII", length, kind, flags, message, stream, session, head, whole) + body
+
+
+HELLO = struct.pack("<8sHHI16sII16sQQIIIIII", b"IZARLINK", 1, 2, 1, b"cluster", 1, 2, b"boot", 5, 4, 9, 1, 2 << 20, 1 << 18, 250, 1500)
+FRAMES = {
+    "hello": frame(1, HELLO),
+    "hello_longer": frame(1, HELLO + bytes(40)),
+    "refuse": frame(2, struct.pack("<HH", 1, 10) + b"no version"),
+    "ping": frame(3, struct.pack("<QQQQ", 1, 2, 3, 4)),
+    "dead": frame(6, struct.pack("<II", 1, 7)),
+    "message": frame(7, b"head" + b"b" * 100, message=7, stream=1, session=1, head=4, whole=1 << 20),
+    "urgent": frame(7, b"head", flags=1, message=7, stream=100, session=1, head=4),
+    "join": frame(11, struct.pack("<16sI", b"secret", 7) + b"request"),
+    "joined": frame(12, struct.pack("<IIII", 2, 2, 4, 3) + b"cacertkey"),
+}
+ADDRESSES = b"".join(bytes([len(a)]) + a for a in (b"192.0.2.1:7451", b"[2001:db8::1]:7451"))
+TOKEN = struct.pack("<16s32s16sQIBB", b"cluster", b"fingerprint", b"secret", 1800003600, 2, 1, 2) + ADDRESSES
+IDENTITY = (b"CA", b"CA's key", b"key", b"certificate")
+IDENTITY = b"".join(struct.pack("<I", len(der)) + der for der in IDENTITY) + struct.pack("<32sQIBBH32s", b"digest", 1800003600, 2, 1, 0, 0, b"")
+TOKENS = {
+    "text": b" IZJ1-YEAAAAAAAAAAAAAAAAAAAAAAAAAAKCQPCQMR4IZIFUZDOPCBIZFVAVK2L5SGS3TTPB6YFB4MSGLJXSGJZLF4ZTOOZ7INDUWT2TK5NVYQ"
+            b"4BEWWAAAAAAAEAAAAAAQEDRRHEZC4MBOGIXDCORXGQ2TCES3GIYDAMJ2MRRDQOR2GFOTUNZUGUY3XNHQ5M\n",
+    "later": b"IZJ2-AAAA",
+    "bytes": TOKEN,
+    "file": struct.pack("<8sIIQII16sII", b"IZARIDEN", 1, 56 + len(IDENTITY), 3, 0, 1, b"cluster", 1, 0) + IDENTITY,
+}
+
+
 def write(fuzzer, name, data):
     folder = os.path.join(HERE, "corpus", "fuzz_" + fuzzer)
     os.makedirs(folder, exist_ok=True)
@@ -241,6 +274,10 @@ def write_made():
                 write("scsi", name + suffix, bytes([setup, number]) + b"".join(orders))
     for number, (name, (how, requests)) in enumerate(sorted(REQUESTS.items())):
         write("api", name, bytes([how, number]) + requests)
+    for name, data in FRAMES.items():
+        write("link", name, data)
+    for name, data in TOKENS.items():
+        write("token", name, data)
     for number, (name, (how, pdus)) in enumerate(sorted(SESSIONS.items())):
         write("session", name, bytes([how, number]) + b"".join(pdus))
 

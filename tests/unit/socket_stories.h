@@ -86,6 +86,10 @@ static void story_of_abort(struct story *story)
     EXPECT(end(&in) == ERR_CLOSED);
     io_socket_close(a);
     io_socket_close(b);
+    char where[IO_ADDRESS_TEXT];
+    io_connect(story->io, io_listener_text(listener, where, sizeof where), begin(&out));
+    io_connect_abort(&out.op);
+    EXPECT(end(&out) == ERR_CLOSED && out.op.socket == NULL);
     io_accept(listener, begin(&accept));
     io_task_sleep(story->io, 5000000);
     io_listener_abort(listener);

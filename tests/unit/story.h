@@ -29,26 +29,26 @@ struct waited {
     bool over;
 };
 
-static void waited_over(struct io_net *op)
+static inline void waited_over(struct io_net *op)
 {
     struct waited *w = CONTAINER(op, struct waited, op);
     w->over = true;
     if (w->task != NULL) io_task_wake(w->task);
 }
 
-static struct io_net *begin(struct waited *w)
+static inline struct io_net *begin(struct waited *w)
 {
     *w = (struct waited){.op.done = waited_over, .task = io_task_self()};
     return &w->op;
 }
 
-static enum err end(struct waited *w)
+static inline enum err end(struct waited *w)
 {
     while (!w->over) io_task_park();
     return w->op.err;
 }
 
-static enum err receive(struct io_socket *socket, void *buf, uint32_t size, uint32_t *ret_bytes)
+static inline enum err receive(struct io_socket *socket, void *buf, uint32_t size, uint32_t *ret_bytes)
 {
     struct waited w;
     io_receive(socket, buf, size, begin(&w));

@@ -4,8 +4,8 @@
  *
  * Goal: messages of a stream arrive in order, whole and once, over all addresses at once; a connection that is cut, silent or
  * that is not read is noticed in time, its streams go on over the others with a new session; who does not belong is refused
- * with a sentence. Method: each story is a task on one loop that plays all nodes. Contents are made from stream, session and number,
- * so that each message can be judged alone. Times of waiting are generous; what has to be noticed in time is measured.
+ * with a sentence. Method: each story is a task on one loop that plays all nodes. Contents are made from stream, session and
+ * number, so that each message can be judged alone. Times of waiting are generous; what has to be noticed in time is measured.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -445,7 +445,7 @@ static void story_of_versions(struct story *story)
     struct links_config too_new = {.version_min = 2, .version_max = 3};
     EXPECT(pair_open(story->io, too_new, older));
     io_task_sleep(story->io, 300 * IO_MS_NS);
-    EXPECT(!link_is_up(sides[1].link) && !link_is_up(sides[2].link));
+    EXPECT(sides[1].ups == 0 && sides[2].ups == 0);
     EXPECT(strstr(sides[2].told, "speaks versions 2 to 3") != NULL && strstr(sides[1].told, "speaks versions") != NULL);
     side_close(1);
     side_close(2);
@@ -453,7 +453,7 @@ static void story_of_versions(struct story *story)
     struct links_config demanding = {.features = 12, .required = 8};
     EXPECT(pair_open(story->io, demanding, older));
     io_task_sleep(story->io, 300 * IO_MS_NS);
-    EXPECT(!link_is_up(sides[1].link) && strstr(sides[2].told, "(bits 8)") != NULL);
+    EXPECT(sides[1].ups == 0 && sides[2].ups == 0 && strstr(sides[2].told, "(bits 8)") != NULL);
     side_close(1);
     side_close(2);
 }
@@ -505,6 +505,115 @@ static void story_of_strangers(struct story *story)
     side_close(2);
 }
 
+/* ---- a node that has a good certificate and does not keep to the protocol ---- */
+
+static enum err liar_flush(struct io_socket *socket, struct tls *tls)
+{
+    struct waited w;
+    const uint8_t *at;
+    size_t bytes = tls_take(tls, &at);
+    struct io_piece piece = {at, bytes};
+    if (bytes == 0) return OK;
+    io_transmit(socket, &piece, 1, begin(&w));
+    enum err err = end(&w);
+    tls_taken(tls);
+    return err;
+}
+
+static enum err liar_feed(struct io_socket *socket, struct tls *tls)
+{
+    struct waited w;
+    uint8_t *at;
+    size_t room = tls_room(tls, &at);
+    io_receive(socket, at, (uint32_t)room, begin(&w));
+    TRY(end(&w));
+    tls_fed(tls, w.op.bytes);
+    return OK;
+}
+
+/* Says HELLO and PING as node 1 and then these bytes, and listens until the other side has had enough. */
+static enum err lie(struct io *io, struct mem *mem, const char *address, const void *bytes, size_t size)
+{
+    struct wire_hello hello;
+    struct wire_frame frame, ping;
+    struct wire_state state = {.stamp = put64(1)};
+    struct tls_keys *keys;
+    struct tls *tls;
+    struct waited w;
+    uint8_t sink[4096];
+    size_t n;
+    hello_encode(&(struct hello){.version_min = 1,
+                                 .version_max = 1,
+                                 .node = 1,
+                                 .peer = 2,
+                                 .session = 1,
+                                 .cluster = the_cluster,
+                                 .boot = {1},
+                                 .window = {LINK_COST_MAX, LINK_COST_MIN}},
+                 &hello);
+    frame_encode(&(struct frame){.type = FRAME_HELLO, .length = sizeof hello}, &frame);
+    frame_encode(&(struct frame){.type = FRAME_PING, .length = sizeof state}, &ping);
+    TRY(tls_keys_open(mem, &identities[1], &keys));
+    TRY(tls_open(mem, &(struct tls_config){.keys = keys, .now_s = NOW}, &tls));
+    io_connect(io, address, begin(&w));
+    TRY(end(&w));
+    struct io_socket *socket = w.op.socket;
+    enum err err;
+    while ((err = tls_handshake(tls)) == ERR_AGAIN) {
+        TRY(liar_flush(socket, tls));
+        TRY(liar_feed(socket, tls));
+    }
+    if (err == OK) err = tls_write(tls, &frame, sizeof frame);
+    if (err == OK) err = tls_write(tls, &hello, sizeof hello);
+    if (err == OK) err = tls_write(tls, &ping, sizeof ping);
+    if (err == OK) err = tls_write(tls, &state, sizeof state);
+    if (err == OK) err = tls_write(tls, bytes, size);
+    if (err == OK) err = liar_flush(socket, tls);
+    while (err == OK) {
+        err = tls_read(tls, sink, sizeof sink, &n);
+        if (err == ERR_AGAIN) err = liar_feed(socket, tls);
+    }
+    io_socket_close(socket);
+    tls_close(tls);
+    tls_keys_close(keys);
+    return err;
+}
+
+static void story_of_liars(struct story *story)
+{
+    static uint8_t lies[10000];
+    struct frame first = {.type = FRAME_MESSAGE, .stream = 1, .session = 1, .head_bytes = 8, .body_bytes = 100, .length = 8};
+    struct frame const said[] = {
+        {.type = FRAME_HELLO, .length = 96},                                    /* a second one */
+        {.type = FRAME_JOIN, .length = 100},                                    /* out of turn */
+        {.type = FRAME_JOINED, .length = 100},                                  /* a word of servers */
+        {.type = FRAME_PART, .stream = 9, .session = 1, .length = 10},          /* of no message */
+        {.type = FRAME_PING, .length = 31},                                     /* of a wrong length */
+        {.type = FRAME_MESSAGE, .stream = 1, .session = 1, .head_bytes = 5000}, /* too long a head */
+        {.type = FRAME_CREDIT, .length = 32},                                   /* for more than was sent: bytes below */
+        {.type = 77},
+        first, /* and again before it is whole */
+    };
+    char address[IO_ADDRESS_TEXT];
+    struct mem *mem = mem_open(16 << 20);
+    EXPECT(mem != NULL && open_side(story->io, 2, &identities[2], (struct links_config){.timeout_ms = LONG_MS}));
+    EXPECT(link_open(sides[2].links, 1, NULL, 0, &sides[2], &sides[2].link) == OK);
+    links_listen_text(sides[2].links, 0, address, sizeof address);
+    for (uint32_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        struct wire_frame wire;
+        memset(lies, 0x11, sizeof lies);
+        frame_encode(&said[i], &wire);
+        memcpy(lies, &wire, sizeof wire);
+        memcpy(lies + sizeof wire + 8, &wire, sizeof wire);
+        uint64_t from = io_now_ns(story->io);
+        enum err err = lie(story->io, mem, address, lies, sizeof lies);
+        EXPECT(err == ERR_CLOSED && io_now_ns(story->io) - from < LONG_MS * IO_MS_NS);
+        EXPECT(wait_for(story->io, &sides[2].downs, i + 1) && sides[2].wrong == 0);
+    }
+    side_close(2);
+    mem_close(mem);
+}
+
 /* Many strangers that say nothing: few are kept, and a node gets in nevertheless. */
 static void story_of_crowd(struct story *story)
 {
@@ -549,7 +658,7 @@ static void story_of_foreigners(struct story *story)
     EXPECT(open_side(story->io, 1, &identities[1], (struct links_config){0}));
     EXPECT(open_side(story->io, 2, &identities[2], (struct links_config){0}) && link_sides(1, 2));
     io_task_sleep(story->io, 300 * IO_MS_NS);
-    EXPECT(!link_is_up(sides[1].link) && strstr(sides[1].told, "node 1 is not a member here") != NULL);
+    EXPECT(sides[1].ups == 0 && strstr(sides[1].told, "node 1 is not a member here") != NULL);
     side_close(1);
     side_close(2);
     /* Its certificate has run out. */
@@ -572,7 +681,7 @@ static void story_of_twins(struct story *story)
     twin_was = sides[1];
     EXPECT(open_side(story->io, 0, &identities[1], (struct links_config){0}) && link_sides(0, 2));
     io_task_sleep(story->io, 400 * IO_MS_NS);
-    EXPECT(!link_is_up(sides[0].link) && link_ready(twin_was.link) == 2);
+    EXPECT(sides[0].ups == 0 && sides[2].ups == 1 && link_ready(twin_was.link) == 2);
     EXPECT(strstr(sides[0].told, "was a node copied?") != NULL);
     side_close(0);
     side_close(1);
@@ -685,7 +794,9 @@ static void story_of_silence(struct story *story)
     const char *addresses[1] = {address};
     for (int i = 0; i < 3; i++) {
         EXPECT(open_side(story->io, 1, &identities[1], (struct links_config){.hello_ms = 300}));
-        EXPECT(open_side(story->io, 2, &identities[2], (struct links_config){.hello_ms = 300}));
+        /* The second time it is the first side alone that can notice: it hears, and is not heard. */
+        struct links_config other = {.hello_ms = 300, .timeout_ms = i == 1 ? LONG_MS : 0};
+        EXPECT(open_side(story->io, 2, &identities[2], other));
         EXPECT(relay_open(story->io, &relay, links_listen_text(sides[2].links, 0, address, sizeof address)));
         io_listener_text(relay.listener, address, sizeof address);
         EXPECT(link_open(sides[1].links, 2, addresses, 1, &sides[1], &sides[1].link) == OK);
@@ -705,6 +816,38 @@ static void story_of_silence(struct story *story)
         side_close(2);
         relay_close(&relay);
     }
+}
+
+/* One side gives a connection up, the other does not notice; what was on its way there comes late, when messages of the next
+ * session have come another way already. None of it is delivered. */
+static void story_of_the_dead(struct story *story)
+{
+    char text[2][IO_ADDRESS_TEXT];
+    const char *addresses[2] = {text[0], text[1]};
+    struct links_config patient = {.timeout_ms = LONG_MS};
+    send_until = UINT64_MAX;
+    EXPECT(open_side(story->io, 1, &identities[1], (struct links_config){0}));
+    EXPECT(open_side(story->io, 2, &identities[2], patient));
+    EXPECT(relay_open(story->io, &relay, links_listen_text(sides[2].links, 0, text[0], sizeof text[0])));
+    io_listener_text(relay.listener, text[0], sizeof text[0]);
+    links_listen_text(sides[2].links, 1, text[1], sizeof text[1]);
+    EXPECT(link_open(sides[1].links, 2, addresses, 2, &sides[1], &sides[1].link) == OK);
+    EXPECT(link_open(sides[2].links, 1, NULL, 0, &sides[2], &sides[2].link) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    start_sending(&sides[1]);
+    io_task_sleep(story->io, 50 * IO_MS_NS);
+    relay.held[0] = relay.held[1] = true; /* what it holds now comes out below; and no end of the stream gets through */
+    EXPECT(wait_ready(story->io, sides[1].link, 1) && wait_ready(story->io, sides[2].link, 1));
+    relay.held[0] = relay.held[1] = false;
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    send_until = 0;
+    EXPECT(wait_sent(story->io, &sides[1]) && wait_got(story->io, &sides[1], &sides[2]));
+    EXPECT(sides[1].wrong == 0 && sides[2].wrong == 0 && sides[2].downs == 0);
+    EXPECT(strstr(sides[2].told, "the other side has given it up") != NULL);
+    stop_sending(&sides[1]);
+    side_close(1);
+    side_close(2);
+    relay_close(&relay);
 }
 
 static void story_of_renewal(struct story *story)
@@ -797,6 +940,11 @@ TEST(strangers_are_refused)
     CHECK_EQ(tell(story_of_strangers), 0);
 }
 
+TEST(who_does_not_keep_to_the_protocol_is_cut)
+{
+    CHECK_EQ(tell(story_of_liars), 0);
+}
+
 TEST(a_crowd_keeps_nobody_out)
 {
     CHECK_EQ(tell(story_of_crowd), 0);
@@ -817,6 +965,11 @@ TEST(silence_is_noticed_in_time)
     CHECK_EQ(tell(story_of_silence), 0);
 }
 
+TEST(what_was_given_up_is_not_delivered)
+{
+    CHECK_EQ(tell(story_of_the_dead), 0);
+}
+
 TEST(certificates_renew_themselves_over_links)
 {
     CHECK_EQ(tell(story_of_renewal), 0);
@@ -824,5 +977,6 @@ TEST(certificates_renew_themselves_over_links)
 
 TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back,
       a_receiver_that_keeps_messages_holds_up_bulk_only, a_restarted_peer_is_another_boot,
-      versions_and_features_are_agreed_or_refused, strangers_are_refused, a_crowd_keeps_nobody_out, foreigners_are_refused,
-      a_copied_node_is_refused, silence_is_noticed_in_time, certificates_renew_themselves_over_links)
+      versions_and_features_are_agreed_or_refused, strangers_are_refused, who_does_not_keep_to_the_protocol_is_cut,
+      a_crowd_keeps_nobody_out, foreigners_are_refused, a_copied_node_is_refused, silence_is_noticed_in_time,
+      what_was_given_up_is_not_delivered, certificates_renew_themselves_over_links)
