@@ -55,33 +55,57 @@ bool world_chance(struct world *w, uint32_t per_thousand)
 
 /* ---- heap ---- */
 
-static bool is_before(const struct happening *a, const struct happening *b)
+/* The heap itself holds times and places only: it is walked a lot. */
+static bool is_before(const struct world_time *a, const struct world_time *b)
 {
     return a->at != b->at ? a->at < b->at : a->order < b->order;
 }
 
+static uint32_t place_new(struct world *w)
+{
+    if (w->place_free == 0) {
+        uint32_t room = w->place_room * 2 + 256;
+        w->places = must(realloc(w->places, room * sizeof *w->places));
+        for (uint32_t i = room - 1; i >= w->place_room && i > 0; i--) {
+            w->places[i].a = w->place_free;
+            w->place_free = i;
+        }
+        w->place_room = room;
+        w->heap = must(realloc(w->heap, room * sizeof *w->heap));
+    }
+    uint32_t place = w->place_free;
+    w->place_free = (uint32_t)w->places[place].a;
+    return place;
+}
+
 static void heap_push(struct world *w, const struct happening *h)
 {
-    if (w->heap_count == w->heap_room) {
-        w->heap_room = w->heap_room * 2 + 256;
-        w->heap = must(realloc(w->heap, w->heap_room * sizeof *w->heap));
-    }
+    struct world_time entry = {.at = h->at, .order = h->order, .place = place_new(w)};
+    w->places[entry.place] = *h;
     uint32_t i = w->heap_count++;
-    for (; i > 0 && is_before(h, &w->heap[(i - 1) / 2]); i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = *h;
+    for (; i > 0 && is_before(&entry, &w->heap[(i - 1) / 4]); i = (i - 1) / 4) w->heap[i] = w->heap[(i - 1) / 4];
+    w->heap[i] = entry;
+}
+
+static uint32_t least_child(const struct world *w, uint32_t i)
+{
+    uint32_t least = 4 * i + 1;
+    for (uint32_t child = least + 1; child < w->heap_count && child <= 4 * i + 4; child++)
+        if (is_before(&w->heap[child], &w->heap[least])) least = child;
+    return least;
 }
 
 static struct happening heap_pop(struct world *w)
 {
-    struct happening first = w->heap[0], last = w->heap[--w->heap_count];
-    uint32_t i = 0;
-    for (;;) {
-        uint32_t child = 2 * i + 1;
-        if (child >= w->heap_count) break;
-        if (child + 1 < w->heap_count && is_before(&w->heap[child + 1], &w->heap[child])) child++;
+    uint32_t place = w->heap[0].place, i = 0;
+    struct happening first = w->places[place];
+    struct world_time last = w->heap[--w->heap_count];
+    w->places[place].a = w->place_free;
+    w->place_free = place;
+    for (uint32_t child; 4 * i + 1 < w->heap_count; i = child) {
+        child = least_child(w, i);
         if (!is_before(&w->heap[child], &last)) break;
         w->heap[i] = w->heap[child];
-        i = child;
     }
     w->heap[i] = last;
     return first;
@@ -147,12 +171,27 @@ static uint64_t latency(struct world *w, uint32_t from, uint32_t to)
         w->delivered[from][to] = at;
         return at - w->now;
     }
-    if (world_chance(w, 3)) return world_below(w, 3000000);
-    return world_chance(w, 100) ? world_below(w, 30000) : 50 + world_below(w, 1000);
+    uint64_t promise = w->plan.timing.promise_us;
+    if (world_chance(w, 3)) return world_below(w, promise * 5);
+    return world_chance(w, 100) ? world_below(w, promise / 20) : 50 + world_below(w, 1000);
+}
+
+static void say_message(struct world *w, uint32_t from, uint32_t to, const struct replica_message *m)
+{
+    static const char *const kinds[] = {"heartbeat", "ack", "record", "prepared", "commit", "forward", "confirm", "confirmed",
+                                        "done", "want", "step", "follow", "again", "ask", "agreed"};
+    if (!w->trace || m->kind <= REPLICA_HEARTBEAT_ACK) return;
+    uint64_t number = 0;
+    if (m->kind == REPLICA_RECORD) number = m->u.record.mark.sequence;
+    if (m->kind == REPLICA_PREPARED) number = m->u.prepared.sequence;
+    if (m->kind == REPLICA_WANT || m->kind == REPLICA_STEP) number = m->u.step.learn.cursor;
+    world_say(w, "%u to %u: %s %llu, epoch %u, commit %llu%s", from, to, kinds[m->kind], (unsigned long long)number, m->epoch,
+              (unsigned long long)m->commit, w->cut[from][to] || w->session[from][to] == 0 ? " (lost)" : "");
 }
 
 static void send(struct world *w, uint32_t from, uint32_t to, const struct replica_message *m)
 {
+    say_message(w, from, to, m);
     if (w->cut[from][to] || w->session[from][to] == 0) return;
     uint32_t times = w->plan.reorder && !w->calm && world_chance(w, 20) ? 2 : 1;
     for (uint32_t i = 0; i < times; i++) {
@@ -170,7 +209,7 @@ static void send(struct world *w, uint32_t from, uint32_t to, const struct repli
 static uint64_t register_latency(struct world *w)
 {
     uint64_t us = 200 + world_below(w, 2000);
-    if (w->register_slow_until > w->now && world_chance(w, 400)) us += world_below(w, 3000000);
+    if (w->register_slow_until > w->now && world_chance(w, 400)) us += world_below(w, w->plan.timing.promise_us * 5);
     return us;
 }
 
@@ -461,13 +500,14 @@ void world_close(struct world *w)
         free(w->nodes[i].store);
     }
     free(w->heap);
+    free(w->places);
     free(w->letters);
     free(w);
 }
 
 void world_begin(struct world *w, uint64_t seed, const struct world_plan *plan, bool trace)
 {
-    struct world fresh = {.heap = w->heap, .heap_room = w->heap_room, .letters = w->letters, .letter_room = w->letter_room};
+    struct world fresh = {.heap = w->heap, .places = w->places, .place_room = w->place_room, .letters = w->letters, .letter_room = w->letter_room};
     for (uint32_t i = 0; i < WORLD_NODES; i++) {
         fresh.nodes[i].core = w->nodes[i].core;
         fresh.nodes[i].store = w->nodes[i].store;
@@ -477,6 +517,10 @@ void world_begin(struct world *w, uint64_t seed, const struct world_plan *plan, 
     for (uint32_t i = w->letter_room; i-- > 1;) {
         w->letters[i].next = w->letter_free;
         w->letter_free = i;
+    }
+    for (uint32_t i = w->place_room; i-- > 1;) {
+        w->places[i].a = w->place_free;
+        w->place_free = i;
     }
     prng_init(&w->prng, seed);
     w->plan = *plan;

@@ -99,6 +99,11 @@ struct happening {
     uint32_t letter;   /* MESSAGE, REGISTER, CONFIG, NOTE */
 };
 
+struct world_time {
+    uint64_t at, order;
+    uint32_t place; /* of the happening */
+};
+
 /* What a happening carries that is large. */
 struct letter {
     uint32_t next; /* in the free list */
@@ -154,8 +159,9 @@ struct world {
     struct world_plan plan;
     bool trace, calm, quiet; /* calm: nothing goes wrong any more; quiet: clients begin nothing new */
     uint64_t now, order;
-    struct happening *heap;
-    uint32_t heap_count, heap_room;
+    struct world_time *heap;
+    struct happening *places;
+    uint32_t heap_count, place_room, place_free;
     struct letter *letters;
     uint32_t letter_count, letter_room, letter_free;
     struct world_node nodes[WORLD_NODES];

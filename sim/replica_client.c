@@ -208,7 +208,7 @@ static void answered(struct world *w, const struct happening *h)
     c->busy = false;
     c->number++;
     if (h->b == ANSWER_NO && world_chance(w, 500)) c->session = 0;
-    wake_in(w, client, h->b == ANSWER_GOOD ? world_below(w, w->plan.think_us * 2) : 1000 + world_below(w, 50000));
+    wake_in(w, client, h->b == ANSWER_GOOD ? world_below(w, w->plan.think_us * 2) : 1000 + world_below(w, w->plan.timing.heartbeat_us));
 }
 
 void client_happens(struct world *w, const struct happening *h)

@@ -33,26 +33,36 @@ enum fault {
 
 /* ---- the plan ---- */
 
+/* A tenth of the fast profile: as many failovers as in ten times the time, with fewer heartbeats between them. */
+static const struct replica_timing timing_tiny = {
+    .heartbeat_us = 5000,
+    .lease_us = 40000,
+    .promise_us = 60000,
+    .suspect_us = 40000,
+    .stale_us = 90000,
+    .commit_us = 1000,
+};
+
 void plan_draw(struct prng *prng, struct world_plan *ret_plan)
 {
-    static const uint8_t sizes[] = {2, 2, 2, 3, 3, 3, 4, 5};
-    struct world_plan p = {.nodes = sizes[prng_below(prng, 8)], .clients = 2 + (uint32_t)prng_below(prng, WORLD_CLIENTS - 1)};
-    bool fast = prng_below(prng, 3) != 0;
-    p.replicas = p.nodes > 3 ? 2 + (uint32_t)prng_below(prng, 2) : p.nodes;
+    static const uint8_t sizes[] = {2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 5, 8};
+    struct world_plan p = {.nodes = sizes[prng_below(prng, 16)], .clients = 2 + (uint32_t)prng_below(prng, WORLD_CLIENTS - 1)};
+    uint64_t profile = prng_below(prng, 32);
+    p.timing = profile == 0 ? replica_timing_default : profile == 1 ? replica_timing_fast : timing_tiny;
+    p.timing.stale_us = p.timing.promise_us * 3 / 2;
+    p.replicas = p.nodes > 3 ? 2 + (uint32_t)prng_below(prng, p.nodes - 1) : p.nodes;
     if (p.nodes == 3 && prng_below(prng, 4) == 0) p.replicas = 2;
     p.walk_blocks = 1 + (uint32_t)prng_below(prng, 4);
     p.reorder = prng_below(prng, 4) == 0;
     p.tight = prng_below(prng, 4) == 0;
     p.strict = prng_below(prng, 6) == 0;
-    p.timing = fast ? replica_timing_fast : replica_timing_default;
-    p.timing.stale_us = p.timing.promise_us + p.timing.promise_us / 2;
     p.client_timeout_us = p.timing.stale_us * 9 / 4;
-    p.faults_until = fast ? 25000000 : 60000000;
-    p.patience_us = p.timing.promise_us * 14;
+    p.faults_until = p.timing.promise_us * 50;
+    p.patience_us = p.timing.promise_us * 20;
     p.kinds = (uint32_t)prng_next(prng) & (uint32_t)prng_next(prng);
     p.kinds |= 1u << prng_below(prng, FAULTS) | 1u << prng_below(prng, FAULTS) | 1u << prng_below(prng, FAULTS);
     p.fault_every_us = p.timing.promise_us / 2 + prng_below(prng, p.timing.promise_us * 3);
-    p.think_us = (fast ? 5000 : 20000) + prng_below(prng, 40000);
+    p.think_us = 1000 + prng_below(prng, p.timing.promise_us / 2);
     p.capacity = p.tight ? 6 + prng_below(prng, 10) : 1000;
     p.drift_ppm = (int64_t)prng_below(prng, 4) * 2500;
     *ret_plan = p;
@@ -190,14 +200,16 @@ void fault_mends(struct world *w, const struct happening *h)
 
 static void mend_all(struct world *w)
 {
-    world_say(w, "everything is mended");
+    uint64_t thawed = w->now;
+    for (uint32_t i = 0; i < w->plan.nodes; i++) thawed = max64(thawed, w->nodes[i].frozen_until);
     w->calm = true;
+    world_run(w, thawed);
+    world_say(w, "everything is mended");
     memset(w->cut, 0, sizeof w->cut);
     w->register_slow_until = 0;
     for (uint32_t i = 0; i < w->plan.nodes; i++) {
         struct world_node *n = &w->nodes[i];
         n->register_cut = n->slow_disk = false;
-        n->frozen_until = min64(n->frozen_until, w->now);
         if (!n->up) boot_in(w, i, world_below(w, 100000));
     }
     for (uint32_t i = 0; i < w->plan.clients; i++) {
@@ -255,8 +267,8 @@ static void compare(struct world *w)
 
 static void end(struct world *w)
 {
-    uint64_t until = w->now + w->plan.patience_us;
     mend_all(w);
+    uint64_t until = w->now + w->plan.patience_us;
     while (!world_failed(w) && w->now < until && !is_well(w)) world_run(w, w->now + w->plan.timing.heartbeat_us);
     if (!world_failed(w) && !is_well(w)) say_why(w);
     w->quiet = true;

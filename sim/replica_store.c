@@ -99,7 +99,7 @@ static void sync_start(struct world *w, uint32_t node)
     for (uint64_t i = s->synced; i < s->written && lazy; i++) lazy = s->journal[i % WORLD_JOURNAL].kind == ITEM_PUBLISH;
     if (lazy) return;
     uint64_t us = 100 + world_below(w, 600);
-    if (w->nodes[node].slow_disk && !w->calm && world_chance(w, 200)) us += world_below(w, 100000);
+    if (w->nodes[node].slow_disk && !w->calm && world_chance(w, 200)) us += world_below(w, w->plan.timing.promise_us / 4);
     s->syncing = s->written;
     world_plan_it(w, us, &(struct happening){.kind = HAPPEN_SYNC, .node = (uint8_t)node, .a = w->nodes[node].life});
 }
@@ -221,7 +221,7 @@ static void publish(struct world *w, uint32_t node, uint64_t sequence)
     item->sequence = sequence;
     do_item(&s->live, item);
     if (back == 0) return;
-    note(w, node, w->plan.tight ? world_below(w, 50000) : 0,
+    note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
          &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = back});
 }
 

@@ -213,6 +213,8 @@ void owner_commit(struct replica *r);
 void owner_on_prepared(struct replica *r, const struct replica_message *m);
 void owner_tick(struct replica *r);
 void owner_send_commit(struct replica *r);
+/* That replica has room for all records up to this one. */
+bool owner_may_send(const struct replica *r, const struct peer *p, uint64_t sequence);
 /* Blocks that everybody who counts can still take. */
 uint64_t owner_credit(struct replica *r);
 

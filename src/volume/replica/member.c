@@ -150,7 +150,8 @@ static bool owner_wishes(struct replica *r, struct replica_config *c)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct peer *p = &r->peers[node];
         if (set_has(c->in_sync, node) && p->disowned) leave |= node_bit(node);
-        if (!r->open || p->phase != PHASE_FOLLOWING || p->acked < r->committed || p->credit_at == 0 || lease_suspects(r, node)) continue;
+        if (!r->open || p->phase != PHASE_FOLLOWING || p->acked < r->committed || lease_suspects(r, node)) continue;
+        if (!owner_may_send(r, p, r->end)) continue; /* what is under way would not fit */
         join |= node_bit(node);
         c->join[node] = p->join;
     }

@@ -14,6 +14,8 @@
  */
 #include "volume/replica/internal.h"
 
+#define NO_CREDIT UINT64_MAX /* less than none */
+
 void owner_begin(struct replica *r)
 {
     r->counts.reigns++;
@@ -39,6 +41,21 @@ static uint64_t join_of(const struct replica *r, uint32_t node)
     return set_has(r->config.in_sync, node) ? r->config.join[node] : r->peers[node].join;
 }
 
+/* A replica's credit counts from a record; what came after has used of it, up to `sequence`. */
+static uint64_t credit_left(const struct replica *r, const struct peer *p, uint64_t sequence)
+{
+    if (p->credit_at == 0 || p->credit_at + 1 < r->first || p->credit_at > sequence) return 0;
+    uint64_t used = log_spent_after(r, p->credit_at) - log_spent_after(r, sequence);
+    return p->credit >= used ? p->credit - used : NO_CREDIT;
+}
+
+/* It can hold all that was ordered up to `sequence`. */
+bool owner_may_send(const struct replica *r, const struct peer *p, uint64_t sequence)
+{
+    if (p->credit_at == 0 || p->credit_at + 1 < r->first) return false;
+    return p->credit_at >= sequence || credit_left(r, p, sequence) != NO_CREDIT || MUTATED(MUTATE_NO_CREDIT);
+}
+
 /* Everything that it was not sent yet. */
 void owner_ship(struct replica *r, uint32_t to)
 {
@@ -52,9 +69,10 @@ void owner_ship(struct replica *r, uint32_t to)
         return;
     }
     if (p->acked == p->sent) p->moved = r->now;
-    /* Nobody waits for a follower, so it is not sent more than it can hold. */
-    uint64_t upto = p->phase == PHASE_FOLLOWING ? min64(r->end, p->acked + REPLICA_TAIL) : r->end;
-    while (p->sent < upto) {
+    /* Nobody waited for a follower's credit, so it is not sent more than it can hold. */
+    bool follows = p->phase == PHASE_FOLLOWING && !set_has(member_counted(r), to);
+    uint64_t upto = follows ? min64(r->end, p->acked + REPLICA_TAIL) : r->end;
+    while (p->sent < upto && (!follows || owner_may_send(r, p, p->sent + 1))) {
         struct replica_message m = {.kind = REPLICA_RECORD, .join = join_of(r, to), .u.record = *log_at(r, ++p->sent)};
         effect_send(r, to, &m);
     }
@@ -145,19 +163,15 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     owner_commit(r);
 }
 
-/* A replica's credit counts from a record; what came after has used of it. */
-static uint64_t credit_left(const struct replica *r, const struct peer *p)
-{
-    if (p->credit_at + 1 < r->first || p->credit_at > r->end) return 0;
-    uint64_t used = log_spent_after(r, p->credit_at);
-    return p->credit > used ? p->credit - used : 0;
-}
-
 uint64_t owner_credit(struct replica *r)
 {
     uint64_t left = r->space;
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
-        if (is_shipped_to(r, node)) left = min64(left, credit_left(r, &r->peers[node]));
+    uint8_t counted = member_counted(r);
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        if (!set_has(counted, node) || is_me(r, node)) continue;
+        uint64_t its = credit_left(r, &r->peers[node], r->end);
+        left = min64(left, its != NO_CREDIT ? its : 0);
+    }
     return MUTATED(MUTATE_NO_CREDIT) ? UINT64_MAX : left;
 }
 
