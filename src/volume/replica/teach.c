@@ -110,8 +110,9 @@ static void serve(struct replica *r, uint32_t node)
 void teach_on_want(struct replica *r, const struct replica_message *m)
 {
     struct peer *p = &r->peers[m->from];
-    if (!is_listening(r, m)) return;
-    p->disowned = set_has(r->config.in_sync, m->from);
+    if (r->role != REPLICA_OWNER || m->epoch != r->config.epoch) return;
+    p->disowned = set_has(r->config.in_sync, m->from); /* rule 17: brought in under a join that it had given up */
+    if (!r->open) return;
     if (!set_has(r->config.learners, m->from) || set_has(r->pending, m->from)) return;
     bool same = p->join == m->join && memcmp(&p->want.learn, &m->u.step.learn, sizeof p->want.learn) == 0;
     p->join = m->join;
