@@ -2,9 +2,9 @@
 /*
  * The world of replicas: what happens when.
  *
- * One heap of happenings, ordered by time and then by when they were planned. Each node has a clock that runs a little wrong and
- * starts anywhere. A frozen node's happenings wait until it thaws, in their order, while its disk goes on; the first that its core
- * then hears of is the time.
+ * One heap of happenings, ordered by time and then by when they were planned. Each node has a clock that runs a little wrong
+ * and starts anywhere. A frozen node's happenings wait until it thaws, in their order, while its disk goes on; the first that
+ * its core then hears of is the time.
  */
 #include "sim/replica.h"
 
@@ -167,7 +167,7 @@ static void timer_set(struct world *w, uint32_t node)
 static uint64_t latency(struct world *w, uint32_t from, uint32_t to)
 {
     if (!w->plan.reorder || w->calm) {
-        uint64_t at = max64(w->now + 50 + world_below(w, 300), w->delivered[from][to] + 1);
+        uint64_t at = max64(w->now + w->delay[from][to] + 50 + world_below(w, 300), w->delivered[from][to] + 1);
         w->delivered[from][to] = at;
         return at - w->now;
     }
@@ -178,8 +178,8 @@ static uint64_t latency(struct world *w, uint32_t from, uint32_t to)
 
 static void say_message(struct world *w, uint32_t from, uint32_t to, const struct replica_message *m)
 {
-    static const char *const kinds[] = {"heartbeat", "ack", "record", "prepared", "commit", "forward", "confirm", "confirmed",
-                                        "done", "want", "step", "follow", "again", "ask", "agreed"};
+    static const char *const kinds[] = {"heartbeat", "ack",  "record", "prepared", "commit", "forward", "confirm", "confirmed",
+                                        "done",      "want", "step",   "follow",   "again",  "ask",     "agreed"};
     if (!w->trace || m->kind <= REPLICA_HEARTBEAT_ACK) return;
     uint64_t number = 0;
     if (m->kind == REPLICA_RECORD) number = m->u.record.mark.sequence;
@@ -198,17 +198,14 @@ static void send(struct world *w, uint32_t from, uint32_t to, const struct repli
         uint32_t letter = world_letter(w);
         w->letters[letter].message = *m;
         world_plan_it(w, latency(w, from, to),
-                      &(struct happening){.kind = HAPPEN_MESSAGE,
-                                          .node = (uint8_t)to,
-                                          .a = from,
-                                          .b = w->session[from][to],
-                                          .letter = letter});
+                      &(struct happening){
+                          .kind = HAPPEN_MESSAGE, .node = (uint8_t)to, .a = from, .b = w->session[from][to], .letter = letter});
     }
 }
 
 static uint64_t register_latency(struct world *w)
 {
-    uint64_t us = 200 + world_below(w, 2000);
+    uint64_t us = w->register_delay + 200 + world_below(w, 2000);
     if (w->register_slow_until > w->now && world_chance(w, 400)) us += world_below(w, w->plan.timing.promise_us * 5);
     return us;
 }
@@ -265,8 +262,8 @@ static void step_raw(struct world *w, uint32_t node, struct replica_event *event
     replica_status(n->core, &after);
     if (before.role == after.role && before.config.version == after.config.version && before.open == after.open) return;
     world_say(w, "node %u: version %llu, epoch %u, %s%s, committed %llu, end %llu", node,
-              (unsigned long long)after.config.version, after.config.epoch, role_names[after.role],
-              after.open ? ", open" : "", (unsigned long long)after.committed.sequence, (unsigned long long)after.end);
+              (unsigned long long)after.config.version, after.config.epoch, role_names[after.role], after.open ? ", open" : "",
+              (unsigned long long)after.committed.sequence, (unsigned long long)after.end);
 }
 
 bool world_was_still(const struct world *w, uint32_t node)
@@ -290,9 +287,10 @@ static void link_up(struct world *w, uint32_t a, uint32_t b)
     w->session[a][b] = w->session[b][a] = ++w->sessions;
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t node = i == 0 ? a : b, peer = i == 0 ? b : a;
-        world_plan_it(w, 100 + world_below(w, 2000),
-                      &(struct happening){.kind = HAPPEN_LINK, .node = (uint8_t)node, .life = w->nodes[node].life, .a = peer,
-                                          .b = w->session[a][b]});
+        world_plan_it(
+            w, 100 + world_below(w, 2000),
+            &(struct happening){
+                .kind = HAPPEN_LINK, .node = (uint8_t)node, .life = w->nodes[node].life, .a = peer, .b = w->session[a][b]});
     }
 }
 
@@ -383,8 +381,8 @@ static void at_register(struct world *w, const struct happening *h)
     const struct replica_config *c = &w->letters[h->letter].config;
     if (c->version == w->config.version + 1) {
         w->config = *c;
-        world_say(w, "register: version %llu, epoch %u, owner %u, in sync %x", (unsigned long long)c->version, c->epoch, c->owner,
-                  c->in_sync);
+        world_say(w, "register: version %llu, epoch %u, owner %u, in sync %x", (unsigned long long)c->version, c->epoch,
+                  c->owner, c->in_sync);
     }
     if (w->nodes[h->a].register_cut || (!w->calm && world_chance(w, 50))) return;
     uint32_t letter = world_letter(w);
@@ -416,6 +414,7 @@ static void at_node(struct world *w, const struct happening *h)
         e.message = &message;
         break;
     case HAPPEN_CONFIG:
+        if (w->nodes[h->node].register_cut) return;
         config = w->letters[h->letter].config;
         e.kind = REPLICA_ON_CONFIG;
         e.config = &config;
@@ -442,8 +441,9 @@ static void at_node(struct world *w, const struct happening *h)
 static bool happen(struct world *w, const struct happening *h)
 {
     struct world_node *n = &w->nodes[h->node];
-    bool at_a_core = h->kind == HAPPEN_TIMER || h->kind == HAPPEN_LINK || h->kind == HAPPEN_MESSAGE || h->kind == HAPPEN_CONFIG ||
-                     h->kind == HAPPEN_NOTE || h->kind == HAPPEN_COMMAND || h->kind == HAPPEN_LOST || h->kind == HAPPEN_MAP_READ;
+    bool at_a_core = h->kind == HAPPEN_TIMER || h->kind == HAPPEN_LINK || h->kind == HAPPEN_MESSAGE ||
+                     h->kind == HAPPEN_CONFIG || h->kind == HAPPEN_NOTE || h->kind == HAPPEN_COMMAND ||
+                     h->kind == HAPPEN_LOST || h->kind == HAPPEN_MAP_READ;
     if (at_a_core && (!n->up || (h->life != 0 && h->life != n->life))) return true;
     if (at_a_core && n->frozen_until > w->now) {
         struct happening later = *h;
@@ -507,7 +507,11 @@ void world_close(struct world *w)
 
 void world_begin(struct world *w, uint64_t seed, const struct world_plan *plan, bool trace)
 {
-    struct world fresh = {.heap = w->heap, .places = w->places, .place_room = w->place_room, .letters = w->letters, .letter_room = w->letter_room};
+    struct world fresh = {.heap = w->heap,
+                          .places = w->places,
+                          .place_room = w->place_room,
+                          .letters = w->letters,
+                          .letter_room = w->letter_room};
     for (uint32_t i = 0; i < WORLD_NODES; i++) {
         fresh.nodes[i].core = w->nodes[i].core;
         fresh.nodes[i].store = w->nodes[i].store;

@@ -11,8 +11,9 @@
  *
  * A world is one volume on 2 to 8 nodes. Nodes crash, freeze and have clocks of their own; links lose, cut one way, are reset,
  * and in some worlds reorder and repeat; the register is always right and often out of reach. Every block has one client that
- * writes it, with increasing numbers, and all clients read all blocks, each over the node that it likes: so what a read may return
- * is known exactly, at once: nothing older than what was acknowledged or read before it began, nothing that nobody wrote.
+ * writes it, with increasing numbers, and all clients read all blocks, each over the node that it likes: so what a read may
+ * return is known exactly, at once: nothing older than what was acknowledged or read before it began, nothing that nobody
+ * wrote.
  */
 #ifndef IZAR_SIM_REPLICA_H
 #define IZAR_SIM_REPLICA_H
@@ -93,10 +94,10 @@ enum happening_kind {
 struct happening {
     uint64_t at, order;
     enum happening_kind kind;
-    uint8_t node;      /* at which it happens, when at a node */
-    uint32_t life;     /* of the node; 0: any */
-    uint64_t a, b, c;  /* by kind */
-    uint32_t letter;   /* MESSAGE, REGISTER, CONFIG, NOTE */
+    uint8_t node;     /* at which it happens, when at a node */
+    uint32_t life;    /* of the node; 0: any */
+    uint64_t a, b, c; /* by kind */
+    uint32_t letter;  /* MESSAGE, REGISTER, CONFIG, NOTE */
 };
 
 struct world_time {
@@ -158,6 +159,8 @@ struct world {
     struct prng prng;
     struct world_plan plan;
     bool trace, calm, quiet; /* calm: nothing goes wrong any more; quiet: clients begin nothing new */
+    bool manual, rotten;     /* manual: clients do what they are told. rotten: content was lost on purpose */
+    uint64_t delay[WORLD_NODES][WORLD_NODES], register_delay; /* more than usual, for directed histories */
     uint64_t now, order;
     struct world_time *heap;
     struct happening *places;
@@ -167,7 +170,7 @@ struct world {
     struct world_node nodes[WORLD_NODES];
     bool cut[WORLD_NODES][WORLD_NODES];
     uint64_t session[WORLD_NODES][WORLD_NODES], delivered[WORLD_NODES][WORLD_NODES];
-    uint64_t sessions; /* of links and of clients, numbered */
+    uint64_t sessions;            /* of links and of clients, numbered */
     struct replica_config config; /* the register */
     uint64_t register_slow_until;
     struct content contents[WORLD_CONTENTS];
@@ -216,6 +219,8 @@ void client_wakes(struct world *w, uint32_t client, uint64_t number);
 void client_happens(struct world *w, const struct happening *h);
 void client_effect(struct world *w, uint32_t node, const struct replica_effect *e);
 void client_reset(struct world *w, uint32_t client);
+/* Directed: client 0 reads or writes block 0 over a node. */
+void client_direct(struct world *w, uint32_t node, bool read);
 void client_node_gone(struct world *w, uint32_t node);
 
 /* replica_fault.c */
@@ -225,8 +230,9 @@ void fault_mends(struct world *w, const struct happening *h);
 /* A whole history; returns a hash of its end. */
 uint64_t replica_run(struct world *w, uint64_t seed, bool trace);
 
-/* replica_direct.c: NULL when there is none for that rule. */
-const char *direct_replica_name(uint32_t mutation);
+/* replica_direct.c: whether there is a history for that rule. */
+void direct_replica_all(struct world *w, uint64_t seed);
+bool direct_replica_has(uint32_t mutation);
 void direct_replica_run(struct world *w, uint32_t mutation, uint64_t seed, bool trace);
 
 #endif

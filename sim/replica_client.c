@@ -3,9 +3,9 @@
  * Clients as initiators with several paths are, and the judge of what they see.
  *
  * A client has one command under way. It writes its own blocks and reads all. When no answer comes in time, or its session is
- * reset, it gives the session up, and with it the command: an answer on it counts for nothing. A write is sent again, over this or
- * another node, until one is answered. A reset that both sides hear of makes it do so at once; silence only after a time that is
- * longer than twice the age at which commands are refused.
+ * reset, it gives the session up, and with it the command: an answer on it counts for nothing. A write is sent again, over this
+ * or another node, until one is answered. A reset that both sides hear of makes it do so at once; silence only after a time
+ * that is longer than twice the age at which commands are refused.
  *
  * A read must not return less than what was acknowledged, or returned by another read, before it began; nor what nobody wrote.
  */
@@ -45,17 +45,12 @@ static void choose(struct world *w, uint32_t client)
         w->blocks[c->write_block].invoked++;
     }
     c->block = c->reading ? (uint32_t)world_below(w, WORLD_BLOCKS) : c->write_block;
-    c->floor = w->blocks[c->block].acked > w->blocks[c->block].seen ? w->blocks[c->block].acked : w->blocks[c->block].seen;
 }
 
-static void begin(struct world *w, uint32_t client)
+static void issue(struct world *w, uint32_t client)
 {
     struct world_client *c = &w->clients[client];
-    if (c->session == 0 || world_chance(w, 200)) {
-        c->node = (uint32_t)world_below(w, w->plan.nodes);
-        c->session = ++w->sessions;
-    }
-    choose(w, client);
+    c->floor = w->blocks[c->block].acked > w->blocks[c->block].seen ? w->blocks[c->block].acked : w->blocks[c->block].seen;
     c->busy = true;
     c->number++;
     c->deadline = w->now + w->plan.client_timeout_us + world_below(w, w->plan.client_timeout_us / 2);
@@ -74,13 +69,37 @@ static void begin(struct world *w, uint32_t client)
     world_plan_it(w, path_latency(w), &h);
 }
 
+static void begin(struct world *w, uint32_t client)
+{
+    struct world_client *c = &w->clients[client];
+    if (c->session == 0 || world_chance(w, 200)) {
+        c->node = (uint32_t)world_below(w, w->plan.nodes);
+        c->session = ++w->sessions;
+    }
+    choose(w, client);
+    issue(w, client);
+}
+
+void client_direct(struct world *w, uint32_t node, bool read)
+{
+    struct world_client *c = &w->clients[0];
+    c->node = node;
+    c->session = ++w->sessions;
+    c->reading = read;
+    if (!read && !c->writing) w->blocks[0].invoked++;
+    c->writing = c->writing || !read;
+    c->block = c->write_block = 0;
+    issue(w, 0);
+}
+
 static void give_up(struct world *w, uint32_t client, uint64_t tell_in)
 {
     struct world_client *c = &w->clients[client];
     struct world_node *n = &w->nodes[c->node];
     if (n->up && !c->cut[c->node])
-        world_plan_it(w, tell_in,
-                      &(struct happening){.kind = HAPPEN_LOST, .node = (uint8_t)c->node, .life = n->life, .a = client, .c = c->session});
+        world_plan_it(
+            w, tell_in,
+            &(struct happening){.kind = HAPPEN_LOST, .node = (uint8_t)c->node, .life = n->life, .a = client, .c = c->session});
     c->busy = false;
     c->session = 0;
     c->number++;
@@ -116,7 +135,7 @@ void client_wakes(struct world *w, uint32_t client, uint64_t number)
         world_say(w, "client %u gives up on node %u", client, c->node);
         give_up(w, client, path_latency(w));
     }
-    if (!w->quiet || c->writing) begin(w, client);
+    if (!w->manual && (!w->quiet || c->writing)) begin(w, client);
 }
 
 /* ---- at the node ---- */
@@ -166,8 +185,10 @@ static void reset_all(struct world *w, uint32_t node)
 
 void client_effect(struct world *w, uint32_t node, const struct replica_effect *e)
 {
-    struct happening read = {.kind = HAPPEN_MAP_READ, .node = (uint8_t)node, .life = w->nodes[node].life, .a = e->id, .b = e->dirty};
-    static const enum answer answers[] = {[REPLICA_GOOD] = ANSWER_GOOD, [REPLICA_BUSY] = ANSWER_NO, [REPLICA_FULL] = ANSWER_FULL};
+    struct happening read = {
+        .kind = HAPPEN_MAP_READ, .node = (uint8_t)node, .life = w->nodes[node].life, .a = e->id, .b = e->dirty};
+    static const enum answer answers[] = {
+        [REPLICA_GOOD] = ANSWER_GOOD, [REPLICA_BUSY] = ANSWER_NO, [REPLICA_FULL] = ANSWER_FULL};
     if (e->kind == REPLICA_DO_READ) world_plan_it(w, world_below(w, 400), &read);
     if (e->kind == REPLICA_DO_REFUSE) answer(w, node, e->id, ANSWER_NO, 0);
     if (e->kind == REPLICA_DO_ANSWER) answer(w, node, e->id, answers[e->outcome], 0);
@@ -208,7 +229,8 @@ static void answered(struct world *w, const struct happening *h)
     c->busy = false;
     c->number++;
     if (h->b == ANSWER_NO && world_chance(w, 500)) c->session = 0;
-    wake_in(w, client, h->b == ANSWER_GOOD ? world_below(w, w->plan.think_us * 2) : 1000 + world_below(w, w->plan.timing.heartbeat_us));
+    wake_in(w, client,
+            h->b == ANSWER_GOOD ? world_below(w, w->plan.think_us * 2) : 1000 + world_below(w, w->plan.timing.heartbeat_us));
 }
 
 void client_happens(struct world *w, const struct happening *h)

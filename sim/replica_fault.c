@@ -3,8 +3,8 @@
  * What goes wrong, and how a history ends.
  *
  * A seed draws a world and which kinds of faults it knows, so that some worlds have only freezes and others all at once. In the
- * end everything is mended: within bounded time every replica must be in sync and every client get on; then clients stop, and all
- * replicas must hold the same, with nothing prepared left over.
+ * end everything is mended: within bounded time every replica must be in sync and every client get on; then clients stop, and
+ * all replicas must hold the same, with nothing prepared left over.
  */
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +50,8 @@ void plan_draw(struct prng *prng, struct world_plan *ret_plan)
     uint64_t profile = prng_below(prng, 32);
     p.timing = profile == 0 ? replica_timing_default : profile == 1 ? replica_timing_fast : timing_tiny;
     p.timing.stale_us = p.timing.promise_us * 3 / 2;
+    /* However rash suspicion is, it must be safe. */
+    if (prng_below(prng, 2) == 0) p.timing.suspect_us = p.timing.heartbeat_us * 5 / 2 + prng_below(prng, p.timing.lease_us / 2);
     p.replicas = p.nodes > 3 ? 2 + (uint32_t)prng_below(prng, p.nodes - 1) : p.nodes;
     if (p.nodes == 3 && prng_below(prng, 4) == 0) p.replicas = 2;
     p.walk_blocks = 1 + (uint32_t)prng_below(prng, 4);
@@ -118,6 +120,7 @@ static void rot(struct world *w, uint32_t node)
     uint32_t block = (uint32_t)world_below(w, WORLD_BLOCKS);
     world_say(w, "node %u loses block %u", node, block);
     s->live.value[block] = s->durable.value[block] = 0;
+    w->rotten = true;
 }
 
 static void isolate(struct world *w, uint32_t node)
@@ -236,8 +239,8 @@ static void say_why(struct world *w)
     for (uint32_t i = 0; i < w->plan.replicas; i++) {
         if (!w->nodes[i].up) continue;
         replica_status(w->nodes[i].core, &status);
-        used += (size_t)snprintf(text + used, sizeof text - used, "; %u: v%llu %s", i, (unsigned long long)status.config.version,
-                                 status.why);
+        used += (size_t)snprintf(text + used, sizeof text - used, "; %u: v%llu %s", i,
+                                 (unsigned long long)status.config.version, status.why);
         if (used >= sizeof text) break;
     }
     world_fail(w, "not well in time: in sync %x%s", w->config.in_sync, text);
@@ -253,8 +256,7 @@ static void compare(struct world *w)
         if (v->committed.sequence != first->committed.sequence || v->committed.epoch != first->committed.epoch)
             world_fail(w, "node %u stands at %llu, node 0 at %llu", i, (unsigned long long)v->committed.sequence,
                        (unsigned long long)first->committed.sequence);
-        if (v->end != v->committed.sequence || status.end != v->end)
-            world_fail(w, "node %u has prepared records left over", i);
+        if (v->end != v->committed.sequence || status.end != v->end) world_fail(w, "node %u has prepared records left over", i);
         if (memcmp(v->value, first->value, sizeof v->value) != 0) world_fail(w, "node %u differs from node 0", i);
         if (memcmp(v->windows, first->windows, sizeof v->windows) != 0 ||
             memcmp(v->windows, replica_windows(w->nodes[i].core), sizeof v->windows) != 0)
@@ -297,6 +299,7 @@ uint64_t replica_run(struct world *w, uint64_t seed, bool trace)
     if (!world_failed(w)) end(w);
     for (uint32_t i = 0; i < plan.nodes; i++)
         if (w->nodes[i].up) world_counts_add(&w->counts, replica_counts(w->nodes[i].core));
+    if (!w->rotten && w->counts.mismatches > 0) world_fail(w, "a learner's content differed after catching up");
     uint64_t hash = hash64(w->blocks, sizeof w->blocks, w->happened);
     return hash64(&w->prng, sizeof w->prng, hash ^ w->config.version);
 }

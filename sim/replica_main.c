@@ -7,6 +7,8 @@
  *     izar-sim --replica --mutations             switches off each rule in turn; exit code 1 when that goes unnoticed
  *
  *     --mutation NAME   with a rule switched off     --time S   stop after so many seconds
+ *     --directed        with --mutation: the history aimed at it; with --control, too, but with the rule in force; without
+ *                       a mutation: all of those histories, with the rules in force
  */
 #include <signal.h>
 #include <stdio.h>
@@ -49,7 +51,9 @@ static struct shared *shared;
 static bool run_one(struct world *w, const struct options *o, uint64_t seed)
 {
     alarm(HISTORY_SECONDS);
-    if (o->directed) {
+    if (o->directed && o->mutation == 0) {
+        direct_replica_all(w, seed);
+    } else if (o->directed) {
         direct_replica_run(w, o->mutation, seed, o->trace);
     } else {
         uint64_t hash = replica_run(w, seed, o->trace);
@@ -83,6 +87,7 @@ static void child_main(struct world *w, const struct options *o, uint64_t from, 
         snprintf(shared->why, sizeof shared->why, "%s", w->failure);
         if (!o->quiet) report(o, seed, w->failure);
     }
+    fflush(NULL);
     _exit(0);
 }
 
@@ -148,7 +153,7 @@ static bool is_caught(struct world *w, const struct options *o, uint32_t mutatio
     mine.mutation = mutation;
     mine.quiet = true;
     memset(shared, 0, sizeof *shared);
-    mine.directed = direct_replica_name(mutation) != NULL;
+    mine.directed = direct_replica_has(mutation);
     time_t until = time(NULL) + (time_t)o->seconds;
     run_seeds(w, &mine, o->from, o->from + (mine.directed ? 1 : o->count), 1, mine.directed ? 0 : until);
     bool caught = shared->failures > 0 && is_fine_without(w, &mine, shared->seed);
@@ -174,11 +179,13 @@ static int mutations_main(struct world *w, const struct options *o)
 
 static void usage(const char *why)
 {
-    fprintf(stderr,
-            "izar-sim --replica: %s\n"
-            "usage: izar-sim --replica --seed N | --seeds FROM COUNT | --mutations [--mutation NAME] [--time SECONDS] [--trace]\n"
-            "mutations:",
-            why);
+    fprintf(
+        stderr,
+        "izar-sim --replica: %s\n"
+        "usage: izar-sim --replica --seed N | --seeds FROM COUNT | --mutations [--mutation NAME] [--time SECONDS] [--trace]\n"
+        "       [--mutation NAME --directed [--control]]\n"
+        "mutations:",
+        why);
     for (uint32_t m = MUTATE_REPLICA; m < MUTATE_COUNT; m++) fprintf(stderr, " %s", names[m] + strlen("MUTATE_"));
     fprintf(stderr, "\n");
     exit(2);
@@ -221,6 +228,10 @@ int replica_main(int argc, char **argv)
         } else if (strcmp(name, "--mutation") == 0) {
             o.mutation = mutation_of(value);
             i++;
+        } else if (strcmp(name, "--directed") == 0) {
+            o.directed = true;
+        } else if (strcmp(name, "--control") == 0) {
+            o.control = true;
         } else if (strcmp(name, "--time") == 0) {
             o.seconds = number_of(value);
             i++;

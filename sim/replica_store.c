@@ -208,6 +208,20 @@ static void prepare(struct world *w, uint32_t node, const struct replica_record 
     do_item(&s->live, item);
 }
 
+/* What is published anywhere is committed, so every replica that is in sync by the register must hold it durably now. */
+static void judge_commit(struct world *w, uint32_t node, const struct replica_mark *mark)
+{
+    for (uint32_t i = 0; i < w->plan.nodes; i++) {
+        const struct volume_state *v = &w->nodes[i].store->durable;
+        if (!set_has(w->config.in_sync, i) || v->join != w->config.join[i]) continue;
+        const struct replica_mark *its = &v->tail[mark->sequence % WORLD_TAIL].mark;
+        bool has = mark->sequence <= v->end && its->sequence == mark->sequence && its->epoch == mark->epoch;
+        if (!has && mark->sequence > v->committed.sequence)
+            world_fail(w, "node %u publishes %llu of epoch %u, which node %u does not have", node,
+                       (unsigned long long)mark->sequence, mark->epoch, i);
+    }
+}
+
 /* What is overwritten or unmapped comes back after a while. */
 static void publish(struct world *w, uint32_t node, uint64_t sequence)
 {
@@ -216,6 +230,7 @@ static void publish(struct world *w, uint32_t node, uint64_t sequence)
     for (uint64_t i = s->live.committed.sequence + 1; i <= sequence; i++) {
         const struct replica_change *c = &s->live.tail[i % WORLD_TAIL].change;
         if (c->kind == REPLICA_WRITE) back += c->count;
+        judge_commit(w, node, &s->live.tail[i % WORLD_TAIL].mark);
     }
     struct item *item = item_new(w, node, ITEM_PUBLISH);
     item->sequence = sequence;

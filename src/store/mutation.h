@@ -62,7 +62,6 @@
     X(MUTATE_PROMISE_RACE, "16: promises are looked up when a removal is proposed, not when it counts")                        \
     X(MUTATE_NO_JOIN_FENCE, "17: a replica that gave up what it acknowledged may still be brought in")                         \
     X(MUTATE_TRUST_OLD_CONFIG, "18: a restarted node goes on under the value that it remembers")                               \
-    X(MUTATE_LATE_STEP, "17: a step of catch-up that comes late is applied")                                                   \
     X(MUTATE_NO_CONTENT_CHECK, "contents are not compared before a replica joins")                                             \
     X(MUTATE_NO_DUPLICATES, "a change that comes twice is executed twice")                                                     \
     X(MUTATE_WALK_UNLOCKED, "changes are ordered in a stretch while it is read for a learner")                                 \

@@ -2,13 +2,13 @@
 /*
  * Tickets: changes at the owner, between arrival and order.
  *
- * Tickets stand in a line. One is ordered when no earlier ticket that touches its blocks still stands, when it is confirmed, when
- * no stretch with its blocks is being read for a learner, and within everybody's credit and the window of the tail. So of two
- * changes of the same blocks the one that came first is ordered first, and a forwarded one keeps its place while its node is
- * asked whether the client's session still lives: a retry that overtook it on another path waits behind it.
+ * Tickets stand in a line. One is ordered when no earlier ticket that touches its blocks still stands, when it is confirmed,
+ * when no stretch with its blocks is being read for a learner, and within everybody's credit and the window of the tail. So of
+ * two changes of the same blocks the one that came first is ordered first, and a forwarded one keeps its place while its node
+ * is asked whether the client's session still lives: a retry that overtook it on another path waits behind it.
  *
- * Rule 12: a command older than stale_us is refused, by the owner's own clock, at the moment when it would be ordered: its client
- * may have given it up and done other things since.
+ * Rule 12: a command older than stale_us is refused, by the owner's own clock, at the moment when it would be ordered: its
+ * client may have given it up and done other things since.
  *
  * A change that this epoch or the windows of requests know already is not executed again.
  */

@@ -6,8 +6,8 @@
  * never used for another store (`join` sees to that: a new store has no join that the register knows).
  *
  * `version` counts every change of the value; a change names the version that it replaces. `epoch` counts reigns: it rises when
- * another node becomes owner, and when the same node does so again after a restart (`boot` tells these apart). Replicas come and
- * go within a reign by changes of `version` alone.
+ * another node becomes owner, and when the same node does so again after a restart (`boot` tells these apart). Replicas come
+ * and go within a reign by changes of `version` alone.
  *
  * `join` of a replica is the number under which it came in sync. A replica that gives up what it has prepared gives up its join
  * first, durably; so a change that brings in a replica takes effect only when the replica still is what it was when the owner

@@ -2,8 +2,8 @@
 /*
  * A replica that is not the owner: prepares what the owner orders, publishes what the owner committed.
  *
- * `matched` is how far this log is known to be the owner's log of this epoch: nothing at first, then what came in order behind a
- * predecessor of the same {epoch, sequence} (rule 15). Only that is acknowledged, when durable (rule 7), and only that may be
+ * `matched` is how far this log is known to be the owner's log of this epoch: nothing at first, then what came in order behind
+ * a predecessor of the same {epoch, sequence} (rule 15). Only that is acknowledged, when durable (rule 7), and only that may be
  * published: a tail from an earlier epoch that nobody vouched for yet may be about to be discarded.
  */
 #include "volume/replica/internal.h"
@@ -59,8 +59,7 @@ static void complain(struct replica *r)
 static bool has_already(struct replica *r, const struct replica_mark *mark)
 {
     if (mark->sequence <= r->committed) return true;
-    return mark->sequence <= r->end &&
-           (log_epoch(r, mark->sequence) == mark->epoch || MUTATED(MUTATE_NO_PREDECESSOR));
+    return mark->sequence <= r->end && (log_epoch(r, mark->sequence) == mark->epoch || MUTATED(MUTATE_NO_PREDECESSOR));
 }
 
 void follow_on_record(struct replica *r, const struct replica_message *m)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changes of this node's clients, from arrival to answer: to the owner's line of tickets when this node is the owner, else to the
- * owner over the link.
+ * Changes of this node's clients, from arrival to answer: to the owner's line of tickets when this node is the owner, else to
+ * the owner over the link.
  *
  * Each has a number of its own, so it may be sent as often as needed: after a new session, after silence, and to the owner of
  * a new epoch, which knows what it inherited: then it is GOOD when committed; what was not inherited is ordered now (4 in
@@ -40,8 +40,7 @@ void forward_on_change(struct replica *r, const struct replica_event *event)
         answer(r, event->id, REPLICA_BUSY);
         return;
     }
-    *op = (struct op){
-        .state = OP_NEW, .id = event->id, .session = event->session, .arrived = r->now, .change = *event->change};
+    *op = (struct op){.state = OP_NEW, .id = event->id, .session = event->session, .arrived = r->now, .change = *event->change};
     op->change.request = (struct replica_request){.node = r->setup.node, .boot = r->boot, .number = ++r->request};
     forward_route(r);
 }

@@ -40,8 +40,8 @@ struct peer {
     /* teach.c: in this epoch */
     enum phase phase;
     uint64_t join;
-    uint64_t host_id; /* of the walk or digest that the host is at */
-    bool superseded;  /* it wants something else than what the host is at */
+    uint64_t host_id;               /* of the walk or digest that the host is at */
+    bool superseded;                /* it wants something else than what the host is at */
     struct replica_mark check_mark; /* what it is checked at, with the windows of then */
     struct replica_window check_windows[REPLICA_NODES_MAX];
     struct replica_step want;
@@ -54,7 +54,7 @@ enum op_state { OP_FREE, OP_NEW, OP_SENT };
 /* A change of one of this node's clients. */
 struct op {
     enum op_state state;
-    uint32_t epoch;  /* in which it was sent last; 0: never */
+    uint32_t epoch; /* in which it was sent last; 0: never */
     uint64_t sent_at;
     uint64_t id, session, arrived;
     struct replica_change change;
@@ -70,9 +70,9 @@ struct ticket {
 struct waiting_read {
     uint64_t id, lba, arrived;
     uint32_t count;
-    bool seen;       /* `upto` is known: at one moment since it came, this node had the authority to answer */
-    uint64_t upto;   /* newest record of its blocks at that moment */
-    uint64_t asked;  /* strict: number of the question; 0: not asked */
+    bool seen;      /* `upto` is known: at one moment since it came, this node had the authority to answer */
+    uint64_t upto;  /* newest record of its blocks at that moment */
+    uint64_t asked; /* strict: number of the question; 0: not asked */
     uint64_t asked_at;
 };
 
@@ -87,14 +87,15 @@ struct replica {
     /* member.c */
     struct replica_config config;
     enum replica_role role;
-    uint8_t pending;           /* all replicas of all values proposed over config.version */
-    bool proposed;             /* there are such */
+    uint8_t pending; /* all replicas of all values proposed over config.version */
+    bool proposed;   /* there are such */
     uint64_t proposed_at, fetched_at;
-    uint64_t wished_at;        /* since when a member wants to take over; NEVER */
-    uint64_t trust_from;       /* silence before that is not held against anybody */
-    uint64_t mutant_quiet;     /* MUTATE_PROMISE_RACE */
-    uint64_t mutant_base;      /* MUTATE_BASE_LOGGED */
-    bool route_due;            /* changes of clients may have somewhere to go now */
+    uint64_t wished_at;    /* since when a member wants to take over; NEVER */
+    uint64_t trust_from;   /* silence before that is not held against anybody */
+    uint64_t mutant_quiet; /* MUTATE_PROMISE_RACE */
+    uint64_t mutant_base;  /* MUTATE_BASE_LOGGED */
+    bool force;            /* this learner is to become owner of what it has, as it is */
+    bool route_due;        /* changes of clients may have somewhere to go now */
 
     struct peer peers[REPLICA_NODES_MAX];
     uint64_t beat_at; /* next heartbeat */
@@ -103,7 +104,7 @@ struct replica {
     struct replica_record kept[REPLICA_KEPT];
     uint64_t first, end, durable, committed;
     uint32_t committed_epoch;
-    uint64_t discard_from; /* 0: nothing to discard */
+    uint64_t discard_from;      /* 0: nothing to discard */
     bool discarding;            /* with the host */
     bool give_up, give_up_join; /* all of the tail, and the join with it */
     uint64_t join;
@@ -120,9 +121,9 @@ struct replica {
 
     /* owner.c */
     bool open;
-    uint64_t opening;       /* sequence of the no-op of this reign; 0: not ordered yet */
-    uint64_t commit_due;    /* the commit number must be sent by then; NEVER */
-    uint64_t commit_wakes;  /* a promise that runs out then holds back a commit; NEVER */
+    uint64_t opening;      /* sequence of the no-op of this reign; 0: not ordered yet */
+    uint64_t commit_due;   /* the commit number must be sent by then; NEVER */
+    uint64_t commit_wakes; /* a promise that runs out then holds back a commit; NEVER */
     struct ticket tickets[REPLICA_TICKETS];
     uint32_t ticket_count;
     uint64_t ticket_number, host_number;
@@ -139,7 +140,7 @@ struct replica {
     /* learn.c */
     enum learning learning;
     bool learn_busy, learn_again; /* the host is at something; and then it begins anew */
-    uint64_t learn_join; /* what this attempt is called, and what the join will be */
+    uint64_t learn_join;          /* what this attempt is called, and what the join will be */
     uint32_t join_count;
     uint64_t learn_asked;
     struct replica_learn learn;
@@ -262,6 +263,7 @@ void learn_on_again(struct replica *r, const struct replica_message *m);
 void learn_on_applied(struct replica *r);
 void learn_on_digest(struct replica *r, const uint64_t digest[2]);
 void learn_on_learned(struct replica *r);
+void learn_on_force(struct replica *r);
 
 /* ---- teach.c ---- */
 void teach_on_want(struct replica *r, const struct replica_message *m);

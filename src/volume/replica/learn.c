@@ -3,15 +3,15 @@
  * Catching up, at the learner.
  *
  *     LEAVE   the tail is discarded and the join given up, durably (rules 9, 17)
- *     WANT    the next step: committed records since the last, a stretch of the walk over what changed since `base`, which is the
+ *     WANT    the next step: committed records since the last, and a stretch of the walk over what changed since `base`: the
  *             newest record that this node *published* (rule 10)
  *     APPLY   all of it at once, durable with how far it got; then WANT again, after a restart and from another owner, too
  *     CHECK   the last step says what the content must be now; if it is not, everything is walked again
  *     END     the volume stands at the owner's committed point, under a new join
  *     FOLLOW  records as to a member; counted when the owner has brought this node in
  *
- * While it lasts the map is a mixture that no history ever had: it is not served, not promoted, and the committed point stays what
- * it was. Steps fit exactly one state of the learner, so late and doubled ones do nothing (rule 17).
+ * While it lasts the map is a mixture that no history ever had: it is not served, not promoted, and the committed point stays
+ * what it was. Steps fit exactly one state of the learner, so late and doubled ones do nothing (rule 17).
  */
 #include "volume/replica/internal.h"
 
@@ -63,7 +63,6 @@ void learn_settled(struct replica *r)
 static bool fits(const struct replica *r, const struct replica_message *m)
 {
     if (r->role != REPLICA_LEARNER || r->learning != LEARN_WANTING) return false;
-    if (MUTATED(MUTATE_LATE_STEP)) return true;
     if (m->epoch != r->config.epoch || m->from != r->config.owner || m->join != r->learn_join) return false;
     return m->u.step.cursor == r->learn.cursor && m->u.step.applied == r->learn.applied;
 }
@@ -100,6 +99,14 @@ void learn_on_applied(struct replica *r)
     effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_DIGEST, .node = r->setup.node});
 }
 
+static void learn_end(struct replica *r)
+{
+    r->learning = LEARN_ENDING;
+    r->learn_busy = true;
+    effect_put(r, &(struct replica_effect){
+                      .kind = REPLICA_DO_LEARNED, .mark = r->step.mark, .id = r->learn_join, .windows = r->step.windows});
+}
+
 void learn_on_digest(struct replica *r, const uint64_t digest[2])
 {
     if (!goes_on(r)) return;
@@ -112,10 +119,8 @@ void learn_on_digest(struct replica *r, const uint64_t digest[2])
     }
     r->learning = LEARN_ENDING;
     r->learn_busy = true;
-    effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_LEARNED,
-                                           .mark = r->step.mark,
-                                           .id = r->learn_join,
-                                           .windows = r->step.windows});
+    effect_put(r, &(struct replica_effect){
+                      .kind = REPLICA_DO_LEARNED, .mark = r->step.mark, .id = r->learn_join, .windows = r->step.windows});
 }
 
 static void follow(struct replica *r)
@@ -138,6 +143,17 @@ void learn_on_learned(struct replica *r)
     if (!goes_on(r)) return;
     r->learning = LEARN_FOLLOWING;
     follow(r);
+}
+
+/* The last resort: what this node has published is the volume from now on, under a new join; member.c proposes it. Not from a
+ * mixture that no history ever had. */
+void learn_on_force(struct replica *r)
+{
+    if (r->role != REPLICA_LEARNER || r->learning != LEARN_WANTING || r->learn.on) return;
+    r->force = true;
+    r->step.mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
+    memcpy(r->step.windows, r->windows, sizeof r->step.windows);
+    learn_end(r);
 }
 
 void learn_on_again(struct replica *r, const struct replica_message *m)

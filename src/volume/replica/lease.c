@@ -88,7 +88,9 @@ void lease_on_heartbeat_ack(struct replica *r, const struct replica_message *m)
     member_adopt(r, &m->u.beat.config, false);
     if (m->u.beat.boot_of != r->boot || m->u.beat.echo > r->now) return; /* asked in another life */
     p->round = max64(p->round, m->u.beat.echo);
-    if (!m->u.beat.granted || r->role == REPLICA_UNKNOWN || m->u.beat.version > r->config.version) return;
+    if (!m->u.beat.granted || r->role == REPLICA_UNKNOWN) return;
+    /* Either this or rule 16 alone would do against a promise that is given while its giver proposes to leave us out. */
+    if (m->u.beat.version > r->config.version && !MUTATED(MUTATE_PROMISE_RACE)) return;
     p->lease_until = max64(p->lease_until, m->u.beat.echo + lease_length(r));
 }
 

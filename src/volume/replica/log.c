@@ -4,11 +4,11 @@
  * learners.
  *
  * The map holds committed operations only, so nothing is ever rolled back: what never happened is discarded from the tail
- * (rule 9). A discard waits until everything that was prepared is durable, and nothing is prepared until it is: `settling`. When
- * the whole tail is given up, the join goes with it in the same durable step (rule 17).
+ * (rule 9). A discard waits until everything that was prepared is durable, and nothing is prepared until it is: `settling`.
+ * When the whole tail is given up, the join goes with it in the same durable step (rule 17).
  *
- * Publishing is what raises the committed point; the request windows are changed by it and by nothing else, so they are the same
- * on every replica at the same sequence.
+ * Publishing is what raises the committed point; the request windows are changed by it and by nothing else, so they are the
+ * same on every replica at the same sequence.
  */
 #include "volume/replica/internal.h"
 

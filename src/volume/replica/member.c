@@ -3,9 +3,10 @@
  * Who: values of the register, adopted and proposed.
  *
  * A value that was decided may be learned from anybody; but a node that has just started believes nobody and nothing before it
- * read the register itself (rule 18). While a proposal is undecided, both the old and the proposed set count, for commits and for
- * leases (rules 3 and 11); several proposals over the same version may be under way, then all of them count. It is decided when
- * a newer version is seen. A proposal that nobody wants any more is buried by swapping in the old value under the next version.
+ * read the register itself (rule 18). While a proposal is undecided, both the old and the proposed set count, for commits and
+ * for leases (rules 3 and 11); several proposals over the same version may be under way, then all of them count. It is decided
+ * when a newer version is seen. A proposal that nobody wants any more is buried by swapping in the old value under the next
+ * version.
  *
  *     owner          leaves out who is silent or gave up its join; brings in a learner that has prepared all it committed
  *     in sync        takes over when the owner is silent; or, when it is the owner itself, restarted, in a new epoch
@@ -104,6 +105,7 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
     r->proposed = false;
     r->pending = 0;
     r->wished_at = NEVER;
+    r->force = false;
     r->role = role_of(r);
     if (new_epoch)
         epoch_begins(r);
@@ -198,15 +200,25 @@ static bool member_wishes(struct replica *r, struct replica_config *c)
     return true;
 }
 
-/* Rule 13: none. The mutation promotes a learner that hears nothing from the owner. */
-static bool learner_wishes(struct replica *r, struct replica_config *c)
+static void claim_alone(struct replica *r, struct replica_config *c)
 {
-    if (!MUTATED(MUTATE_PROMOTE_LEARNER) || r->join != 0 || !lease_suspects(r, c->owner)) return false;
     claim(r, c);
-    c->learners |= c->in_sync;
-    c->in_sync = 0;
+    set_move(c, c->in_sync, false);
     set_move(c, node_bit(r->setup.node), true);
     c->join[r->setup.node] = r->join;
+}
+
+/* Rule 13: none, unless a person says so, which is recorded. The mutation promotes a learner that hears nothing. */
+static bool learner_wishes(struct replica *r, struct replica_config *c)
+{
+    if (r->force && r->learning == LEARN_FOLLOWING) {
+        claim_alone(r, c);
+        c->forced_epoch = c->epoch;
+        c->forced_sequence = r->committed;
+        return true;
+    }
+    if (!MUTATED(MUTATE_PROMOTE_LEARNER) || r->join != 0 || !lease_suspects(r, c->owner)) return false;
+    claim_alone(r, c);
     return true;
 }
 

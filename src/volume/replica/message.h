@@ -2,8 +2,8 @@
 /*
  * What replicas of a volume say to each other, as the core sees it: host structs, decoded and bounded at the edge.
  *
- * The core asks nothing of the links but that what comes was sent: messages may be lost, doubled, late and out of order, and the
- * core stays right; when they are first-in first-out and not lost without a new session, it is quick.
+ * The core asks nothing of the links but that what comes was sent: messages may be lost, doubled, late and out of order, and
+ * the core stays right; when they are first-in first-out and not lost without a new session, it is quick.
  *
  * Content of blocks never passes through the core: `body` names it, and who sends the message sends what it names along.
  */
@@ -127,8 +127,9 @@ struct replica_step {
 struct replica_message {
     enum replica_message_kind kind;
     uint8_t from;
-    uint32_t boot;   /* of the sender */
-    uint32_t epoch;  /* that the sender lives in; RECORD, PREPARED and all that follow from them count in their own only (rule 2) */
+    uint32_t boot; /* of the sender */
+    uint32_t
+        epoch; /* that the sender lives in; RECORD, PREPARED and all that follow from them count in their own only (rule 2) */
     uint64_t join;   /* the learner's or the in-sync replica's, in both directions */
     uint64_t commit; /* owner: everything up to here is committed */
     uint64_t read;   /* ASK, AGREED */

@@ -81,9 +81,8 @@ void owner_ship(struct replica *r, uint32_t to)
 void owner_order(struct replica *r, const struct replica_change *change)
 {
     assert(r->role == REPLICA_OWNER && !log_is_settling(r));
-    struct replica_record record = {.mark = {.sequence = r->end + 1, .epoch = r->config.epoch},
-                                    .previous_epoch = log_epoch(r, r->end),
-                                    .change = *change};
+    struct replica_record record = {
+        .mark = {.sequence = r->end + 1, .epoch = r->config.epoch}, .previous_epoch = log_epoch(r, r->end), .change = *change};
     log_append(r, &record);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
         if (is_shipped_to(r, node)) owner_ship(r, node);

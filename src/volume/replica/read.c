@@ -9,8 +9,8 @@
  * came after the read. The owner need not wait: nothing is committed before it says so; but a new owner waits until it is open
  * (rule 6).
  *
- * Strict reads do not believe this node's clock: `seen` is when a peer in sync, asked after the read came, agrees on the version
- * and holds its own leases.
+ * Strict reads do not believe this node's clock: `seen` is when a peer in sync, asked after the read came, agrees on the
+ * version and holds its own leases.
  */
 #include "volume/replica/internal.h"
 

@@ -109,6 +109,7 @@ static void on_message(struct replica *r, const struct replica_message *m)
     if (m->from >= REPLICA_NODES_MAX || is_me(r, m->from)) return;
     r->route_due = r->route_due || r->peers[m->from].epoch != m->epoch;
     r->peers[m->from].epoch = m->epoch;
+    follow_on_commit(r, m); /* before the record that it comes with: so it is durable when that is */
     switch (m->kind) {
     case REPLICA_HEARTBEAT: lease_on_heartbeat(r, m); break;
     case REPLICA_HEARTBEAT_ACK: lease_on_heartbeat_ack(r, m); break;
@@ -126,7 +127,6 @@ static void on_message(struct replica *r, const struct replica_message *m)
     case REPLICA_ASK: read_on_ask(r, m); break;
     case REPLICA_AGREED: read_on_agreed(r, m); break;
     }
-    follow_on_commit(r, m);
 }
 
 static void on_durable(struct replica *r, uint64_t sequence)
@@ -167,6 +167,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
             teach_on_digest(r, e);
         break;
     case REPLICA_ON_LEARNED: learn_on_learned(r); break;
+    case REPLICA_ON_FORCE: learn_on_force(r); break;
     case REPLICA_ON_FENCED: r->peers[e->node].fenced = true; break;
     }
 }

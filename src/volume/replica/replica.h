@@ -23,7 +23,7 @@
  *     So a value that adds a replica silences everybody who has not heard of it.
  *   - No commit while anybody outside the in-sync set may hold a lease: looked up at each commit, not computed once (rule 16).
  *   - A learner pulls: each step carries the committed records since the last and the next stretch of the walk, whole. The
- *     owner orders nothing in that stretch while it is read. A lost step is asked for again, a gap costs a second, smaller pass.
+ *     owner orders nothing in that stretch while it is read. A lost step is asked for again; a gap costs a second pass.
  *   - Forwarded changes are always confirmed under the ticket (one more round trip), because forwarding is rare.
  *   - A second chance is never taken by time: what was sent to an owner stays open until an owner says what came of it.
  *
@@ -56,9 +56,9 @@ struct replica_effect;
 /* Times are microseconds of a clock that also runs while the machine sleeps (CLOCK_BOOTTIME). */
 struct replica_timing {
     uint64_t heartbeat_us, lease_us, promise_us; /* rule 14: lease * 1.02 < promise */
-    uint64_t suspect_us; /* no round trip for so long: the peer is gone */
-    uint64_t stale_us;   /* D of rule 12: twice this is less than the time after which an initiator retries elsewhere */
-    uint64_t commit_us;  /* the commit number follows a record at most so much later */
+    uint64_t suspect_us;                         /* no round trip for so long: the peer is gone */
+    uint64_t stale_us;  /* D of rule 12: twice this is less than the time after which an initiator retries elsewhere */
+    uint64_t commit_us; /* the commit number follows a record at most so much later */
 };
 
 extern const struct replica_timing replica_timing_default; /* 250 ms, 1.5 s, 2.25 s */
@@ -68,8 +68,8 @@ struct replica_setup {
     uint8_t node; /* this one */
     struct replica_timing timing;
     uint32_t walk_blocks; /* that one stretch of a walk covers; they are locked while it is read */
-    bool strict;  /* confirm each read with a peer: this node's clock may stand still (virtual machines) */
-    bool fence;   /* two nodes without a witness: ask the host to fence a peer before it is left out */
+    bool strict;          /* confirm each read with a peer: this node's clock may stand still (virtual machines) */
+    bool fence;           /* two nodes without a witness: ask the host to fence a peer before it is left out */
     void *arg;
     void (*effect)(void *arg, const struct replica_effect *effect);
 };
@@ -88,21 +88,22 @@ struct replica_facts {
 };
 
 enum replica_event_kind {
-    REPLICA_ON_TICK,     /* time has passed: at replica_deadline at the latest, and first of all after any pause */
-    REPLICA_ON_CONFIG,   /* config: a value that a quorum gave after this object was opened */
-    REPLICA_ON_LINK,     /* node, session: a new session of the link to it; 0: none */
-    REPLICA_ON_MESSAGE,  /* message */
-    REPLICA_ON_DURABLE,  /* sequence: all records prepared up to here are durable */
+    REPLICA_ON_TICK,    /* time has passed: at replica_deadline at the latest, and first of all after any pause */
+    REPLICA_ON_CONFIG,  /* config: a value that a quorum gave after this object was opened */
+    REPLICA_ON_LINK,    /* node, session: a new session of the link to it; 0: none */
+    REPLICA_ON_MESSAGE, /* message */
+    REPLICA_ON_DURABLE, /* sequence: all records prepared up to here are durable */
     REPLICA_ON_DISCARDED,
-    REPLICA_ON_CREDIT,   /* credit */
-    REPLICA_ON_CHANGE,   /* id, session, change (kind, lba, count, body): a command of a client */
-    REPLICA_ON_LOST,     /* session: the client's session is gone, nobody waits for its answers */
-    REPLICA_ON_READ,     /* id, lba, count */
-    REPLICA_ON_WALKED,   /* node, id, body, sequence: how many blocks after the cursor are now done; 0: all */
-    REPLICA_ON_APPLIED,  /* the step is durable */
-    REPLICA_ON_DIGEST,   /* node, id, digest */
+    REPLICA_ON_CREDIT,  /* credit */
+    REPLICA_ON_CHANGE,  /* id, session, change (kind, lba, count, body): a command of a client */
+    REPLICA_ON_LOST,    /* session: the client's session is gone, nobody waits for its answers */
+    REPLICA_ON_READ,    /* id, lba, count */
+    REPLICA_ON_WALKED,  /* node, id, body, sequence: how many blocks after the cursor are now done; 0: all */
+    REPLICA_ON_APPLIED, /* the step is durable */
+    REPLICA_ON_DIGEST,  /* node, id, digest */
     REPLICA_ON_LEARNED,
-    REPLICA_ON_FENCED,   /* node: it is surely off */
+    REPLICA_ON_FENCED, /* node: it is surely off */
+    REPLICA_ON_FORCE,  /* force-promote: somebody decided to go on with what this learner has; not while it is catching up */
 };
 
 struct replica_event {
@@ -129,13 +130,13 @@ enum replica_effect_kind {
     REPLICA_DO_ANSWER,  /* id, outcome: of a change */
     REPLICA_DO_READ,    /* id: read the map now (dirty: only a mutation reads over it) */
     REPLICA_DO_REFUSE,  /* id: this read cannot be served here now */
-    REPLICA_DO_WALK,    /* node, id, sequence = cursor, count, since: content of blocks from the cursor on, at most `count`, changed
-                         * after `since` (0: all blocks, also never written ones); ON_WALKED */
+    REPLICA_DO_WALK,    /* node, id, sequence = cursor, count, since: content of those of `count` blocks from the cursor on that
+                         * changed after `since` (0: all, also never written ones); ON_WALKED */
     REPLICA_DO_APPLY,   /* step: its records, then its blocks, then step->learn: durable as one; ON_APPLIED */
     REPLICA_DO_DIGEST,  /* node, id: of the published content as it is now; ON_DIGEST */
     REPLICA_DO_LEARNED, /* mark, id = join, windows: learning is over, the volume stands at mark; ON_LEARNED */
-    REPLICA_DO_RESET,   /* this node stood still for too long: drop the sessions of all clients before anything from them (12) */
-    REPLICA_DO_FENCE,   /* node */
+    REPLICA_DO_RESET,   /* this node stood still: drop all clients' sessions before anything that came over them (rule 12) */
+    REPLICA_DO_FENCE,   /* node: make sure that it is off; ON_FENCED, or nothing */
 };
 
 struct replica_effect {

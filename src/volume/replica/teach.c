@@ -13,8 +13,8 @@
  * what was walked before is as of the record before it, and is walked again, from there, in a second pass. No pass is ever
  * begun from nothing unless the learner is new.
  *
- * The host sets the pace: it reads when foreground work leaves room. Foreground never waits for a learner, except for the blocks
- * of one stretch while they are read.
+ * The host sets the pace: it reads when foreground work leaves room. Foreground never waits for a learner, except for the
+ * blocks of one stretch while they are read.
  */
 #include "volume/replica/internal.h"
 
