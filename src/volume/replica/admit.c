@@ -64,7 +64,7 @@ static void ask(struct replica *r, struct ticket *t)
 static bool is_in_tail(struct replica *r, const struct replica_request *request)
 {
     for (uint64_t s = r->end; s > r->committed; s--)
-        if (same_request(&log_at(r, s)->change.request, request)) return true;
+        if (same_request(&tail_at(r, s)->change.request, request)) return true;
     return false;
 }
 

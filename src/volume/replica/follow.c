@@ -12,7 +12,7 @@
 bool follow_listens(const struct replica *r, const struct replica_message *m)
 {
     bool member = r->role == REPLICA_IN_SYNC || (r->role == REPLICA_LEARNER && r->learning == LEARN_FOLLOWING);
-    if (!member || log_is_settling(r)) return false;
+    if (!member || tail_is_settling(r)) return false;
     if (MUTATED(MUTATE_EPOCH_IGNORED)) return true;
     if (m->epoch != r->config.epoch || m->from != r->config.owner) return false;
     return m->join == r->join || MUTATED(MUTATE_NO_JOIN_FENCE);
@@ -26,7 +26,7 @@ void follow_report(struct replica *r, uint64_t want)
     m.u.prepared.want = want;
     if (r->matched + 1 >= r->first) {
         m.u.prepared.credit_at = r->matched;
-        m.u.prepared.credit = r->space + log_spent_after(r, r->matched);
+        m.u.prepared.credit = r->space + tail_spent_after(r, r->matched);
     }
     effect_send(r, r->config.owner, &m);
 }
@@ -34,7 +34,7 @@ void follow_report(struct replica *r, uint64_t want)
 void follow_publish(struct replica *r)
 {
     uint64_t durable = MUTATED(MUTATE_ACK_VOLATILE) ? r->end : r->durable;
-    log_publish(r, min64(min64(r->commit_seen, r->matched), durable));
+    tail_publish(r, min64(min64(r->commit_seen, r->matched), durable));
 }
 
 /* The commit number rides on everything that the owner sends. */
@@ -59,7 +59,7 @@ static void complain(struct replica *r)
 static bool has_already(struct replica *r, const struct replica_mark *mark)
 {
     if (mark->sequence <= r->committed) return true;
-    return mark->sequence <= r->end && (log_epoch(r, mark->sequence) == mark->epoch || MUTATED(MUTATE_NO_PREDECESSOR));
+    return mark->sequence <= r->end && (tail_epoch(r, mark->sequence) == mark->epoch || MUTATED(MUTATE_NO_PREDECESSOR));
 }
 
 void follow_on_record(struct replica *r, const struct replica_message *m)
@@ -71,14 +71,14 @@ void follow_on_record(struct replica *r, const struct replica_message *m)
         r->matched = max64(r->matched, min64(sequence, r->end));
         follow_report(r, 0);
     } else if (sequence <= r->end) {
-        log_discard(r, sequence);
+        tail_discard(r, sequence);
     } else if (sequence > r->end + 1) {
         complain(r);
-    } else if (record->previous_epoch != log_epoch(r, r->end) && !MUTATED(MUTATE_NO_PREDECESSOR)) {
-        if (r->end > r->committed) log_discard(r, r->end);
+    } else if (record->previous_epoch != tail_epoch(r, r->end) && !MUTATED(MUTATE_NO_PREDECESSOR)) {
+        if (r->end > r->committed) tail_discard(r, r->end);
     } else {
         r->matched = max64(r->matched, sequence);
-        log_append(r, record);
+        tail_append(r, record);
         if (MUTATED(MUTATE_ACK_VOLATILE)) follow_report(r, 0);
     }
     follow_publish(r);

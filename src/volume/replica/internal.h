@@ -100,7 +100,7 @@ struct replica {
     struct peer peers[REPLICA_NODES_MAX];
     uint64_t beat_at; /* next heartbeat */
 
-    /* log.c: records first .. end are in memory, committed < prepared tail <= end */
+    /* tail.c: records first .. end are in memory, committed < prepared tail <= end */
     struct replica_record kept[REPLICA_KEPT];
     uint64_t first, end, durable, committed;
     uint32_t committed_epoch;
@@ -177,22 +177,22 @@ void member_on_config(struct replica *r, const struct replica_config *config);
 void member_tick(struct replica *r);
 void member_consider(struct replica *r);
 
-/* ---- log.c ---- */
-void log_open(struct replica *r, const struct replica_facts *facts);
-struct replica_record *log_at(struct replica *r, uint64_t sequence);
-uint32_t log_epoch(struct replica *r, uint64_t sequence);
-void log_append(struct replica *r, const struct replica_record *record);
-void log_publish(struct replica *r, uint64_t upto);
-void log_discard(struct replica *r, uint64_t from);
-void log_leave(struct replica *r);
-void log_settle(struct replica *r);
+/* ---- tail.c ---- */
+void tail_open(struct replica *r, const struct replica_facts *facts);
+struct replica_record *tail_at(struct replica *r, uint64_t sequence);
+uint32_t tail_epoch(struct replica *r, uint64_t sequence);
+void tail_append(struct replica *r, const struct replica_record *record);
+void tail_publish(struct replica *r, uint64_t upto);
+void tail_discard(struct replica *r, uint64_t from);
+void tail_leave(struct replica *r);
+void tail_settle(struct replica *r);
 /* Blocks that records after `sequence` take. */
-uint64_t log_spent_after(const struct replica *r, uint64_t sequence);
-bool log_is_settling(const struct replica *r);
-void log_on_durable(struct replica *r, uint64_t sequence);
-void log_on_discarded(struct replica *r);
+uint64_t tail_spent_after(const struct replica *r, uint64_t sequence);
+bool tail_is_settling(const struct replica *r);
+void tail_on_durable(struct replica *r, uint64_t sequence);
+void tail_on_discarded(struct replica *r);
 /* Newest record after `committed` that touches these blocks; 0: none. */
-uint64_t log_newest_on(struct replica *r, uint64_t lba, uint64_t count);
+uint64_t tail_newest_on(struct replica *r, uint64_t lba, uint64_t count);
 static inline bool ranges_meet(uint64_t a, uint64_t a_count, uint64_t b, uint64_t b_count)
 {
     return a < b + b_count && b < a + a_count;

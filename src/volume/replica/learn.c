@@ -30,7 +30,7 @@ static void leave(struct replica *r)
     if (MUTATED(MUTATE_BASE_LOGGED) && !r->learn.on) r->mutant_base = r->end;
     r->learn_again = false;
     r->learning = LEARN_LEAVING;
-    log_leave(r);
+    tail_leave(r);
 }
 
 /* Out of sync, or out of sync with another owner. What the host is doing for the last attempt is waited for. */

@@ -26,7 +26,7 @@ void owner_begin(struct replica *r)
 
 void owner_open(struct replica *r)
 {
-    if (r->role != REPLICA_OWNER || r->opening != 0 || log_is_settling(r)) return;
+    if (r->role != REPLICA_OWNER || r->opening != 0 || tail_is_settling(r)) return;
     r->opening = r->end + 1;
     owner_order(r, &(struct replica_change){.kind = REPLICA_NOOP});
 }
@@ -45,7 +45,7 @@ static uint64_t join_of(const struct replica *r, uint32_t node)
 static uint64_t credit_left(const struct replica *r, const struct peer *p, uint64_t sequence)
 {
     if (p->credit_at == 0 || p->credit_at + 1 < r->first || p->credit_at > sequence) return 0;
-    uint64_t used = log_spent_after(r, p->credit_at) - log_spent_after(r, sequence);
+    uint64_t used = tail_spent_after(r, p->credit_at) - tail_spent_after(r, sequence);
     return p->credit >= used ? p->credit - used : NO_CREDIT;
 }
 
@@ -73,17 +73,17 @@ void owner_ship(struct replica *r, uint32_t to)
     bool follows = p->phase == PHASE_FOLLOWING && !set_has(member_counted(r), to);
     uint64_t upto = follows ? min64(r->end, p->acked + REPLICA_TAIL) : r->end;
     while (p->sent < upto && (!follows || owner_may_send(r, p, p->sent + 1))) {
-        struct replica_message m = {.kind = REPLICA_RECORD, .join = join_of(r, to), .u.record = *log_at(r, ++p->sent)};
+        struct replica_message m = {.kind = REPLICA_RECORD, .join = join_of(r, to), .u.record = *tail_at(r, ++p->sent)};
         effect_send(r, to, &m);
     }
 }
 
 void owner_order(struct replica *r, const struct replica_change *change)
 {
-    assert(r->role == REPLICA_OWNER && !log_is_settling(r));
+    assert(r->role == REPLICA_OWNER && !tail_is_settling(r));
     struct replica_record record = {
-        .mark = {.sequence = r->end + 1, .epoch = r->config.epoch}, .previous_epoch = log_epoch(r, r->end), .change = *change};
-    log_append(r, &record);
+        .mark = {.sequence = r->end + 1, .epoch = r->config.epoch}, .previous_epoch = tail_epoch(r, r->end), .change = *change};
+    tail_append(r, &record);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
         if (is_shipped_to(r, node)) owner_ship(r, node);
     r->commit_due = NEVER;
@@ -103,7 +103,7 @@ static uint64_t prepared_by_all(const struct replica *r)
 static void answer_upto(struct replica *r, uint64_t from, uint64_t upto)
 {
     for (uint64_t s = from; s <= upto; s++) {
-        struct replica_request request = log_at(r, s)->change.request;
+        struct replica_request request = tail_at(r, s)->change.request;
         admit_answer(r, &request, REPLICA_GOOD);
     }
 }
@@ -116,7 +116,7 @@ void owner_commit(struct replica *r)
     uint64_t quiet_at = lease_quiet_at(r);
     r->commit_wakes = quiet_at > r->now ? quiet_at : NEVER;
     if (quiet_at > r->now) return;
-    log_publish(r, upto);
+    tail_publish(r, upto);
     r->route_due = r->route_due || !r->open;
     r->open = true;
     r->commit_due = min64(r->commit_due, r->now + r->setup.timing.commit_us);

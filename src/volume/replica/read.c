@@ -38,7 +38,7 @@ static void see(struct replica *r, struct waiting_read *read)
 {
     bool waits = r->role == REPLICA_IN_SYNC && !MUTATED(MUTATE_READ_OLD) && !MUTATED(MUTATE_READ_DIRTY);
     read->seen = true;
-    read->upto = waits ? log_newest_on(r, read->lba, read->count) : 0;
+    read->upto = waits ? tail_newest_on(r, read->lba, read->count) : 0;
     r->counts.parked += read->upto > r->committed;
 }
 

@@ -52,7 +52,7 @@ void replica_open(struct replica *r, const struct replica_setup *setup, const st
     r->wished_at = r->commit_due = r->commit_wakes = NEVER;
     r->beat_at = now + t->heartbeat_us;
     r->ticket_number = r->ask_number = r->host_number = (uint64_t)r->boot << 32; /* no answer to another life fits */
-    log_open(r, facts);
+    tail_open(r, facts);
     lease_assume_promises(r);
     if (MUTATED(MUTATE_TRUST_OLD_CONFIG) && facts->config.version != 0) member_adopt(r, &facts->config, true);
     r->fetched_at = now;
@@ -131,10 +131,10 @@ static void on_message(struct replica *r, const struct replica_message *m)
 
 static void on_durable(struct replica *r, uint64_t sequence)
 {
-    log_on_durable(r, sequence);
+    tail_on_durable(r, sequence);
     bool follows = r->role == REPLICA_IN_SYNC || r->learning == LEARN_FOLLOWING;
     if (r->role == REPLICA_OWNER) owner_commit(r);
-    if (!follows || log_is_settling(r)) return;
+    if (!follows || tail_is_settling(r)) return;
     follow_report(r, 0);
     follow_publish(r);
 }
@@ -153,7 +153,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
     case REPLICA_ON_LINK: on_link(r, e->node, e->session); break;
     case REPLICA_ON_MESSAGE: on_message(r, e->message); break;
     case REPLICA_ON_DURABLE: on_durable(r, e->sequence); break;
-    case REPLICA_ON_DISCARDED: log_on_discarded(r); break;
+    case REPLICA_ON_DISCARDED: tail_on_discarded(r); break;
     case REPLICA_ON_CREDIT: on_credit(r, e->credit); break;
     case REPLICA_ON_CHANGE: forward_on_change(r, e); break;
     case REPLICA_ON_LOST: forward_on_lost(r, e->session); break;
@@ -194,7 +194,7 @@ uint64_t replica_deadline(const struct replica *r)
 
 static const char *why_not_owner(const struct replica *r)
 {
-    if (log_is_settling(r)) return "discarding what was prepared and never committed";
+    if (tail_is_settling(r)) return "discarding what was prepared and never committed";
     if (lease_quiet_at(r) > r->now) return "waiting until the lease of a replica that left has surely run out";
     return "waiting for the replicas in sync to prepare what was inherited";
 }

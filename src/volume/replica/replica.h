@@ -8,7 +8,7 @@
  *
  *     config.h   the register's value         message.h  what replicas say
  *     lease.c    heartbeats, promises         member.c   who: adopting and proposing values of the register
- *     log.c      records: the tail            owner.c    order, ship, commit
+ *     tail.c     prepared records             owner.c    order, ship, commit
  *     follow.c   the other side of it         read.c     which reads may be served
  *     forward.c  changes of clients           admit.c    tickets at the owner
  *     learn.c    catching up                  teach.c    the other side of it
@@ -31,6 +31,10 @@
  * writes that raise no sequence, and a move of the volume to a sequence (DO_APPLY, DO_LEARNED); content digests as of one
  * sequence; a STATE key for join, learn and windows, written with the record that changes them. Heartbeats of all volumes
  * between two nodes belong into one frame.
+ *
+ * What is not here: outcomes of compare-and-write, reads forwarded from nodes that are not in sync (they are refused), an
+ * orderly hand-over of ownership, pacing of learners beyond the host's own. DO_FENCE is a hook that no simulated world uses yet.
+ * A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
  *
  * All calls come from the loop that owns the volume. An effect is acted on, or copied, inside the callback, which must not call
  * back into the replica; what comes of it is a later event.

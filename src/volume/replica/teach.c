@@ -55,7 +55,7 @@ static void step_fill(struct replica *r, const struct peer *p, uint64_t upto, st
     s->gap = gap && was->applied != 0;
     if (s->gap) s->learn.low = min64(was->low, was->applied);
     s->learn.applied = from;
-    while (s->count < REPLICA_STEP_RECORDS && s->learn.applied < upto) s->records[s->count++] = *log_at(r, ++s->learn.applied);
+    while (s->count < REPLICA_STEP_RECORDS && s->learn.applied < upto) s->records[s->count++] = *tail_at(r, ++s->learn.applied);
 }
 
 static void step_send(struct replica *r, uint32_t to, struct replica_message *m)
@@ -129,7 +129,7 @@ void teach_go(struct replica *r)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
         if (p->phase != PHASE_LOCKED) continue;
-        bool busy = log_newest_on(r, p->want.learn.cursor, r->setup.walk_blocks) != 0;
+        bool busy = tail_newest_on(r, p->want.learn.cursor, r->setup.walk_blocks) != 0;
         if (busy && !MUTATED(MUTATE_WALK_UNLOCKED)) continue;
         p->phase = PHASE_WALKING;
         p->host_id = ++r->host_number;
@@ -201,7 +201,7 @@ void teach_on_follow(struct replica *r, const struct replica_message *m)
     p->acked = p->sent = sequence;
     p->credit = p->credit_at = 0;
     bool kept = sequence + 1 >= r->first && sequence <= r->end && sequence != 0;
-    bool ours = kept && (sequence == r->committed || sequence >= r->first) && log_epoch(r, sequence) == m->u.step.mark.epoch;
+    bool ours = kept && (sequence == r->committed || sequence >= r->first) && tail_epoch(r, sequence) == m->u.step.mark.epoch;
     if (!ours)
         teach_again(r, m->from);
     else

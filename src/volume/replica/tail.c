@@ -12,15 +12,15 @@
  */
 #include "volume/replica/internal.h"
 
-struct replica_record *log_at(struct replica *r, uint64_t sequence)
+struct replica_record *tail_at(struct replica *r, uint64_t sequence)
 {
     assert(sequence >= r->first && sequence <= r->end);
     return &r->kept[sequence % REPLICA_KEPT];
 }
 
-uint32_t log_epoch(struct replica *r, uint64_t sequence)
+uint32_t tail_epoch(struct replica *r, uint64_t sequence)
 {
-    return sequence == r->committed ? r->committed_epoch : log_at(r, sequence)->mark.epoch;
+    return sequence == r->committed ? r->committed_epoch : tail_at(r, sequence)->mark.epoch;
 }
 
 static void take(struct replica *r, const struct replica_record *record)
@@ -33,14 +33,14 @@ static void take(struct replica *r, const struct replica_record *record)
     r->spent[r->end % REPLICA_KEPT] = before + change_cost(&record->change);
 }
 
-uint64_t log_spent_after(const struct replica *r, uint64_t sequence)
+uint64_t tail_spent_after(const struct replica *r, uint64_t sequence)
 {
     assert(sequence + 1 >= r->first && sequence <= r->end);
     uint64_t all = r->end >= r->first ? r->spent[r->end % REPLICA_KEPT] : r->spent_before;
     return all - (sequence >= r->first ? r->spent[sequence % REPLICA_KEPT] : r->spent_before);
 }
 
-void log_open(struct replica *r, const struct replica_facts *facts)
+void tail_open(struct replica *r, const struct replica_facts *facts)
 {
     r->join = facts->join;
     r->committed = r->end = facts->committed.sequence;
@@ -55,14 +55,14 @@ void log_open(struct replica *r, const struct replica_facts *facts)
     r->durable = r->end;
 }
 
-void log_append(struct replica *r, const struct replica_record *record)
+void tail_append(struct replica *r, const struct replica_record *record)
 {
-    assert(!log_is_settling(r) && record->mark.sequence == r->end + 1);
+    assert(!tail_is_settling(r) && record->mark.sequence == r->end + 1);
     uint64_t cost = change_cost(&record->change);
     assert(cost <= r->space || MUTATED(MUTATE_NO_CREDIT));
     r->space -= min64(cost, r->space);
     take(r, record);
-    effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_PREPARE, .record = log_at(r, r->end)});
+    effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_PREPARE, .record = tail_at(r, r->end)});
 }
 
 /* ---- windows ---- */
@@ -88,20 +88,20 @@ enum request_past window_look(const struct replica *r, const struct replica_requ
     return (w->done >> (w->high - request->number) & 1) != 0 ? REQUEST_DONE : REQUEST_NEW;
 }
 
-void log_publish(struct replica *r, uint64_t upto)
+void tail_publish(struct replica *r, uint64_t upto)
 {
     assert(upto <= r->end && (upto <= r->durable || MUTATED(MUTATE_ACK_VOLATILE)));
     if (upto <= r->committed) return;
-    for (uint64_t s = r->committed + 1; s <= upto; s++) window_note(r, &log_at(r, s)->change.request);
-    r->committed_epoch = log_at(r, upto)->mark.epoch;
+    for (uint64_t s = r->committed + 1; s <= upto; s++) window_note(r, &tail_at(r, s)->change.request);
+    r->committed_epoch = tail_at(r, upto)->mark.epoch;
     r->committed = upto;
     effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_PUBLISH, .sequence = upto});
 }
 
-uint64_t log_newest_on(struct replica *r, uint64_t lba, uint64_t count)
+uint64_t tail_newest_on(struct replica *r, uint64_t lba, uint64_t count)
 {
     for (uint64_t s = r->end; s > r->committed; s--) {
-        const struct replica_change *c = &log_at(r, s)->change;
+        const struct replica_change *c = &tail_at(r, s)->change;
         if (ranges_meet(c->lba, c->count, lba, count)) return s;
     }
     return 0;
@@ -109,35 +109,35 @@ uint64_t log_newest_on(struct replica *r, uint64_t lba, uint64_t count)
 
 /* ---- discarding ---- */
 
-bool log_is_settling(const struct replica *r)
+bool tail_is_settling(const struct replica *r)
 {
     return r->discard_from != 0 || r->give_up;
 }
 
 /* The owner of this epoch has something else from `from` on. */
-void log_discard(struct replica *r, uint64_t from)
+void tail_discard(struct replica *r, uint64_t from)
 {
-    assert(from > r->committed && !log_is_settling(r));
+    assert(from > r->committed && !tail_is_settling(r));
     r->discard_from = from;
     r->counts.conflicts++;
-    log_settle(r);
+    tail_settle(r);
 }
 
 /* Out of sync: the tail and the join are given up. From now on nothing that counts on the join is true any more. */
-void log_leave(struct replica *r)
+void tail_leave(struct replica *r)
 {
     r->give_up = true;
     r->give_up_join = r->give_up_join || r->join != 0;
     r->join = 0;
-    log_settle(r);
+    tail_settle(r);
 }
 
-void log_settle(struct replica *r)
+void tail_settle(struct replica *r)
 {
     if (r->discarding || r->durable < r->end) return;
     if (r->give_up) {
         r->give_up = false;
-        if (MUTATED(MUTATE_TAIL_KEPT)) log_publish(r, r->end);
+        if (MUTATED(MUTATE_TAIL_KEPT)) tail_publish(r, r->end);
         bool nothing = r->end == r->committed && !r->give_up_join;
         r->give_up_join = false;
         if (nothing) {
@@ -153,10 +153,10 @@ void log_settle(struct replica *r)
     effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_DISCARD, .sequence = r->discard_from, .id = r->join});
 }
 
-void log_on_discarded(struct replica *r)
+void tail_on_discarded(struct replica *r)
 {
     assert(r->discarding);
-    for (uint64_t s = r->discard_from; s <= r->end; s++) r->space += change_cost(&log_at(r, s)->change);
+    for (uint64_t s = r->discard_from; s <= r->end; s++) r->space += change_cost(&tail_at(r, s)->change);
     r->end = r->discard_from - 1;
     r->durable = min64(r->durable, r->end);
     r->matched = min64(r->matched, r->end);
@@ -164,7 +164,7 @@ void log_on_discarded(struct replica *r)
     r->discard_from = 0;
     read_forget(r);
     if (r->give_up) {
-        log_settle(r);
+        tail_settle(r);
     } else if (r->role == REPLICA_OWNER) {
         owner_open(r);
     } else if (r->role == REPLICA_IN_SYNC || r->learning == LEARN_FOLLOWING) {
@@ -174,9 +174,9 @@ void log_on_discarded(struct replica *r)
     }
 }
 
-void log_on_durable(struct replica *r, uint64_t sequence)
+void tail_on_durable(struct replica *r, uint64_t sequence)
 {
     assert(sequence <= r->end && sequence >= r->durable);
     r->durable = sequence;
-    log_settle(r);
+    tail_settle(r);
 }
