@@ -33,8 +33,8 @@
  * between two nodes belong into one frame.
  *
  * What is not here: outcomes of compare-and-write, reads forwarded from nodes that are not in sync (they are refused), an
- * orderly hand-over of ownership, pacing of learners beyond the host's own. DO_FENCE is a hook that no simulated world uses yet.
- * A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
+ * orderly hand-over of ownership, pacing of learners beyond the host's own. DO_FENCE is a hook that no simulated world uses
+ * yet. A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
  *
  * All calls come from the loop that owns the volume. An effect is acted on, or copied, inside the callback, which must not call
  * back into the replica; what comes of it is a later event.
