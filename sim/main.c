@@ -8,6 +8,7 @@
  *     izar-sim --directed NAME|all    histories for one corner each
  *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h); flip, readerr
  *     izar-sim --register ...         with --seed, --seeds, --mutations: acceptors and proposers of the register (quorum.h)
+ *     izar-sim --replica ...          the protocol of replicated volumes over model stores (replica.h)
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -31,6 +32,7 @@
 #include "base/bytes.h"
 #include "base/text.h"
 #include "sim/quorum.h"
+#include "sim/replica.h"
 #include "sim/serve.h"
 #include "store/mutation.h"
 
@@ -288,7 +290,7 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
 static int mutations_main(struct lab *lab, const struct options *o)
 {
     int missed = 0;
-    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1, end = o->history.quorum ? MUTATE_COUNT : MUTATE_REGISTER;
+    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1, end = o->history.quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
     if (o->history.mutation) return !mutation_is_caught(lab, o, o->history.mutation);
     for (int m = first; m < end; m++) missed += !mutation_is_caught(lab, o, m);
     struct options net = *o;
@@ -315,7 +317,7 @@ static void usage(const char *why)
     fprintf(stderr, "\ndirected: all");
     for (uint32_t i = 0; i < direct_count(); i++) fprintf(stderr, " %s", direct_name(i));
     fprintf(stderr, "\nmutations:");
-    for (int m = 1; m < MUTATE_COUNT; m++) fprintf(stderr, " %s", mutation_names[m] + strlen("MUTATE_"));
+    for (int m = 1; m < MUTATE_REPLICA; m++) fprintf(stderr, " %s", mutation_names[m] + strlen("MUTATE_"));
     fprintf(stderr, "\n");
     exit(2);
 }
@@ -346,7 +348,7 @@ static uint32_t faults_of(const char *names)
 
 static int mutation_of(const char *name)
 {
-    for (int m = 0; name && m < MUTATE_COUNT; m++)
+    for (int m = 0; name && m < MUTATE_REPLICA; m++)
         if (strcmp(mutation_names[m], name) == 0 || strcmp(mutation_names[m] + strlen("MUTATE_"), name) == 0) return m;
     usage("no such mutation");
     return 0;
@@ -423,6 +425,7 @@ static struct options options_of(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "--replica") == 0) return replica_main(argc - 2, argv + 2);
     struct options o = options_of(argc, argv);
     /* The next store takes over the memory of the last: clearing it is cheaper than having it mapped again. */
     mallopt(M_MMAP_THRESHOLD, 4 << 20);

@@ -64,9 +64,37 @@
     X(MUTATE_NEW_SET_ALONE, "11: while members change, a majority of the new ones is enough")                                  \
     X(MUTATE_STEP_UNDECIDED, "12: members change again before the last change is known to be decided")
 
-#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X)
-#define MUTATE_SERVING MUTATE_NO_RANGE_LOCK      /* the first of these */
-#define MUTATE_REGISTER MUTATE_ACCEPT_UNPROMISED /* the first of those */
+/* The rules of replication (volume/replica/replica.h), by their numbers; looked for with sim/replica.h. */
+#define REPLICA_MUTATIONS(X)                                                                                                   \
+    X(MUTATE_READ_WITHOUT_LEASE, "1: reads are served without leases")                                                         \
+    X(MUTATE_EPOCH_IGNORED, "2: records and acknowledgements of other epochs count")                                           \
+    X(MUTATE_LEAVE_WITHOUT_REGISTER, "3: the owner goes on without a silent replica before the register says so")              \
+    X(MUTATE_READ_OLD, "4: a replica serves a block that has a prepared change from before it")                                \
+    X(MUTATE_READ_DIRTY, "5: a replica serves the prepared change")                                                            \
+    X(MUTATE_SERVE_EARLY, "6: a new owner serves before it committed what it inherited")                                       \
+    X(MUTATE_ACK_VOLATILE, "7: replicas acknowledge before it is durable")                                                     \
+    X(MUTATE_PROMISE_FORGOTTEN, "8: a restarted node promised nothing")                                                        \
+    X(MUTATE_TAIL_KEPT, "9: a returning replica publishes what it had prepared")                                               \
+    X(MUTATE_BASE_LOGGED, "10: catch-up begins after the newest prepared record")                                              \
+    X(MUTATE_UNDECIDED_ACKS, "11: commits do not count who is proposed to join")                                               \
+    X(MUTATE_UNDECIDED_LEASES, "11: leases do not count who is proposed to join")                                              \
+    X(MUTATE_NO_STALE_GUARD, "12: old commands of clients are executed")                                                       \
+    X(MUTATE_NO_CONFIRM, "12: nobody asks whether the session of a forwarded change lives")                                    \
+    X(MUTATE_PROMOTE_LEARNER, "13: a replica that is not in sync promotes itself")                                             \
+    X(MUTATE_LEASE_TOO_LONG, "14: a lease is longer than the promise")                                                         \
+    X(MUTATE_NO_PREDECESSOR, "15: the predecessor's epoch is not checked")                                                     \
+    X(MUTATE_PROMISE_RACE, "16: promises are looked up when a removal is proposed, not when it counts")                        \
+    X(MUTATE_NO_JOIN_FENCE, "17: a replica that gave up what it acknowledged may still be brought in")                         \
+    X(MUTATE_TRUST_OLD_CONFIG, "18: a restarted node goes on under the value that it remembers")                               \
+    X(MUTATE_NO_CONTENT_CHECK, "contents are not compared before a replica joins")                                             \
+    X(MUTATE_NO_DUPLICATES, "a change that comes twice is executed twice")                                                     \
+    X(MUTATE_WALK_UNLOCKED, "changes are ordered in a stretch while it is read for a learner")                                 \
+    X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")
+
+#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)
+#define MUTATE_SERVING MUTATE_NO_RANGE_LOCK      /* the first of each */
+#define MUTATE_REGISTER MUTATE_ACCEPT_UNPROMISED
+#define MUTATE_REPLICA MUTATE_READ_WITHOUT_LEASE
 
 #define MUTATE_ENUM(name, text) name,
 enum mutation { MUTATIONS(MUTATE_ENUM) MUTATE_COUNT };

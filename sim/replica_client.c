@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Clients as initiators with several paths are, and the judge of what they see.
+ *
+ * A client has one command under way. It writes its own blocks and reads all. When no answer comes in time, or its session is
+ * reset, it gives the session up, and with it the command: an answer on it counts for nothing. A write is sent again, over this
+ * or another node, until one is answered. A reset that both sides hear of makes it do so at once; silence only after a time
+ * that is longer than twice the age at which commands are refused.
+ *
+ * A read must not return less than what was acknowledged, or returned by another read, before it began; nor what nobody wrote.
+ */
+#include "base/bytes.h"
+#include "sim/replica.h"
+
+static uint64_t path_latency(struct world *w)
+{
+    return 50 + world_below(w, 300);
+}
+
+static uint64_t id_of(uint32_t client, uint32_t block, uint64_t number)
+{
+    return (uint64_t)client << 56 | (uint64_t)block << 48 | number;
+}
+
+static void wake_in(struct world *w, uint32_t client, uint64_t us)
+{
+    world_plan_it(w, us, &(struct happening){.kind = HAPPEN_CLIENT, .a = client, .b = w->clients[client].number});
+}
+
+/* The blocks that a client writes: every so many from its own number on. */
+static uint32_t own_block(struct world *w, uint32_t client)
+{
+    uint32_t count = (WORLD_BLOCKS - 1 - client) / w->plan.clients + 1;
+    return client + (uint32_t)world_below(w, count) * w->plan.clients;
+}
+
+static void choose(struct world *w, uint32_t client)
+{
+    struct world_client *c = &w->clients[client];
+    c->reading = !c->writing && world_chance(w, 500);
+    if (world_chance(w, 100)) c->reading = true;
+    if (!c->reading && !c->writing) {
+        c->writing = true;
+        c->write_block = own_block(w, client);
+        w->blocks[c->write_block].invoked++;
+    }
+    c->block = c->reading ? (uint32_t)world_below(w, WORLD_BLOCKS) : c->write_block;
+}
+
+static void issue(struct world *w, uint32_t client)
+{
+    struct world_client *c = &w->clients[client];
+    c->floor = w->blocks[c->block].acked > w->blocks[c->block].seen ? w->blocks[c->block].acked : w->blocks[c->block].seen;
+    c->busy = true;
+    c->number++;
+    c->deadline = w->now + w->plan.client_timeout_us + world_below(w, w->plan.client_timeout_us / 2);
+    world_say(w, "client %u: %s block %u %u over node %u", client, c->reading ? "reads" : "writes", c->block,
+              c->reading ? c->floor : w->blocks[c->block].invoked, c->node);
+    wake_in(w, client, c->deadline - w->now);
+    if (c->cut[c->node] || !w->nodes[c->node].up) return;
+    struct happening h = {.kind = HAPPEN_COMMAND, .node = (uint8_t)c->node, .life = w->nodes[c->node].life, .a = client};
+    h.letter = world_letter(w);
+    w->letters[h.letter].event = (struct replica_event){.kind = c->reading ? REPLICA_ON_READ : REPLICA_ON_CHANGE,
+                                                        .session = c->session,
+                                                        .id = id_of(client, c->block, c->number),
+                                                        .lba = c->block,
+                                                        .count = 1,
+                                                        .body = c->block << 24 | w->blocks[c->block].invoked};
+    world_plan_it(w, path_latency(w), &h);
+}
+
+static void begin(struct world *w, uint32_t client)
+{
+    struct world_client *c = &w->clients[client];
+    if (c->session == 0 || world_chance(w, 200)) {
+        c->node = (uint32_t)world_below(w, w->plan.nodes);
+        c->session = ++w->sessions;
+    }
+    choose(w, client);
+    issue(w, client);
+}
+
+void client_direct(struct world *w, uint32_t node, bool read)
+{
+    struct world_client *c = &w->clients[0];
+    c->node = node;
+    c->session = ++w->sessions;
+    c->reading = read;
+    if (!read && !c->writing) w->blocks[0].invoked++;
+    c->writing = c->writing || !read;
+    c->block = c->write_block = 0;
+    issue(w, 0);
+}
+
+static void give_up(struct world *w, uint32_t client, uint64_t tell_in)
+{
+    struct world_client *c = &w->clients[client];
+    struct world_node *n = &w->nodes[c->node];
+    if (n->up && !c->cut[c->node])
+        world_plan_it(
+            w, tell_in,
+            &(struct happening){.kind = HAPPEN_LOST, .node = (uint8_t)c->node, .life = n->life, .a = client, .c = c->session});
+    c->busy = false;
+    c->session = 0;
+    c->number++;
+}
+
+/* Both sides hear of it at once. */
+void client_reset(struct world *w, uint32_t client)
+{
+    struct world_client *c = &w->clients[client];
+    if (c->session == 0) return;
+    world_say(w, "client %u: its session with node %u is reset", client, c->node);
+    give_up(w, client, 0);
+    wake_in(w, client, 200 + world_below(w, 2000));
+}
+
+void client_node_gone(struct world *w, uint32_t node)
+{
+    for (uint32_t i = 0; i < w->plan.clients; i++) {
+        struct world_client *c = &w->clients[i];
+        if (c->session == 0 || c->node != node || c->cut[node] || world_chance(w, 300)) continue;
+        c->busy = false;
+        c->session = 0;
+        c->number++;
+        wake_in(w, i, 500 + world_below(w, 5000));
+    }
+}
+
+void client_wakes(struct world *w, uint32_t client, uint64_t number)
+{
+    struct world_client *c = &w->clients[client];
+    if (c->number != number) return;
+    if (c->busy) {
+        world_say(w, "client %u gives up on node %u", client, c->node);
+        give_up(w, client, path_latency(w));
+    }
+    if (!w->manual && (!w->quiet || c->writing)) begin(w, client);
+}
+
+/* ---- at the node ---- */
+
+static void command(struct world *w, const struct happening *h)
+{
+    struct world_node *n = &w->nodes[h->node];
+    struct replica_event e = w->letters[h->letter].event;
+    struct replica_change change = {.kind = REPLICA_WRITE, .lba = e.lba, .count = 1, .body = e.body};
+    /* After a pause the time comes first, and may end all sessions. */
+    if (world_was_still(w, h->node)) world_step(w, h->node, &(struct replica_event){.kind = REPLICA_ON_TICK});
+    if (e.session < n->sessions_from || e.session <= n->lost[h->a]) return;
+    e.change = &change;
+    world_step(w, h->node, &e);
+}
+
+static void lost(struct world *w, const struct happening *h)
+{
+    struct world_node *n = &w->nodes[h->node];
+    n->lost[h->a] = max64(n->lost[h->a], h->c);
+    world_step(w, h->node, &(struct replica_event){.kind = REPLICA_ON_LOST, .session = h->c});
+}
+
+enum answer { ANSWER_GOOD, ANSWER_NO, ANSWER_FULL };
+
+static void answer(struct world *w, uint32_t node, uint64_t id, enum answer answer, uint32_t value)
+{
+    if (w->clients[id >> 56].cut[node]) return;
+    world_plan_it(w, path_latency(w), &(struct happening){.kind = HAPPEN_ANSWER, .a = id, .b = answer, .c = value});
+}
+
+static void map_read(struct world *w, const struct happening *h)
+{
+    answer(w, h->node, h->a, ANSWER_GOOD, store_value(w->nodes[h->node].store, h->a >> 48 & 255, h->b != 0));
+}
+
+/* The node ends all sessions; what it hears of that comes soon, and before anything else from these clients. */
+static void reset_all(struct world *w, uint32_t node)
+{
+    struct world_node *n = &w->nodes[node];
+    world_say(w, "node %u ends all sessions", node);
+    w->resets++;
+    n->sessions_from = ++w->sessions;
+    for (uint32_t i = 0; i < w->plan.clients; i++)
+        if (w->clients[i].session != 0 && w->clients[i].node == node && !w->clients[i].cut[node]) client_reset(w, i);
+}
+
+void client_effect(struct world *w, uint32_t node, const struct replica_effect *e)
+{
+    struct happening read = {
+        .kind = HAPPEN_MAP_READ, .node = (uint8_t)node, .life = w->nodes[node].life, .a = e->id, .b = e->dirty};
+    static const enum answer answers[] = {
+        [REPLICA_GOOD] = ANSWER_GOOD, [REPLICA_BUSY] = ANSWER_NO, [REPLICA_FULL] = ANSWER_FULL};
+    if (e->kind == REPLICA_DO_READ) world_plan_it(w, world_below(w, 400), &read);
+    if (e->kind == REPLICA_DO_REFUSE) answer(w, node, e->id, ANSWER_NO, 0);
+    if (e->kind == REPLICA_DO_ANSWER) answer(w, node, e->id, answers[e->outcome], 0);
+    if (e->kind == REPLICA_DO_RESET) reset_all(w, node);
+}
+
+/* ---- the judge ---- */
+
+static void judge_read(struct world *w, uint32_t client, uint32_t got)
+{
+    struct world_client *c = &w->clients[client];
+    struct world_block *b = &w->blocks[c->block];
+    uint32_t value = got & 0xffffff;
+    world_say(w, "client %u: block %u is %u", client, c->block, value);
+    if (got != 0 && got >> 24 != c->block)
+        world_fail(w, "block %u read over node %u is block %u", c->block, c->node, got >> 24);
+    else if (value < c->floor)
+        world_fail(w, "block %u read over node %u is %u, and was %u already", c->block, c->node, value, c->floor);
+    else if (value > b->invoked)
+        world_fail(w, "block %u read over node %u is %u, which nobody wrote yet", c->block, c->node, value);
+    if (value > b->seen) b->seen = value;
+}
+
+static void answered(struct world *w, const struct happening *h)
+{
+    uint32_t client = (uint32_t)(h->a >> 56);
+    struct world_client *c = &w->clients[client];
+    if (!c->busy || id_of(client, c->block, c->number) != h->a) return;
+    if (h->b == ANSWER_GOOD) {
+        c->done++;
+        if (c->reading) judge_read(w, client, (uint32_t)h->c);
+        if (!c->reading) {
+            world_say(w, "client %u: block %u has %u", client, c->block, w->blocks[c->block].invoked);
+            w->blocks[c->block].acked = w->blocks[c->block].invoked;
+            c->writing = false;
+        }
+    }
+    c->busy = false;
+    c->number++;
+    if (h->b == ANSWER_NO && world_chance(w, 500)) c->session = 0;
+    wake_in(w, client,
+            h->b == ANSWER_GOOD ? world_below(w, w->plan.think_us * 2) : 1000 + world_below(w, w->plan.timing.heartbeat_us));
+}
+
+void client_happens(struct world *w, const struct happening *h)
+{
+    if (h->kind == HAPPEN_COMMAND) command(w, h);
+    if (h->kind == HAPPEN_LOST) lost(w, h);
+    if (h->kind == HAPPEN_MAP_READ) map_read(w, h);
+    if (h->kind == HAPPEN_ANSWER) answered(w, h);
+}

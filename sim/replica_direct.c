@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Histories for one rule each: those that random worlds stumble on once in thousands, told step by step. Client 0 writes and
+ * reads block 0; the judge is the same. With the rule in force a history ends well, or nobody answers; without it a read is
+ * wrong.
+ */
+#include <stddef.h>
+
+#include "sim/replica.h"
+#include "store/mutation.h"
+
+enum { MS = 1000 };
+
+static void run(struct world *w, uint64_t ms)
+{
+    world_run(w, w->now + ms * MS);
+}
+
+/* Lets things happen until the client has its answer, for at most so long. */
+static void finish(struct world *w, uint64_t ms)
+{
+    for (uint64_t until = w->now + ms * MS; w->clients[0].busy && w->now < until && !world_failed(w);)
+        world_run(w, w->now + 100);
+}
+
+static void write_over(struct world *w, uint32_t node)
+{
+    client_direct(w, node, false);
+    finish(w, 60);
+}
+
+static void read_over(struct world *w, uint32_t node)
+{
+    client_direct(w, node, true);
+    finish(w, 60);
+}
+
+static void cut(struct world *w, uint32_t a, uint32_t b)
+{
+    w->cut[a][b] = w->cut[b][a] = true;
+}
+
+static void mend(struct world *w, uint32_t a, uint32_t b)
+{
+    w->cut[a][b] = w->cut[b][a] = false;
+}
+
+/* Until the register says that these are in sync. */
+static void until_in_sync(struct world *w, uint8_t set)
+{
+    for (uint64_t until = w->now + 1000 * MS; w->config.in_sync != set && w->now < until && !world_failed(w);)
+        world_run(w, w->now + 20);
+    if (w->config.in_sync != set) world_fail(w, "the directed history does not get where it wants to");
+}
+
+static struct replica_timing timing(void)
+{
+    return (struct replica_timing){.heartbeat_us = 5 * MS,
+                                   .lease_us = 40 * MS,
+                                   .promise_us = 60 * MS,
+                                   .suspect_us = 40 * MS,
+                                   .stale_us = 90 * MS,
+                                   .commit_us = 1 * MS};
+}
+
+/* Node 0 owns the volume; block 0 has been written once. */
+static void start(struct world *w, uint64_t seed, bool trace, uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
+{
+    struct world_plan plan = {.nodes = nodes, .replicas = replicas, .clients = 1, .walk_blocks = 4, .timing = timing()};
+    plan.timing.suspect_us = suspect_ms * MS;
+    plan.client_timeout_us = 200 * MS;
+    plan.capacity = 1000;
+    plan.think_us = 1;
+    world_begin(w, seed, &plan, trace);
+    w->calm = w->quiet = w->manual = true;
+    run(w, 120);
+    write_over(w, 0);
+    if (w->clients[0].writing || w->config.owner != 0) world_fail(w, "the directed history does not begin");
+}
+
+/* Node 0 is alone, and brings in node 1; the register decides, but node 0 never hears of it, nor from node 1 again. */
+static void lost_answer(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    run(w, 120);
+    write_over(w, 0);
+    world_boot(w, 1);
+    until_in_sync(w, 3);
+    w->nodes[0].register_cut = true;
+    cut(w, 0, 1);
+}
+
+static void undecided_acks(struct world *w, uint64_t seed, bool trace)
+{
+    lost_answer(w, seed, trace);
+    write_over(w, 0); /* must not be acknowledged */
+    run(w, 300);
+    read_over(w, 1);
+}
+
+static void undecided_leases(struct world *w, uint64_t seed, bool trace)
+{
+    lost_answer(w, seed, trace);
+    run(w, 300);
+    write_over(w, 1);
+    read_over(w, 0);
+}
+
+/* Node 0 dies believing that it is alone, and comes back without the register. */
+static void old_config(struct world *w, uint64_t seed, bool trace)
+{
+    lost_answer(w, seed, trace);
+    world_crash(w, 0);
+    run(w, 300);
+    write_over(w, 1);
+    world_boot(w, 0);
+    run(w, 100);
+    read_over(w, 0);
+}
+
+/* Node 1 promises, restarts, and takes over as soon as it may. */
+static void forgotten_promise(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 8);
+    w->nodes[0].register_cut = true;
+    cut(w, 0, 1);
+    world_crash(w, 1);
+    world_boot(w, 1);
+    for (uint32_t i = 0; i < 30 && w->config.owner != 1; i++) run(w, 1);
+    run(w, 3);
+    client_direct(w, 1, false);
+    finish(w, 4);
+    read_over(w, 0);
+}
+
+/* Node 1 does not hear that its proposal to leave out node 0 was decided, while node 0 gets through to it again. */
+static void promise_race(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 8);
+    w->nodes[0].register_cut = true;
+    cut(w, 0, 1);
+    w->register_delay = 40 * MS;
+    for (uint32_t i = 0; i < 100 && w->config.owner != 1; i++) run(w, 1);
+    mend(w, 0, 1); /* its answer is under way for 40 ms more */
+    run(w, 37);
+    cut(w, 0, 1);
+    run(w, 10);
+    client_direct(w, 1, false);
+    finish(w, 10);
+    read_over(w, 0);
+}
+
+/* Node 2 has no replica; what it forwards does not get through until the client has long done other things elsewhere. */
+static void old_command(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 2, 40);
+    cut(w, 0, 2);
+    client_direct(w, 2, false);
+    run(w, 1);
+    w->clients[0].cut[2] = true;
+    run(w, 210); /* it gives up */
+    write_over(w, 0);
+    write_over(w, 0);
+    mend(w, 0, 2);
+    run(w, 100);
+    read_over(w, 0);
+}
+
+/* The session is reset while the forwarded command is slow. */
+static void reset_path(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 2, 40);
+    w->delay[2][0] = 30 * MS;
+    client_direct(w, 2, false);
+    run(w, 2);
+    client_reset(w, 0);
+    run(w, 1);
+    w->delay[2][0] = 0;
+    write_over(w, 0);
+    write_over(w, 0);
+    run(w, 60);
+    read_over(w, 0);
+}
+
+/* The answer to a forwarded command is lost, and the client gone without a word; the command comes again. */
+static void duplicate(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 2, 40);
+    uint64_t end = w->nodes[0].store->live.end;
+    client_direct(w, 2, false);
+    for (uint32_t i = 0; i < 500 && w->nodes[0].store->live.end == end; i++) world_run(w, w->now + 10);
+    w->cut[0][2] = true;
+    w->clients[0].cut[2] = true;
+    client_reset(w, 0);
+    run(w, 3);
+    write_over(w, 0);
+    write_over(w, 0);
+    run(w, 15);
+    w->cut[0][2] = false;
+    run(w, 40);
+    read_over(w, 0);
+}
+
+/* Node 1 takes over; a record that node 0 ordered before reaches node 2 in the new epoch, ahead of everything from node 1. */
+static void late_record(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 3, 40);
+    w->nodes[0].register_cut = true;
+    cut(w, 0, 1);
+    w->delay[0][2] = 85 * MS;
+    client_direct(w, 0, false);
+    for (uint32_t i = 0; i < 2000 && w->config.owner != 1; i++) world_run(w, w->now + 50);
+    w->delay[1][2] = 100 * MS;
+    run(w, 150);
+    w->delay[0][2] = w->delay[1][2] = 0;
+    run(w, 200);
+    read_over(w, 2);
+}
+
+/* Node 1 waits until its promise to node 0 has run out, and no longer. */
+static void long_lease(struct world *w, uint64_t seed, bool trace)
+{
+    struct replica_status status = {0};
+    start(w, seed, trace, 2, 2, 8);
+    w->nodes[0].register_cut = true;
+    cut(w, 0, 1);
+    for (uint32_t i = 0; i < 2000 && !(status.role == REPLICA_OWNER && status.open); i++) {
+        world_run(w, w->now + 50);
+        replica_status(w->nodes[1].core, &status);
+    }
+    client_direct(w, 1, false);
+    finish(w, 4);
+    client_direct(w, 0, true);
+    finish(w, 4);
+}
+
+/* A disk is exchanged: the node is in sync by the register, and empty. */
+static void empty_store(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    store_begin(w->nodes[1].store, 0, w->plan.capacity);
+    world_boot(w, 1);
+    run(w, 30);
+    read_over(w, 1);
+    until_in_sync(w, 1);
+    until_in_sync(w, 3);
+    read_over(w, 1);
+}
+
+/* Node 0 goes on alone and dies with what only it has. Node 1 must not take over by itself; a person says that it shall. Then
+ * node 0 comes back, with operations that did not happen. */
+static void force_promote(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    write_over(w, 0); /* with this the commit of the first becomes durable at node 1 */
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    run(w, 120);
+    write_over(w, 0);
+    write_over(w, 0);
+    world_crash(w, 0);
+    world_boot(w, 1);
+    run(w, 500);
+    if (w->config.owner != 0) world_fail(w, "a replica that was not in sync promoted itself");
+    world_step(w, 1, &(struct replica_event){.kind = REPLICA_ON_FORCE});
+    until_in_sync(w, 2);
+    run(w, 120);
+    w->blocks[0].acked = w->blocks[0].seen = 1; /* the loss is accepted */
+    read_over(w, 1);
+    if (w->clients[0].busy || w->blocks[0].seen > 2) world_fail(w, "the forced replica does not serve what it had");
+    world_boot(w, 0);
+    until_in_sync(w, 3);
+    if (w->config.forced_epoch != w->config.epoch || w->config.forced_sequence == 0) world_fail(w, "it is not recorded");
+    read_over(w, 0);
+    write_over(w, 0);
+    read_over(w, 1);
+    if (w->clients[0].writing) world_fail(w, "no writes after a force-promote");
+}
+
+static const struct {
+    enum mutation mutation;
+    void (*run)(struct world *w, uint64_t seed, bool trace);
+} histories[] = {
+    {MUTATE_PROMISE_FORGOTTEN, forgotten_promise},
+    {MUTATE_UNDECIDED_ACKS, undecided_acks},
+    {MUTATE_UNDECIDED_LEASES, undecided_leases},
+    {MUTATE_NO_STALE_GUARD, old_command},
+    {MUTATE_NO_CONFIRM, reset_path},
+    {MUTATE_PROMISE_RACE, promise_race},
+    {MUTATE_NO_JOIN_FENCE, empty_store},
+    {MUTATE_TRUST_OLD_CONFIG, old_config},
+    {MUTATE_LEASE_TOO_LONG, long_lease},
+    {MUTATE_READ_WITHOUT_LEASE, long_lease},
+    {MUTATE_NONE, force_promote},
+    {MUTATE_NO_DUPLICATES, duplicate},
+    {MUTATE_EPOCH_IGNORED, late_record},
+};
+
+enum { HISTORIES = sizeof histories / sizeof histories[0] };
+
+/* All of them, with the rules in force. */
+void direct_replica_all(struct world *w, uint64_t seed)
+{
+    for (uint32_t i = 0; i < HISTORIES && (i == 0 || !world_failed(w)); i++) histories[i].run(w, seed, false);
+}
+
+bool direct_replica_has(uint32_t mutation)
+{
+    for (uint32_t i = 0; i < HISTORIES; i++)
+        if (histories[i].mutation == mutation) return true;
+    return false;
+}
+
+void direct_replica_run(struct world *w, uint32_t mutation, uint64_t seed, bool trace)
+{
+    for (uint32_t i = 0; i < HISTORIES; i++)
+        if (histories[i].mutation == mutation) histories[i].run(w, seed, trace);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Catching up, at the learner.
+ *
+ *     LEAVE   the tail is discarded and the join given up, durably (rules 9, 17)
+ *     WANT    the next step: committed records since the last, and a stretch of the walk over what changed since `base`: the
+ *             newest record that this node *published* (rule 10)
+ *     APPLY   all of it at once, durable with how far it got; then WANT again, after a restart and from another owner, too
+ *     CHECK   the last step says what the content must be now; if it is not, everything is walked again
+ *     END     the volume stands at the owner's committed point, under a new join
+ *     FOLLOW  records as to a member; counted when the owner has brought this node in
+ *
+ * While it lasts the map is a mixture that no history ever had: it is not served, not promoted, and the committed point stays
+ * what it was. Steps fit exactly one state of the learner, so late and doubled ones do nothing (rule 17).
+ */
+#include "volume/replica/internal.h"
+
+static void want(struct replica *r)
+{
+    struct replica_message m = {.kind = REPLICA_WANT, .join = r->learn_join};
+    m.u.step.learn = r->learn;
+    m.u.step.mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
+    r->learning = LEARN_WANTING;
+    r->learn_asked = r->now;
+    effect_send(r, r->config.owner, &m);
+}
+
+static void leave(struct replica *r)
+{
+    if (MUTATED(MUTATE_BASE_LOGGED) && !r->learn.on) r->mutant_base = r->end;
+    r->learn_again = false;
+    r->learning = LEARN_LEAVING;
+    tail_leave(r);
+}
+
+/* Out of sync, or out of sync with another owner. What the host is doing for the last attempt is waited for. */
+void learn_start(struct replica *r)
+{
+    r->learn_again = r->learn_busy;
+    if (!r->learn_busy) leave(r);
+}
+
+static void learn_from(struct replica *r, uint64_t base)
+{
+    r->learn.base = base;
+    r->learn.low = REPLICA_NO_GAP;
+    r->learn.cursor = r->learn.applied = 0;
+}
+
+void learn_settled(struct replica *r)
+{
+    if (r->learning != LEARN_LEAVING) return;
+    r->learning = LEARN_IDLE;
+    if (r->role != REPLICA_LEARNER) return;
+    if (!r->learn.on) learn_from(r, MUTATED(MUTATE_BASE_LOGGED) ? max64(r->mutant_base, r->committed) : r->committed);
+    /* What this node published may be what a force-promote undid. */
+    bool undone = r->config.forced_epoch > r->committed_epoch && r->committed > r->config.forced_sequence;
+    if (undone || (r->learn.on && r->config.forced_epoch > r->committed_epoch)) learn_from(r, 0);
+    r->learn_join = (uint64_t)r->boot << 32 | ++r->join_count;
+    want(r);
+}
+
+static bool fits(const struct replica *r, const struct replica_message *m)
+{
+    if (r->role != REPLICA_LEARNER || r->learning != LEARN_WANTING) return false;
+    if (m->epoch != r->config.epoch || m->from != r->config.owner || m->join != r->learn_join) return false;
+    return m->u.step.cursor == r->learn.cursor && m->u.step.applied == r->learn.applied;
+}
+
+void learn_on_step(struct replica *r, const struct replica_message *m)
+{
+    if (!fits(r, m)) return;
+    r->step = m->u.step;
+    r->counts.gaps += r->step.gap;
+    r->learning = LEARN_APPLYING;
+    r->learn_busy = true;
+    effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_APPLY, .step = &r->step});
+}
+
+/* The host is done with something. False: it was for an attempt that is over. */
+static bool goes_on(struct replica *r)
+{
+    assert(r->learn_busy);
+    r->learn_busy = false;
+    if (r->learn_again) leave(r);
+    return r->learning == LEARN_APPLYING || r->learning == LEARN_DIGESTING || r->learning == LEARN_ENDING;
+}
+
+void learn_on_applied(struct replica *r)
+{
+    r->learn = r->step.learn;
+    if (!goes_on(r)) return;
+    if (!r->step.check) {
+        want(r);
+        return;
+    }
+    r->learning = LEARN_DIGESTING;
+    r->learn_busy = true;
+    effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_DIGEST, .node = r->setup.node});
+}
+
+static void learn_end(struct replica *r)
+{
+    r->learning = LEARN_ENDING;
+    r->learn_busy = true;
+    effect_put(r, &(struct replica_effect){
+                      .kind = REPLICA_DO_LEARNED, .mark = r->step.mark, .id = r->learn_join, .windows = r->step.windows});
+}
+
+void learn_on_digest(struct replica *r, const uint64_t digest[2])
+{
+    if (!goes_on(r)) return;
+    bool same = memcmp(digest, r->step.digest, sizeof r->step.digest) == 0;
+    if (!same && !MUTATED(MUTATE_NO_CONTENT_CHECK)) {
+        r->counts.mismatches++;
+        learn_from(r, 0);
+        want(r);
+        return;
+    }
+    r->learning = LEARN_ENDING;
+    r->learn_busy = true;
+    effect_put(r, &(struct replica_effect){
+                      .kind = REPLICA_DO_LEARNED, .mark = r->step.mark, .id = r->learn_join, .windows = r->step.windows});
+}
+
+static void follow(struct replica *r)
+{
+    struct replica_message m = {.kind = REPLICA_FOLLOW, .join = r->join};
+    m.u.step.mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
+    r->learn_asked = r->now;
+    effect_send(r, r->config.owner, &m);
+    follow_report(r, 0);
+}
+
+void learn_on_learned(struct replica *r)
+{
+    r->committed = r->end = r->durable = r->matched = r->commit_seen = r->step.mark.sequence;
+    r->committed_epoch = r->step.mark.epoch;
+    r->first = r->end + 1;
+    memcpy(r->windows, r->step.windows, sizeof r->windows);
+    r->learn.on = false;
+    r->join = r->learn_join;
+    if (!goes_on(r)) return;
+    r->learning = LEARN_FOLLOWING;
+    follow(r);
+}
+
+/* The last resort: what this node has published is the volume from now on, under a new join; member.c proposes it. Not from a
+ * mixture that no history ever had. */
+void learn_on_force(struct replica *r)
+{
+    if (r->role != REPLICA_LEARNER || r->learning != LEARN_WANTING || r->learn.on) return;
+    r->force = true;
+    r->step.mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
+    memcpy(r->step.windows, r->windows, sizeof r->step.windows);
+    learn_end(r);
+}
+
+void learn_on_again(struct replica *r, const struct replica_message *m)
+{
+    bool mine = m->epoch == r->config.epoch && m->from == r->config.owner && m->join == r->join;
+    if (r->role == REPLICA_LEARNER && r->learning == LEARN_FOLLOWING && mine) learn_start(r);
+}
+
+void learn_tick(struct replica *r)
+{
+    if (r->role != REPLICA_LEARNER || r->now - r->learn_asked < 4 * r->setup.timing.heartbeat_us) return;
+    if (r->learning == LEARN_WANTING) want(r);
+    if (r->learning == LEARN_FOLLOWING) follow(r);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who: values of the register, adopted and proposed.
+ *
+ * A value that was decided may be learned from anybody; but a node that has just started believes nobody and nothing before it
+ * read the register itself (rule 18). While a proposal is undecided, both the old and the proposed set count, for commits and
+ * for leases (rules 3 and 11); several proposals over the same version may be under way, then all of them count. It is decided
+ * when a newer version is seen. A proposal that nobody wants any more is buried by swapping in the old value under the next
+ * version.
+ *
+ *     owner          leaves out who is silent or gave up its join; brings in a learner that has prepared all it committed
+ *     in sync        takes over when the owner is silent; or, when it is the owner itself, restarted, in a new epoch
+ *     anybody else   nothing (rule 13)
+ */
+#include "volume/replica/internal.h"
+
+uint8_t member_counted(const struct replica *r)
+{
+    if (MUTATED(MUTATE_UNDECIDED_ACKS)) return r->config.in_sync;
+    uint8_t set = r->config.in_sync | r->pending;
+    for (uint32_t node = 0; MUTATED(MUTATE_LEAVE_WITHOUT_REGISTER) && node < REPLICA_NODES_MAX; node++)
+        if (!is_me(r, node) && lease_suspects(r, node)) set &= (uint8_t)~node_bit(node);
+    return set;
+}
+
+uint8_t member_leased(const struct replica *r)
+{
+    if (MUTATED(MUTATE_UNDECIDED_LEASES)) return r->config.in_sync;
+    return MUTATED(MUTATE_LEAVE_WITHOUT_REGISTER) ? member_counted(r) : r->config.in_sync | r->pending;
+}
+
+bool member_has_join(const struct replica *r)
+{
+    return r->join == r->config.join[r->setup.node] || MUTATED(MUTATE_NO_JOIN_FENCE);
+}
+
+static enum replica_role role_of(const struct replica *r)
+{
+    const struct replica_config *c = &r->config;
+    uint32_t me = r->setup.node;
+    if (set_has(c->in_sync, me) && member_has_join(r)) {
+        bool mine = c->boot == r->boot || MUTATED(MUTATE_TRUST_OLD_CONFIG);
+        return c->owner == me && mine ? REPLICA_OWNER : REPLICA_IN_SYNC;
+    }
+    return set_has(c->in_sync | c->learners, me) ? REPLICA_LEARNER : REPLICA_OUTSIDE;
+}
+
+/* ---- adopting ---- */
+
+static void epoch_begins(struct replica *r)
+{
+    r->matched = r->commit_seen = r->committed;
+    r->open = false;
+    r->opening = 0;
+    r->commit_due = r->commit_wakes = NEVER;
+    r->ticket_count = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        struct peer *p = &r->peers[node];
+        p->acked = p->credit = p->credit_at = 0;
+        p->sent = r->committed;
+        p->moved = r->now;
+        p->phase = PHASE_NONE;
+        p->disowned = false;
+    }
+    read_forget(r);
+}
+
+static void members_change(struct replica *r, uint8_t before)
+{
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        struct peer *p = &r->peers[node];
+        if (set_has(before, node) == set_has(r->config.in_sync, node)) continue;
+        p->phase = PHASE_NONE;
+        p->disowned = p->fenced = false;
+        if (set_has(before, node)) p->acked = 0;
+        if (set_has(before, node)) r->counts.removals++;
+        if (!set_has(before, node)) r->counts.joins++;
+    }
+}
+
+static bool is_member(enum replica_role role)
+{
+    return role == REPLICA_OWNER || role == REPLICA_IN_SYNC;
+}
+
+/* What changes for this node. */
+static void role_begins(struct replica *r, enum replica_role was, bool new_epoch)
+{
+    if (is_member(r->role)) {
+        r->learning = LEARN_IDLE;
+        if (!is_member(was)) lease_assume_promises(r);
+    } else if (new_epoch || was != r->role) {
+        learn_start(r);
+    }
+    if (r->role == REPLICA_OWNER && new_epoch) owner_begin(r);
+}
+
+void member_adopt(struct replica *r, const struct replica_config *config, bool fresh)
+{
+    enum replica_role was = r->role;
+    uint8_t before = r->config.in_sync;
+    if (was == REPLICA_UNKNOWN ? !fresh : config->version <= r->config.version) return;
+    bool new_epoch = was == REPLICA_UNKNOWN || config->epoch != r->config.epoch;
+    r->config = *config;
+    r->proposed = false;
+    r->pending = 0;
+    r->wished_at = NEVER;
+    r->force = false;
+    r->role = role_of(r);
+    if (new_epoch)
+        epoch_begins(r);
+    else
+        members_change(r, before);
+    role_begins(r, was, new_epoch);
+    r->route_due = true;
+    lease_beat_all(r);
+    owner_commit(r);
+}
+
+/* ---- proposing ---- */
+
+static void set_move(struct replica_config *c, uint8_t set, bool in)
+{
+    c->in_sync = (uint8_t)(in ? c->in_sync | set : c->in_sync & ~set);
+    c->learners = (uint8_t)(in ? c->learners & ~set : c->learners | set);
+}
+
+/* Two nodes without a witness: whoever is left out must surely be off. False: not yet. */
+static bool is_fenced(struct replica *r, uint8_t leave)
+{
+    bool all = true;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        if (!set_has(leave, node) || r->peers[node].fenced) continue;
+        effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_FENCE, .node = (uint8_t)node});
+        all = false;
+    }
+    return all;
+}
+
+static uint8_t suspects(const struct replica *r)
+{
+    uint8_t set = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (set_has(r->config.in_sync, node) && !is_me(r, node) && lease_suspects(r, node)) set |= node_bit(node);
+    return set;
+}
+
+/* Rule 3: the only way out of the in-sync set. */
+static bool owner_wishes(struct replica *r, struct replica_config *c)
+{
+    uint8_t leave = suspects(r), join = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        const struct peer *p = &r->peers[node];
+        if (set_has(c->in_sync, node) && p->disowned) leave |= node_bit(node);
+        if (!r->open || p->phase != PHASE_FOLLOWING || p->acked < r->committed || lease_suspects(r, node)) continue;
+        if (!owner_may_send(r, p, r->end)) continue; /* what is under way would not fit */
+        join |= node_bit(node);
+        c->join[node] = p->join;
+    }
+    if (leave != 0 && r->setup.fence && !is_fenced(r, leave)) return false;
+    set_move(c, leave, false);
+    set_move(c, join, true);
+    return (leave | join) != 0;
+}
+
+/* So long a member lets others go first: the owner, who may be alive and cut off from this node only; then members with lower
+ * numbers; and everybody, when it is this node that most are silent for. */
+static uint64_t patience(const struct replica *r, uint8_t silent)
+{
+    uint64_t beats = 1;
+    for (uint32_t node = 0; node < r->setup.node; node++) beats += set_has(r->config.in_sync & (uint8_t)~silent, node);
+    uint64_t us = beats * r->setup.timing.heartbeat_us;
+    uint32_t others = set_size(r->config.in_sync) - 1;
+    return others >= 2 && set_size(silent) * 2 > others ? us + r->setup.timing.promise_us : us;
+}
+
+static void claim(struct replica *r, struct replica_config *c)
+{
+    c->epoch++;
+    c->owner = r->setup.node;
+    c->boot = r->boot;
+}
+
+static bool member_wishes(struct replica *r, struct replica_config *c)
+{
+    uint8_t silent = suspects(r);
+    if (c->owner == r->setup.node) { /* rule 18: back after a restart; nothing of the old reign is known */
+        claim(r, c);
+        return true;
+    }
+    if (!set_has(silent, c->owner)) {
+        r->wished_at = NEVER;
+        return false;
+    }
+    if (r->wished_at == NEVER) r->wished_at = r->now;
+    if (r->now - r->wished_at < patience(r, silent)) return false;
+    if (r->setup.fence && !is_fenced(r, silent)) return false;
+    claim(r, c);
+    set_move(c, silent, false);
+    return true;
+}
+
+static void claim_alone(struct replica *r, struct replica_config *c)
+{
+    claim(r, c);
+    set_move(c, c->in_sync, false);
+    set_move(c, node_bit(r->setup.node), true);
+    c->join[r->setup.node] = r->join;
+}
+
+/* Rule 13: none, unless a person says so, which is recorded. The mutation promotes a learner that hears nothing. */
+static bool learner_wishes(struct replica *r, struct replica_config *c)
+{
+    if (r->force && r->learning == LEARN_FOLLOWING) {
+        claim_alone(r, c);
+        c->forced_epoch = c->epoch;
+        c->forced_sequence = r->committed;
+        return true;
+    }
+    if (!MUTATED(MUTATE_PROMOTE_LEARNER) || r->join != 0 || !lease_suspects(r, c->owner)) return false;
+    claim_alone(r, c);
+    return true;
+}
+
+static bool wishes(struct replica *r, struct replica_config *ret_config)
+{
+    *ret_config = r->config;
+    switch (r->role) {
+    case REPLICA_OWNER: return owner_wishes(r, ret_config);
+    case REPLICA_IN_SYNC: return member_wishes(r, ret_config);
+    case REPLICA_LEARNER: return learner_wishes(r, ret_config);
+    case REPLICA_UNKNOWN:
+    case REPLICA_OUTSIDE: break;
+    }
+    return false;
+}
+
+static uint64_t promised_outside(const struct replica *r, uint8_t in_sync)
+{
+    uint64_t at = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (!set_has(in_sync, node) && !is_me(r, node)) at = max64(at, r->peers[node].promise_until);
+    return at;
+}
+
+static void propose(struct replica *r, struct replica_config *c)
+{
+    c->version = r->config.version + 1;
+    r->pending |= c->in_sync;
+    r->proposed = true;
+    r->proposed_at = r->now;
+    r->mutant_quiet = promised_outside(r, c->in_sync);
+    effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_PROPOSE, .config = c});
+}
+
+/* Proposes what is wanted, or buries what is no longer wanted. */
+void member_consider(struct replica *r)
+{
+    struct replica_config c;
+    if (r->proposed && r->now - r->proposed_at < 2 * r->setup.timing.heartbeat_us) return;
+    bool wanted = wishes(r, &c);
+    if (wanted) {
+        if (c.epoch != r->config.epoch) r->counts.takeovers++;
+        propose(r, &c);
+    } else if (r->proposed) {
+        r->counts.bumps++;
+        c = r->config;
+        propose(r, &c);
+    }
+}
+
+void member_on_config(struct replica *r, const struct replica_config *config)
+{
+    member_adopt(r, config, true);
+    member_consider(r);
+}
+
+void member_tick(struct replica *r)
+{
+    uint64_t retry = 2 * r->setup.timing.heartbeat_us;
+    if (r->role == REPLICA_UNKNOWN && r->now - r->fetched_at >= retry) {
+        r->fetched_at = r->now;
+        effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_FETCH});
+    }
+    /* Who stands outside of everything hears of a new value from nobody for sure. */
+    if ((r->role == REPLICA_OUTSIDE || r->role == REPLICA_LEARNER) && r->now - r->fetched_at >= 8 * retry) {
+        r->fetched_at = r->now;
+        effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_FETCH});
+    }
+    member_consider(r);
+}

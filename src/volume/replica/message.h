@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What replicas of a volume say to each other, as the core sees it: host structs, decoded and bounded at the edge.
+ *
+ * The core asks nothing of the links but that what comes was sent: messages may be lost, doubled, late and out of order, and
+ * the core stays right; when they are first-in first-out and not lost without a new session, it is quick.
+ *
+ * Content of blocks never passes through the core: `body` names it, and who sends the message sends what it names along.
+ */
+#ifndef IZAR_VOLUME_REPLICA_MESSAGE_H
+#define IZAR_VOLUME_REPLICA_MESSAGE_H
+
+#include "volume/replica/config.h"
+
+enum {
+    REPLICA_STEP_RECORDS = 8, /* that one step of catch-up carries */
+    REPLICA_REQUESTS = 64,    /* changes that a node may have under way in one volume; width of the request windows */
+};
+
+/* A record's name: sequences never restart, the epoch says whose. */
+struct replica_mark {
+    uint64_t sequence;
+    uint32_t epoch; /* in which it was ordered; kept when a later owner inherits it */
+};
+
+enum replica_kind {
+    REPLICA_NOOP,  /* opens an epoch */
+    REPLICA_WRITE, /* takes space: admitted within everybody's credit */
+    REPLICA_FREE,  /* unmap, delete, reservation: always admitted */
+};
+
+/* Who asked for a change: tells a retry from a new one, for as long as the window of `node` reaches. */
+struct replica_request {
+    uint8_t node;
+    uint32_t boot; /* of that node */
+    uint64_t number;
+};
+
+struct replica_change {
+    enum replica_kind kind;
+    uint32_t count; /* blocks */
+    uint64_t lba;
+    uint64_t body; /* names the content, for the host */
+    struct replica_request request;
+};
+
+struct replica_record {
+    struct replica_mark mark;
+    uint32_t previous_epoch; /* of the record one sequence before: the two name the predecessor (rule 15) */
+    struct replica_change change;
+};
+
+/* Which of a node's requests took place: numbers up to `high`, bit i for high - i. Replicated state, changed by publishing. */
+struct replica_window {
+    uint32_t boot;
+    uint64_t high, done;
+};
+
+/* How far a learner has come; durable with what it describes. Blocks below `cursor` are as of `applied` (or as of `low` when
+ * that is not REPLICA_NO_GAP: the stream had a gap since), blocks from it on as of `base` or later. */
+struct replica_learn {
+    bool on; /* the map is a mixture: neither served nor promoted */
+    uint64_t base, low, cursor, applied;
+};
+
+#define REPLICA_NO_GAP UINT64_MAX
+#define REPLICA_WALK_END UINT64_MAX /* cursor: all blocks are done */
+
+enum replica_message_kind {
+    REPLICA_HEARTBEAT,
+    REPLICA_HEARTBEAT_ACK,
+    REPLICA_RECORD,    /* owner to all that count: prepare this */
+    REPLICA_PREPARED,  /* back: everything up to `sequence` matches and is durable */
+    REPLICA_COMMIT,    /* owner: the commit number, when no record carries it within a millisecond */
+    REPLICA_FORWARD,   /* to the owner: a change of my client */
+    REPLICA_CONFIRM,   /* owner: its range is yours; does the client's session still live? */
+    REPLICA_CONFIRMED, /* back */
+    REPLICA_DONE,      /* owner: what came of a forwarded change */
+    REPLICA_WANT,      /* learner: the next step, please */
+    REPLICA_STEP,      /* owner: committed records since the last, and the next stretch of the walk */
+    REPLICA_FOLLOW,    /* learner: contents agree; send me the records from here on */
+    REPLICA_AGAIN,     /* owner: they are no longer kept; learn the rest */
+    REPLICA_ASK,       /* strict read: do you still agree? */
+    REPLICA_AGREED,    /* back */
+};
+
+enum replica_outcome { REPLICA_GOOD, REPLICA_BUSY, REPLICA_FULL };
+
+struct replica_heartbeat {
+    uint64_t clock;   /* the sender's, boot time in us; an ack repeats the asker's in `echo` */
+    uint64_t echo;    /* ack */
+    uint32_t boot_of; /* ack: boot of the asker */
+    bool granted;     /* ack: the sender promised */
+    uint64_t version; /* ack: newest version that the sender knows of, or has proposed */
+    struct replica_config config;
+};
+
+struct replica_prepared {
+    uint64_t sequence;
+    uint64_t want;   /* not 0: send again from here */
+    uint64_t credit; /* blocks that may still be written after the sender's newest record, `credit_at` */
+    uint64_t credit_at;
+};
+
+struct replica_forward {
+    struct replica_change change;
+    uint64_t clock;  /* FORWARD: of the owner, not after the command came; see forward.c */
+    uint64_t ticket; /* CONFIRM, CONFIRMED */
+    bool alive;      /* CONFIRMED */
+    enum replica_outcome outcome;
+};
+
+struct replica_step {
+    struct replica_learn learn; /* WANT: how far the learner is. STEP: how far it is afterwards */
+    uint64_t cursor, applied;   /* STEP: how far it must be for the step to fit */
+    uint64_t stretch;           /* STEP: blocks of the walk from `cursor` on, their changed content is `body`; 0: none */
+    uint64_t body;
+    bool gap;                 /* STEP: records before `applied` are no longer kept */
+    bool check;               /* STEP: the last one: now your content must have this digest */
+    struct replica_mark mark; /* STEP: check: the last record of all; WANT, FOLLOW: the newest published */
+    uint64_t digest[2];
+    struct replica_window windows[REPLICA_NODES_MAX]; /* STEP: check */
+    uint32_t count;
+    struct replica_record records[REPLICA_STEP_RECORDS];
+};
+
+struct replica_message {
+    enum replica_message_kind kind;
+    uint8_t from;
+    uint32_t boot; /* of the sender */
+    uint32_t
+        epoch; /* that the sender lives in; RECORD, PREPARED and all that follow from them count in their own only (rule 2) */
+    uint64_t join;   /* the learner's or the in-sync replica's, in both directions */
+    uint64_t commit; /* owner: everything up to here is committed */
+    uint64_t read;   /* ASK, AGREED */
+    union {
+        struct replica_heartbeat beat;
+        struct replica_record record;
+        struct replica_prepared prepared;
+        struct replica_forward forward;
+        struct replica_step step;
+    } u;
+};
+
+#endif
