@@ -290,7 +290,8 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
 static int mutations_main(struct lab *lab, const struct options *o)
 {
     int missed = 0;
-    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1, end = o->history.quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
+    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1,
+        end = o->history.quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
     if (o->history.mutation) return !mutation_is_caught(lab, o, o->history.mutation);
     for (int m = first; m < end; m++) missed += !mutation_is_caught(lab, o, m);
     struct options net = *o;

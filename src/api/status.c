@@ -20,10 +20,10 @@ static json_t *pool_json(const struct node *node)
     struct store_stats s;
     store_stats(node->store, &s);
     uint64_t written = s.new_blocks + s.dup_blocks + s.zero_blocks;
-    json_t *o =
-        json_pack("{s:I, s:I, s:I, s:I, s:b, s:b}", "capacity_bytes", (json_int_t)(s.slots * s.segment_bytes), "free_bytes",
-                  (json_int_t)((s.slots_free + s.slots_pending) * s.segment_bytes), "live_bytes", (json_int_t)s.live_bytes,
-                  "medium_errors", (json_int_t)s.medium_errors, "full", s.full, "failed", s.failed);
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "capacity_bytes", (json_int_t)(s.slots * s.segment_bytes),
+                          "free_bytes", (json_int_t)((s.slots_free + s.slots_pending) * s.segment_bytes), "live_bytes",
+                          (json_int_t)s.live_bytes, "beyond_memory_bytes", (json_int_t)(s.slots_beyond * s.segment_bytes),
+                          "medium_errors", (json_int_t)s.medium_errors, "full", s.full, "failed", s.failed);
     json_t *since = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "written_bytes", (json_int_t)s.user_written,
                               "new_blocks", (json_int_t)s.new_blocks, "duplicate_blocks", (json_int_t)s.dup_blocks,
                               "zero_blocks", (json_int_t)s.zero_blocks, "unmapped_blocks", (json_int_t)s.unmapped_blocks,
@@ -89,6 +89,15 @@ static json_t *issues_json(struct node *node)
                   "look at the disk and the system's log, then start izard again: what was acknowledged is safe");
     }
     if (s.full) add_issue(issues, "error", "the pool is full", "delete or unmap something, then izar pool gc, or add space");
+    if (s.slots_beyond > 0) {
+        struct text t;
+        text_init(&t, text, sizeof text);
+        text_from_bytes(&t, s.slots_beyond * s.segment_bytes);
+        text_add(&t, " of the pool's devices cannot be used: memory is too small to describe them");
+        add_issue(
+            issues, "warning", text,
+            "give izard more memory (about 50 MiB more for each TiB that is to be used; izard.conf(5)) and start it again");
+    }
     if (s.medium_errors > 0) {
         snprintf(text, sizeof text, "%llu blocks could not be read back from the disk", (unsigned long long)s.medium_errors);
         add_issue(issues, "error", text, "restore what the initiators report from a copy, and replace the disk");

@@ -52,12 +52,19 @@ struct catalog_volume *call_volume(struct call *call, struct catalog *catalog)
     return NULL;
 }
 
+/* Of a volume that is asked for by its name. */
+static json_t *shown_json(struct node *node, const struct catalog_volume *v)
+{
+    json_t *o = volume_json(node, v);
+    json_object_set_new(o, "sessions", json_integer(node_sessions_of_volume(node, v->id)));
+    return o;
+}
+
 enum err volumes_show(struct call *call)
 {
     const struct catalog_volume *v = call_volume(call, catalog_now(call->node->catalogs));
     if (v == NULL) return ERR_NO_VOLUME;
-    call->answer = volume_json(call->node, v);
-    json_object_set_new(call->answer, "sessions", json_integer(node_sessions_of_volume(call->node, v->id)));
+    call->answer = shown_json(call->node, v);
     return OK;
 }
 
@@ -319,7 +326,7 @@ enum err volumes_resize(struct call *call)
     if (size < volume_bytes(there) && !discard) TRY(check_shrink(call, v, there, size));
     if (size != volume_bytes(there)) TRY(volume_resize(there, size));
     if (node_unit(node, v->id) != NULL) scsi_unit_resized(node_unit(node, v->id));
-    call->answer = volume_json(node, v);
+    call->answer = shown_json(node, v);
     return OK;
 }
 

@@ -51,6 +51,7 @@ enum err_class {
     X(ERR_SHORT, DEVICE, "device transferred less than asked")                                                                 \
     X(ERR_VANISHED, DEVICE, "device vanished")                                                                                 \
     X(ERR_POOL_FAILED, DEVICE, "pool stopped accepting writes after a device error")                                           \
+    X(ERR_DEVICE_CLASS, INVALID, "a device of a pool is of class flash or hdd, and nothing else")                              \
     X(ERR_TOO_SMALL, INVALID, "device too small")                                                                              \
     X(ERR_NOT_OURS, FOREIGN, "not an Izar device")                                                                             \
     X(ERR_OTHER_POOL, FOREIGN, "device belongs to another pool")                                                               \

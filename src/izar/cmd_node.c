@@ -75,6 +75,7 @@ int cmd_pool_show(struct session *s)
         {"capacity", "capacity_bytes", CELL_BYTES, false},
         {"free", "free_bytes", CELL_BYTES, false},
         {"live", "live_bytes", CELL_BYTES, false},
+        {"beyond memory", "beyond_memory_bytes", CELL_BYTES, false},
         {"full", "full", CELL_TEXT, false},
         {"failed", "failed", CELL_TEXT, false},
         {"medium errors", "medium_errors", CELL_NUMBER, false},

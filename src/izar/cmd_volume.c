@@ -233,7 +233,7 @@ int cmd_volume_resize(struct session *s)
     exit = ask(s, "POST", volume_path(s, s->options->operands[0], "resize", path), body, &volume);
     if (exit != EXIT_DONE) return exit;
     print_object(s, volume, volume_lines, COUNT(volume_lines));
-    hint(s, "next: rescan on the hosts, then grow the file system there");
+    hint(s, "next: rescan on the hosts; where it got larger, grow the file system there");
     return EXIT_DONE;
 }
 

@@ -139,8 +139,8 @@ uint32_t record_head_bytes(const struct record *record);
 /* Writes these bytes; the chunks behind them are the caller's. */
 void record_encode(const struct record *record, const struct entry *entries, uint64_t address, uint8_t *ret_at);
 /* Decodes the record at `at` (`size` bytes are there) and checks it: checksum at `address`, kinds, entry counts adding up to
- * `count`, payload equal to the sum of the NEW entries' units, all of it there. Of the chunks only the tags are taken. `ret_entries`
- * has room for RECORD_BLOCKS_MAX; on failure they may hold anything. */
+ * `count`, payload equal to the sum of the NEW entries' units, all of it there. Of the chunks only the tags are taken.
+ * `ret_entries` has room for RECORD_BLOCKS_MAX; on failure they may hold anything. */
 enum err record_decode(const uint8_t *at, size_t size, uint64_t address, struct record *ret_record, struct entry *ret_entries);
 /* What a record says is possible: kinds, counts, sums. */
 bool record_possible(const struct record *record, const struct entry *entries);

@@ -48,7 +48,8 @@ struct store_format_config {
     char name[32];
 };
 
-/* [task] Makes a pool. ERR_IN_USE (data there, no force), ERR_TOO_SMALL, and what io_file_open says. */
+/* [task] Makes a pool. ERR_ARGUMENT (number of devices, segment_shift), ERR_DEVICE_CLASS, both before anything is touched;
+ * ERR_IN_USE (data there, no force), ERR_TOO_SMALL, and what io_file_open says. */
 enum err store_format(struct io *io, const struct store_format_config *config);
 
 /* Where an error came from, for the person who reads it: "disk2.img: another pool's device; ...". */

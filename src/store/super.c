@@ -147,9 +147,17 @@ static enum err format_devices(struct io *io, const struct store_format_config *
     return OK;
 }
 
+/* A pool of another one would be made, and never open. */
+static bool class_exists(enum device_class class)
+{
+    return class == DEVICE_FLASH || class == DEVICE_HDD;
+}
+
 enum err store_format(struct io *io, const struct store_format_config *config)
 {
     if (config->device_count == 0 || config->device_count > POOL_DEVICES_MAX) return ERR_ARGUMENT;
+    for (uint32_t i = 0; i < config->device_count; i++)
+        if (!class_exists(config->devices[i].class)) return ERR_DEVICE_CLASS;
     struct mem *mem = mem_open(64u << 20);
     struct making *m = mem ? mem_alloc(mem, sizeof *m) : NULL;
     enum err err = m ? OK : ERR_NO_MEMORY;

@@ -6,6 +6,7 @@
  *     disk verify URL FILE    reads as much as the file has and compares; exit code 1 says where they differ
  *     disk read URL FILE      the other way round: the whole volume into a file, zeros as holes
  *     disk hold URL           logs in and stays until standard input ends
+ *     disk fill URL           writes until the pool is full, takes half of it back and writes again, all in one session
  *
  * URL is iscsi://[USER[%SECRET]@]HOST:PORT/TARGET/LUN; the initiator's name comes from DISK_INITIATOR. Many requests are under
  * way at once. Progress goes to standard error when that is a terminal, one line at the end to standard output.
@@ -26,7 +27,7 @@
 
 enum { PIECE = 256 << 10, DEPTH = 16 };
 
-enum verb { WRITE, VERIFY, READ, HOLD };
+enum verb { WRITE, VERIFY, READ, HOLD, FILL };
 
 struct disk {
     struct iscsi_context *iscsi;
@@ -216,6 +217,92 @@ static int hold(struct disk *d)
     }
 }
 
+/* ---- a pool that runs full ---- */
+
+enum { FILL_PIECE = PIECE, SPACE_ALLOCATION_FAILED = 0x2707 };
+
+/* Bytes that no other piece has. */
+static void fill_content(uint32_t number, uint8_t *data)
+{
+    uint64_t x = number * 0x9e3779b97f4a7c15u + 1;
+    for (uint32_t i = 0; i < FILL_PIECE; i += 8) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        memcpy(data + i, &x, 8);
+    }
+}
+
+enum outcome { GOOD, FULL, OTHER };
+
+static enum outcome outcome_of(struct disk *d, struct scsi_task *task, const char *what)
+{
+    enum outcome outcome = OTHER;
+    if (task != NULL && task->status == SCSI_STATUS_GOOD) outcome = GOOD;
+    if (task != NULL && task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_DATA_PROTECTION &&
+        task->sense.ascq == SPACE_ALLOCATION_FAILED)
+        outcome = FULL;
+    if (outcome == OTHER) complain(what, iscsi_get_error(d->iscsi));
+    if (task != NULL) scsi_free_scsi_task(task);
+    return outcome;
+}
+
+static enum outcome fill_write(struct disk *d, uint32_t number)
+{
+    fill_content(number, pieces[0].data);
+    return outcome_of(d,
+                      iscsi_write16_sync(d->iscsi, d->lun, (uint64_t)number * FILL_PIECE / d->block, pieces[0].data, FILL_PIECE,
+                                         (int)d->block, 0, 0, 0, 0, 0),
+                      "write");
+}
+
+static bool fill_is_there(struct disk *d, uint32_t number)
+{
+    fill_content(number, pieces[0].data);
+    struct scsi_task *task =
+        iscsi_read16_sync(d->iscsi, d->lun, (uint64_t)number * FILL_PIECE / d->block, FILL_PIECE, (int)d->block, 0, 0, 0, 0, 0);
+    bool same = task != NULL && task->status == SCSI_STATUS_GOOD && task->datain.size == FILL_PIECE &&
+                memcmp(task->datain.data, pieces[0].data, FILL_PIECE) == 0;
+    if (task != NULL) scsi_free_scsi_task(task);
+    return same;
+}
+
+static bool all_there(struct disk *d, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        if (!fill_is_there(d, i)) return false;
+    return true;
+}
+
+/* Space comes back when the cleaner has been by: until then the answer is the same. */
+static enum outcome fill_patiently(struct disk *d, uint32_t number)
+{
+    enum { TRIES = 300, PAUSE_MS = 100 };
+    enum outcome outcome = FULL;
+    for (int i = 0; i < TRIES && outcome == FULL; i++) {
+        if (i > 0) poll(NULL, 0, PAUSE_MS);
+        outcome = fill_write(d, number);
+    }
+    return outcome;
+}
+
+static int fill(struct disk *d)
+{
+    uint32_t most = (uint32_t)(d->size / FILL_PIECE), count = 0, again = 0;
+    enum outcome outcome = GOOD;
+    while (count < most && (outcome = fill_write(d, count)) == GOOD) count++;
+    if (outcome != FULL) return complain("fill", "the pool does not say that it is full");
+    if (fill_write(d, count) != FULL) return complain("fill", "full, and then not any more");
+    if (!all_there(d, 0, count)) return complain("fill", "what was written is not there");
+    struct unmap_list half = {.lba = 0, .num = count / 2 * (FILL_PIECE / d->block)};
+    if (outcome_of(d, iscsi_unmap_sync(d->iscsi, d->lun, 0, 0, &half, 1), "unmap") != GOOD) return 2;
+    while (again < count / 4 && fill_patiently(d, again) == GOOD) again++;
+    if (again < count / 4) return complain("fill", "space does not come back");
+    if (!all_there(d, 0, again) || !all_there(d, count / 2, count)) return complain("fill", "something is lost");
+    printf("full after %u pieces, %u of them written again\n", count, again);
+    return 0;
+}
+
 /* ---- the disk ---- */
 
 static int log_in(struct disk *d, const char *address)
@@ -258,14 +345,15 @@ static int open_file(struct disk *d, const char *path)
 
 int main(int argc, char **argv)
 {
-    static const char *const verbs[] = {"write", "verify", "read", "hold"};
+    static const char *const verbs[] = {"write", "verify", "read", "hold", "fill"};
     struct disk d = {.file = -1};
-    while (d.verb <= HOLD && argc > 1 && strcmp(argv[1], verbs[d.verb]) != 0) d.verb++;
-    if (d.verb > HOLD || argc != (d.verb == HOLD ? 3 : 4)) return complain("usage", "disk write|verify|read|hold URL [FILE]");
+    while (d.verb <= FILL && argc > 1 && strcmp(argv[1], verbs[d.verb]) != 0) d.verb++;
+    if (d.verb > FILL || argc != (d.verb >= HOLD ? 3 : 4))
+        return complain("usage", "disk write|verify|read|hold|fill URL [FILE]");
     int wrong = log_in(&d, argv[2]);
     if (wrong == 0) wrong = measure(&d);
-    if (wrong == 0 && d.verb != HOLD) wrong = open_file(&d, argv[3]);
-    if (wrong == 0) wrong = d.verb == HOLD ? hold(&d) : transfer(&d);
+    if (wrong == 0 && d.verb < HOLD) wrong = open_file(&d, argv[3]);
+    if (wrong == 0) wrong = d.verb == HOLD ? hold(&d) : d.verb == FILL ? fill(&d) : transfer(&d);
     if (d.iscsi != NULL && iscsi_is_logged_in(d.iscsi)) iscsi_logout_sync(d.iscsi);
     if (d.iscsi != NULL) iscsi_destroy_context(d.iscsi);
     if (d.file >= 0 && close(d.file) != 0 && wrong == 0) wrong = complain("cannot write the file", strerror(errno));

@@ -166,6 +166,8 @@ sizes()
     expect 0 '32 MiB' izar volume resize vm-1 --size 32M
     expect 2 'multiple' izar volume resize vm-1 --size 1000
     json '.size == 33554432' izar volume show vm-1
+    json '.sessions == 0' izar volume resize vm-1 --size 40M
+    json '.size == 33554432' izar volume resize vm-1 --size 32M
 }
 
 # A host that is logged in holds on to what it sees; data is not cut off by accident; CHAP keeps others out.

@@ -8,13 +8,14 @@
  *     byte 1    how many commits and changes of volumes go well before one fails
  *     then requests, each ended by NUL: METHOD PATH[?NAME=VALUE[&...]], a line feed, and the body
  *
- * Of volumes every second one is said to hold data; one initiator is logged in when HOW_LOGGED_IN says so. Where access changes,
- * commands of sessions that were cut go on for a while: nobody is answered before they end, or only with an error.
+ * Of volumes every second one is said to hold data; one initiator is logged in when HOW_LOGGED_IN says so. Where access
+ * changes, commands of sessions that were cut go on for a while: nobody is answered before they end, or only with an error.
  */
 #include "api/internal.h"
 #include "fuzz/fuzz.h"
 #include "io/host.h"
 
+enum { SEGMENT = 1 << 20, BEYOND = 3 };
 enum { VOLUMES = 8, SIZE_MAX_BYTES = 1 << 30 };
 enum how {
     HOW_LOGGED_IN = 1,
@@ -203,7 +204,7 @@ void store_pool_id(const struct store *store, uint8_t ret_id[16])
 void store_stats(const struct store *store, struct store_stats *ret_stats)
 {
     (void)store;
-    *ret_stats = (struct store_stats){.slots = 100, .slots_free = 50, .segment_bytes = 1 << 20};
+    *ret_stats = (struct store_stats){.slots = 100, .slots_free = 50, .slots_beyond = BEYOND, .segment_bytes = SEGMENT};
 }
 
 /* ---- the target ---- */
@@ -347,6 +348,19 @@ static void require_no_secret(const json_t *value)
     }
 }
 
+/* What memory cannot describe is told wherever the pool is, and what to do about it. */
+static void require_beyond(const json_t *answer)
+{
+    const json_t *pool = json_object_get(answer, "pool"), *issues = json_object_get(answer, "issues"), *issue;
+    bool told = issues == NULL;
+    size_t i;
+    if (pool == NULL) pool = json_object_get(answer, "live_bytes") != NULL ? answer : NULL;
+    REQUIRE(pool == NULL || json_integer_value(json_object_get(pool, "beyond_memory_bytes")) == BEYOND * SEGMENT);
+    json_array_foreach(issues, i, issue) told |=
+        strncmp(json_string_value(json_object_get(issue, "text")), "3 MiB of the pool", 17) == 0;
+    REQUIRE(told);
+}
+
 void web_answer(struct web_request *request, int status, json_t *answer, const char *location)
 {
     REQUIRE(request == &play.request && play.answers++ == 0);
@@ -359,6 +373,7 @@ void web_answer(struct web_request *request, int status, json_t *answer, const c
     } else {
         REQUIRE(status == 200 || status == 201 || status == 204);
         REQUIRE((answer == NULL) == (status == 204) && (location == NULL || status == 201));
+        require_beyond(answer);
     }
     require_no_secret(answer);
     json_decref(answer);

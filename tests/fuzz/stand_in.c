@@ -421,6 +421,7 @@ void stand_in_again(uint64_t seed)
     memset(mapped, 0, sizeof mapped);
     volume.dirty = 0;
     volume.fail = OK;
+    volume.held = false;
     prng_init(&io.prng, seed);
 }
 

@@ -10,7 +10,7 @@
 #include "store/digest.h"
 #include "store/store.h"
 
-enum { BLOCKS = 16384, SLOTS = 120, SHIFT = 16, MEMORY = 48 << 20, SIZE = (SLOTS << SHIFT) + (512 << 10) };
+enum { BLOCKS = 16384, SLOTS = 300, SHIFT = 16, MEMORY = 48 << 20, SIZE = (SLOTS << SHIFT) + (512 << 10) };
 #define DISK "disk"
 
 static struct {
@@ -62,10 +62,13 @@ static void begin(uint64_t seed)
 
 /* ---- what scenes are made of ---- */
 
+/* What was durable when the power went has happened. */
 static enum err open_pool(void)
 {
     struct store_config c = {.device_count = 1, .devices = {{DISK, DEVICE_FLASH}}, .memory = MEMORY, .no_clean = true};
-    return store_open(t.io, &c, &t.store, NULL);
+    TRY(store_open(t.io, &c, &t.store, NULL));
+    for (struct store_op *op; (op = store_prepared(t.store, 1)) != NULL;) store_publish(t.store, op);
+    return OK;
 }
 
 static enum err close_pool(void)
@@ -194,4 +197,151 @@ TEST(of_blocks_read_together_the_lost_one_is_named)
     CHECK(play(read_around_nine));
 }
 
-TESTS(of_blocks_read_together_the_lost_one_is_named)
+/* ---- classes of devices ---- */
+
+static enum device_class class_now;
+
+static bool format_refuses(void)
+{
+    struct store_format_config c = {.devices = {{DISK, class_now}}, .device_count = 1, .segment_shift = SHIFT};
+    uint64_t before = disk_hash(sim_disk(t.sim, DISK));
+    return store_format(t.io, &c) == ERR_DEVICE_CLASS && disk_hash(sim_disk(t.sim, DISK)) == before;
+}
+
+TEST(a_device_has_a_class)
+{
+    begin(2);
+    class_now = (enum device_class)0;
+    CHECK(play(format_refuses));
+    class_now = (enum device_class)3;
+    CHECK(play(format_refuses));
+}
+
+/* ---- an open that fails ---- */
+
+enum { HISTORY = 60 };
+
+static bool write_history(void)
+{
+    return make_pool() == OK && write_blocks(0, HISTORY, 1000) == OK;
+}
+
+static bool open_fails_or_not(void)
+{
+    enum err err = open_pool();
+    if (err == OK) return close_pool() == OK || sim_struck(t.sim, SIM_WRITE_ERROR) > 0;
+    return err == ERR_IO && sim_files_open(t.sim) == 0;
+}
+
+static bool all_is_there(void)
+{
+    if (open_pool() != OK) return false;
+    for (uint32_t i = 0; i < HISTORY; i += 20)
+        if (bad_block(i, 20, 1000 + i) != UINT64_MAX) return false;
+    return close_pool() == OK;
+}
+
+/* Whichever write of the recovery the device refuses: nothing is left open, nothing of the store runs on, nothing is lost. */
+TEST(an_open_that_fails_leaves_nothing_behind)
+{
+    for (uint32_t odds = 1000000; odds > 100000; odds -= 90000) {
+        begin(odds);
+        CHECK(play(write_history));
+        sim_power_cut(t.sim);
+        store_abandon(t.store);
+        sim_power_on(t.sim);
+        sim_fault(t.sim, SIM_WRITE_ERROR, odds, 3);
+        CHECK(play(open_fails_or_not));
+        sim_run_for(t.sim, 100000, 100 * IO_S_NS); /* what was under way would come back now */
+        sim_fault(t.sim, SIM_WRITE_ERROR, 0, 0);
+        CHECK(play(all_is_there));
+    }
+}
+
+/* ---- much keyed state ---- */
+
+enum { KEYS = 400, VALUE = 2700 }; /* two fit into a page, so that 128 pages are full long before 1,024,000 bytes are there */
+static uint32_t keys;
+
+static uint32_t change_of(uint32_t key, uint32_t round)
+{
+    return key * 4 + (key % 3 == round % 3 ? round : 0);
+}
+
+static void value_of(uint32_t seed, uint8_t *value)
+{
+    struct prng p;
+    prng_init(&p, seed);
+    prng_fill(&p, value, VALUE);
+}
+
+static enum err set_keys(uint32_t round)
+{
+    static uint8_t value[VALUE];
+    for (uint32_t k = 0; k < (round > 0 ? keys : KEYS); k++) {
+        struct store_op op = {.kind = RECORD_STATE, .key = &k, .key_bytes = sizeof k, .value = value, .value_bytes = VALUE};
+        if (round > 0 && k % 3 != round % 3) continue;
+        value_of(change_of(k, round), value);
+        TRY(change(&op));
+        if (round == 0) keys++;
+    }
+    return OK;
+}
+
+/* The last ones: what is full takes no change of a key, either. */
+static enum err take_away(uint32_t count)
+{
+    for (; count > 0; count--) {
+        uint32_t k = --keys;
+        struct store_op op = {.kind = RECORD_STATE, .key = &k, .key_bytes = sizeof k};
+        TRY(change(&op));
+    }
+    return OK;
+}
+
+static bool keys_are(uint32_t round)
+{
+    static uint8_t value[VALUE];
+    for (uint32_t k = 0; k < keys; k++) {
+        const void *got;
+        uint32_t bytes;
+        value_of(change_of(k, round), value);
+        if (store_state_get(t.store, 1, &k, sizeof k, &got, &bytes) != OK || bytes != VALUE) return false;
+        if (memcmp(got, value, VALUE) != 0) return false;
+    }
+    return true;
+}
+
+static bool set_first_keys(void)
+{
+    keys = 0;
+    if (make_pool() != OK || set_keys(0) != ERR_LIMIT) return false;
+    bool many = keys > INNER_FANOUT && keys <= 2 * INNER_FANOUT;
+    return many && store_checkpoint(t.store, true) == OK && keys_are(0) && close_pool() == OK;
+}
+
+/* Some are changed while pages of others are on the disk, and the power goes. */
+static bool change_keys(void)
+{
+    return open_pool() == OK && keys_are(0) && take_away(2) == OK && set_keys(1) == OK &&
+           store_checkpoint(t.store, true) == OK && keys_are(1);
+}
+
+static bool keys_survived(void)
+{
+    return open_pool() == OK && keys_are(1) && close_pool() == OK;
+}
+
+TEST(keyed_state_fills_the_pages_that_a_root_can_name)
+{
+    begin(3);
+    CHECK(play(set_first_keys));
+    CHECK(play(change_keys));
+    sim_power_cut(t.sim);
+    store_abandon(t.store);
+    sim_power_on(t.sim);
+    CHECK(play(keys_survived));
+}
+
+TESTS(of_blocks_read_together_the_lost_one_is_named, a_device_has_a_class, an_open_that_fails_leaves_nothing_behind,
+      keyed_state_fills_the_pages_that_a_root_can_name)
