@@ -124,6 +124,13 @@ void initiator_takes_over(struct initiator *it)
     initiator_settle(it);
 }
 
+/* What it sent when its session was over already, and it did not know. */
+void initiator_was_replaced(struct initiator *it)
+{
+    const struct initiator *other = &it->serve->initiators[it->as];
+    if (initiator_is_twin(it) && other->phase == PHASE_FULL && !other->plan.discovery) settle_older(it, other->tsih);
+}
+
 bool initiator_is_twin(const struct initiator *it)
 {
     return it->as != it->number;

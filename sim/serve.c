@@ -291,6 +291,7 @@ static bool is_quiet(struct serve *serve)
     for (uint32_t i = 0; i < serve->mix.initiators; i++) {
         struct initiator *it = &serve->initiators[i];
         if (initiator_is_twin(it)) { /* it stays away, and the other one takes over */
+            initiator_was_replaced(it);
             quiet &= list_empty(&it->lost);
             continue;
         }

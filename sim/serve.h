@@ -211,6 +211,7 @@ void initiator_settle(struct initiator *it);
 /* What earlier sessions of this name and ISID have under way took place or never will: `it` has taken their place. */
 void initiator_takes_over(struct initiator *it);
 bool initiator_is_twin(const struct initiator *it);
+void initiator_was_replaced(struct initiator *it); /* a twin that stays away: the session of the other one counts */
 bool initiator_is_quiet(const struct initiator *it);
 bool initiator_is_banned(const struct initiator *it);
 /* Sends with the numbers of the session. */

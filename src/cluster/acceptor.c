@@ -45,6 +45,11 @@ static enum acceptor_step prepare(const struct register_request *request, struct
     return ACCEPTOR_PERSIST;
 }
 
+static struct register_tag newest_tag(const struct register_state *state)
+{
+    return state->tags[state->version % REGISTER_TAGS];
+}
+
 /* Rule 2: what is below the promise is not accepted; what is accepted is promised, too. */
 static enum acceptor_step accept(const struct register_request *request, struct acceptor *next, struct register_answer *answer)
 {
@@ -52,8 +57,15 @@ static enum acceptor_step accept(const struct register_request *request, struct 
         answer->verdict = REGISTER_OUTBID;
         return ACCEPTOR_ANSWER;
     }
+    if (ballot_compare(request->ballot, next->accepted) == 0) { /* delivered twice, or a ballot that was used twice (rule 4) */
+        bool same = request->state.version == next->state.version &&
+                    members_equal(&request->state.members, &next->state.members) &&
+                    tag_equal(newest_tag(&request->state), newest_tag(&next->state));
+        answer->accepted = next->accepted;
+        if (!same && !MUTATED(MUTATE_SAME_BOOT)) answer->verdict = REGISTER_OUTBID;
+        return ACCEPTOR_ANSWER;
+    }
     answer->accepted = request->ballot;
-    if (ballot_compare(request->ballot, next->accepted) == 0) return ACCEPTOR_ANSWER; /* delivered twice */
     if (!MUTATED(MUTATE_ACCEPT_NO_PROMISE)) next->promised = answer->promised = request->ballot;
     next->accepted = request->ballot;
     next->state = request->state;

@@ -23,8 +23,9 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "cluster/ids.h"
 
-enum { CLUSTER_ID_BYTES = 16, DER_MAX = 1536, FINGERPRINT_CA_BYTES = 32, IDENTITY_WHY_MAX = 200 };
+enum { DER_MAX = 1536, FINGERPRINT_CA_BYTES = 32, IDENTITY_WHY_MAX = 200 };
 enum { NODE_NUMBER_MAX = 65535 }; /* nodes are numbered from 1; 0 is none (records of the log have 16 bits for it) */
 
 #define CERTIFICATE_LIFE_S (365ull * 86400)

@@ -65,7 +65,10 @@ static bool is_quiet(const struct links *l)
 
 static void end_ops(struct links *l)
 {
-    for (struct list *i; (i = list_pop(&l->done)) != NULL;) {
+    struct list mine; /* what ends meanwhile waits for the next turn */
+    list_init(&mine);
+    for (struct list *i; (i = list_pop(&l->done)) != NULL;) list_push(&mine, i);
+    for (struct list *i; (i = list_pop(&mine)) != NULL;) {
         struct link_op *op = CONTAINER(i, struct link_op, link);
         op->done(op);
     }

@@ -86,9 +86,9 @@ void conn_cut(struct link_conn *conn, const char *why)
     if (conn->state == CONN_CLOSING) return;
     bool was_ready = conn->state == CONN_READY;
     struct link *link = conn->link;
-    if (why != NULL) tell_end(conn, was_ready ? "lost" : "did not come up", why);
-    conn->state = CONN_CLOSING;
+    conn->state = CONN_CLOSING; /* first: who is told may close the link */
     leave_count(conn);
+    if (why != NULL) tell_end(conn, was_ready ? "lost" : "did not come up", why);
     if (conn->socket != NULL)
         io_socket_abort(conn->socket);
     else if (conn->rx_busy)
@@ -328,7 +328,7 @@ static void join_link(struct link_conn *conn, struct link *link)
     bool new_boot = link->boot == 0 || memcmp(link->peer_boot, conn->peer.boot, BOOT_BYTES) != 0;
     conn->link = link;
     link->paths[conn->path].conn = conn;
-    link->paths[conn->path].dead = 0; /* the peer replaces it, too */
+    if (!conn->dialled) link->paths[conn->path].dead = 0; /* who dials again has given up the one before */
     link->paths[conn->path].backoff_ms = 0;
     link->paths[conn->path].told = 0;
     if (conn->stranger) {
@@ -348,6 +348,7 @@ static void join_link(struct link_conn *conn, struct link *link)
         memcpy(link->peer_boot, conn->peer.boot, BOOT_BYTES);
         link->boot++;
         link->answered_ns = 0;
+        for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) link->paths[i].dead = 0; /* its sessions count from 1 again */
     }
     send_conn_ready(conn);
     if (link->ready == 1) {
@@ -416,12 +417,24 @@ void conn_hello(struct link_conn *conn, const struct hello *hello)
     conn->agreed = conn->say_hello = true;
 }
 
+/* Ready, or about to be: what the peer sent on it may still come. */
+static bool is_named(const struct link_conn *other, uint32_t node, uint32_t path, uint32_t session)
+{
+    if (other->path != path || other->session != session) return false;
+    if (other->state == CONN_READY) return other->link->node == node;
+    return other->state == CONN_HELLO && other->agreed && other->peer.node == node;
+}
+
 void conn_dead(struct link_conn *conn, uint32_t path, uint32_t session)
 {
-    if (path >= LINK_PATHS_MAX) return;
-    struct link_conn *other = conn->link->paths[path].conn;
-    if (other != NULL && other != conn && other->state == CONN_READY && other->session == session)
+    struct list *conns = &conn->links->conns;
+    uint32_t node = conn->link->node;
+    for (struct list *l = conns->next; l != conns; l = l->next) {
+        struct link_conn *other = CONTAINER(l, struct link_conn, of_links);
+        if (other == conn || !is_named(other, node, path, session)) continue;
         conn_cut(other, "the other side has given it up");
+        return;
+    }
 }
 
 /* ---- going on ---- */
@@ -451,6 +464,7 @@ void conn_answered(struct link_conn *conn, uint64_t stamp)
     if (stamp > conn->pinged_ns) return;
     if (stamp > conn->answered_ns) conn->answered_ns = stamp;
     if (stamp > link->answered_ns) link->answered_ns = stamp;
+    link->paths[conn->path].dead = 0; /* it has taken this one, and so given up the one before */
 }
 
 /* What was begun after `now_ns` was taken has not lasted yet. */

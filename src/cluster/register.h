@@ -23,13 +23,13 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "cluster/ids.h"
 
 enum {
     ACCEPTORS_MAX = 7,                      /* in one set */
     REGISTER_PEERS_MAX = 4 * ACCEPTORS_MAX, /* that one attempt may ask: two sets it knew, two that it found */
     REGISTER_TAGS = 16,                     /* changes that the value remembers */
     REGISTER_BYTES_MAX = 1 << 20,
-    CLUSTER_ID_BYTES = 16,
 };
 
 /* ---- what is agreed on ---- */

@@ -423,8 +423,10 @@ enum err tls_write(struct tls *tls, const void *at, size_t size)
     assert(tls_can_write(tls));
     ssize_t sent = gnutls_record_send(tls->session, at, size);
     if (sent < 0) return end(tls, (int)sent);
-    assert((size_t)sent == size); /* records have no smaller limit unless the peer asks for it, and ours does not */
-    return OK;
+    if ((size_t)sent == size) return OK;
+    tls->ended = true; /* a peer may ask for smaller records; ours does not */
+    say_why(tls, "it asks for smaller records than this cluster uses");
+    return ERR_CLOSED;
 }
 
 enum err tls_read(struct tls *tls, void *at, size_t size, size_t *ret_bytes)

@@ -79,7 +79,8 @@ static void clean_once(struct store *s)
     bool tight = space_is_short(s);
     s->full = s->live_units > space_limit(s) || (gained == 0 && tight);
     s->stats.full = s->full;
-    s->clean.wanted |= s->full && s->delta.leaves_used > 0; /* what was overwritten since the last flush may be enough */
+    /* What was overwritten since the last flush may be enough; where nothing can be flushed it would be the same pass again. */
+    s->clean.wanted |= s->full && s->delta.leaves_used > 0 && flush_has_room(s);
     log_kick(s);
 }
 
