@@ -31,10 +31,10 @@
 
 #include "base/bytes.h"
 #include "base/text.h"
+#include "sim/args.h"
 #include "sim/quorum.h"
 #include "sim/replica.h"
 #include "sim/serve.h"
-#include "store/mutation.h"
 
 enum { FAILURES_MAX = 20, HISTORY_SECONDS = 60 };
 
@@ -46,13 +46,6 @@ static const struct {
     {"lie", FAULT_LIE},         {"eio", FAULT_EIO},       {"full", FAULT_FULL}, {"vanish", FAULT_VANISH},
     {"readerr", FAULT_READERR}, {"latent", FAULT_LATENT},
 };
-
-#define MUTATION_NAME(name, text) #name,
-static const char *const mutation_names[] = {MUTATIONS(MUTATION_NAME)};
-#undef MUTATION_NAME
-#define MUTATION_TEXT(name, text) text,
-static const char *const mutation_texts[] = {MUTATIONS(MUTATION_TEXT)};
-#undef MUTATION_TEXT
 
 enum mode { MODE_SEED, MODE_SEEDS, MODE_EVERY, MODE_DIRECTED, MODE_MUTATIONS };
 
@@ -318,7 +311,7 @@ static void usage(const char *why)
     fprintf(stderr, "\ndirected: all");
     for (uint32_t i = 0; i < direct_count(); i++) fprintf(stderr, " %s", direct_name(i));
     fprintf(stderr, "\nmutations:");
-    for (int m = 1; m < MUTATE_REPLICA; m++) fprintf(stderr, " %s", mutation_names[m] + strlen("MUTATE_"));
+    args_tell_mutations(MUTATE_NONE + 1, MUTATE_REPLICA);
     fprintf(stderr, "\n");
     exit(2);
 }
@@ -326,8 +319,7 @@ static void usage(const char *why)
 static uint64_t number_of(const char *text)
 {
     uint64_t number = 0;
-    if (text && strcmp(text, "fresh") == 0) return (uint64_t)time(NULL) * 10000 % 1000000000000;
-    if (!text || text_to_u64(text, &number) != OK) usage("a number is missing");
+    if (!args_number(text, &number)) usage("a number is missing");
     return number;
 }
 
@@ -347,12 +339,12 @@ static uint32_t faults_of(const char *names)
     return faults ? faults : FAULT_POWER;
 }
 
-static int mutation_of(const char *name)
+static enum mutation mutation_of(const char *name)
 {
-    for (int m = 0; name && m < MUTATE_REPLICA; m++)
-        if (strcmp(mutation_names[m], name) == 0 || strcmp(mutation_names[m] + strlen("MUTATE_"), name) == 0) return m;
-    usage("no such mutation");
-    return 0;
+    enum mutation mutation = MUTATE_NONE;
+    if (!args_mutation(name, MUTATE_NONE + 1, MUTATE_REPLICA, &mutation))
+        usage(args_have_switches() ? "no such mutation" : "this build has no switches");
+    return mutation;
 }
 
 /* Number + 1; 0: all of them. */

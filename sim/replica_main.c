@@ -21,17 +21,10 @@
 
 #include "base/bytes.h"
 #include "base/text.h"
+#include "sim/args.h"
 #include "sim/replica.h"
-#include "store/mutation.h"
 
 enum { HISTORY_SECONDS = 20, FAILURES_MAX = 20 };
-
-#define MUTATION_NAME(name, text) [name] = #name,
-static const char *const names[MUTATE_COUNT] = {REPLICA_MUTATIONS(MUTATION_NAME)};
-#undef MUTATION_NAME
-#define MUTATION_TEXT(name, text) [name] = text,
-static const char *const texts[MUTATE_COUNT] = {REPLICA_MUTATIONS(MUTATION_TEXT)};
-#undef MUTATION_TEXT
 
 struct options {
     uint64_t from, count, seconds;
@@ -67,7 +60,7 @@ static bool run_one(struct world *w, const struct options *o, uint64_t seed)
 static void report(const struct options *o, uint64_t seed, const char *why)
 {
     printf("FAIL seed %llu: %s\n     replay: izar-sim --replica --seed %llu%s%s --trace\n", (unsigned long long)seed, why,
-           (unsigned long long)seed, o->mutation ? " --mutation " : "", o->mutation ? names[o->mutation] : "");
+           (unsigned long long)seed, o->mutation ? " --mutation " : "", o->mutation ? mutation_names[o->mutation] : "");
     fflush(stdout);
 }
 
@@ -158,7 +151,7 @@ static bool is_caught(struct world *w, const struct options *o, uint32_t mutatio
     run_seeds(w, &mine, o->from, o->from + (mine.directed ? 1 : o->count), 1, mine.directed ? 0 : until);
     bool caught = shared->failures > 0 && is_fine_without(w, &mine, shared->seed);
     printf("%s after %4llu%s: %s: %s\n", caught ? "caught" : "MISSED", (unsigned long long)shared->histories,
-           mine.directed ? " directed" : "", texts[mutation], caught ? shared->why : names[mutation]);
+           mine.directed ? " directed" : "", mutation_texts[mutation], caught ? shared->why : mutation_names[mutation]);
     fflush(stdout);
     return caught;
 }
@@ -186,7 +179,7 @@ static void usage(const char *why)
         "       [--mutation NAME --directed [--control]]\n"
         "mutations:",
         why);
-    for (uint32_t m = MUTATE_REPLICA; m < MUTATE_COUNT; m++) fprintf(stderr, " %s", names[m] + strlen("MUTATE_"));
+    args_tell_mutations(MUTATE_REPLICA, MUTATE_COUNT);
     fprintf(stderr, "\n");
     exit(2);
 }
@@ -194,17 +187,16 @@ static void usage(const char *why)
 static uint64_t number_of(const char *text)
 {
     uint64_t number = 0;
-    if (text && strcmp(text, "fresh") == 0) return (uint64_t)time(NULL) * 10000 % 1000000000000;
-    if (!text || text_to_u64(text, &number) != OK) usage("a number is missing");
+    if (!args_number(text, &number)) usage("a number is missing");
     return number;
 }
 
-static uint32_t mutation_of(const char *name)
+static enum mutation mutation_of(const char *name)
 {
-    for (uint32_t m = MUTATE_REPLICA; name && m < MUTATE_COUNT; m++)
-        if (strcmp(names[m], name) == 0 || strcmp(names[m] + strlen("MUTATE_"), name) == 0) return m;
-    usage("no such mutation");
-    return 0;
+    enum mutation mutation = MUTATE_NONE;
+    if (!args_mutation(name, MUTATE_REPLICA, MUTATE_COUNT, &mutation))
+        usage(args_have_switches() ? "no such mutation" : "this build has no switches");
+    return mutation;
 }
 
 int replica_main(int argc, char **argv)

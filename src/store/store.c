@@ -37,7 +37,8 @@ static struct shares share_out(const struct store *s)
 static uint32_t blocks_max(const struct store *s)
 {
     uint64_t room = s->segment_bytes - 6 * SECTOR;
-    return (uint32_t)min64(RECORD_BLOCKS_MAX, room / (PLACE_UNITS_RAW * UNIT + 48));
+    uint64_t told = sizeof(struct disk_entry) + sizeof(struct disk_reference) + SUMMARY_CHUNK_BYTES; /* of a block, at most */
+    return (uint32_t)min64(RECORD_BLOCKS_MAX, room / (PLACE_UNITS_RAW * UNIT + told));
 }
 
 static enum err parts_init(struct store *s)

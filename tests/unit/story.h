@@ -19,7 +19,8 @@ struct story {
     struct io *io;
     struct io_task task;
     void (*tell)(struct story *story);
-    void *world; /* whatever ends it */
+    void (*explain)(void); /* prints what else is known when it fails; may be NULL */
+    void *world;           /* whatever ends it */
     unsigned failed_line;
 };
 
