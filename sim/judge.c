@@ -202,9 +202,8 @@ void judge_recovered(struct lab *lab)
 
 /* ---- decisions ---- */
 
-static void check_recovered_op(struct lab *lab, const struct model_volume *v, const struct store_op *op)
+static void check_recovered_op(struct lab *lab, const struct model_volume *v, const struct store_op *op, uint64_t next)
 {
-    uint64_t next = v->now.sequence + 1;
     if (op->sequence != next || next > v->count) {
         lab_fail(lab, "volume %u: %llu waits, expected %llu of %llu", v->id, (unsigned long long)op->sequence,
                  (unsigned long long)next, (unsigned long long)v->count);
@@ -212,6 +211,7 @@ static void check_recovered_op(struct lab *lab, const struct model_volume *v, co
     }
     const struct model_op *m = &v->ops[next - 1];
     bool same = op->kind == m->kind && op->epoch == m->epoch && op->request == m->request;
+    same = same && op->previous_epoch == (next > 1 ? v->ops[next - 2].epoch : 0);
     if (m->kind == RECORD_DATA) same = same && op->lba == m->lba && op->count == m->count;
     if (m->kind == RECORD_CREATE || m->kind == RECORD_RESIZE) same = same && op->lba == m->lba;
     if (!same) lab_fail(lab, "volume %u: recovered operation %llu is not the one submitted", v->id, (unsigned long long)next);
@@ -226,12 +226,61 @@ static void publish_recovered(struct lab *lab, struct lab_volume *lv, uint64_t u
             lab_fail(lab, "volume %u: %llu does not wait for its decision", v->id, (unsigned long long)v->now.sequence + 1);
             return;
         }
-        check_recovered_op(lab, v, op);
+        check_recovered_op(lab, v, op, v->now.sequence + 1);
         if (lab_failed(lab)) return;
         store_publish(lab->store, op);
         state_advance(v, &v->now);
         lv->must = max64(lv->must, v->now.sequence);
     }
+}
+
+static void inherited_done(struct store_read *read)
+{
+    read->count = 0;
+}
+
+static bool inherited_is_read(void *arg)
+{
+    const struct lab *lab = arg;
+    return lab->inherited.count == 0;
+}
+
+/* A new owner ships what it inherited: the blocks are those that were written. False when the power went. */
+static bool read_inherited(struct lab *lab, const struct store_op *op, const struct model_op *m)
+{
+    struct store_read *read = &lab->inherited;
+    uint32_t first = (uint32_t)prng_below(&lab->prng, min32(m->count, LAB_READ_BLOCKS)),
+             count = 1 + (uint32_t)prng_below(&lab->prng, min32(m->count, LAB_READ_BLOCKS) - first);
+    *read = (struct store_read){.done = inherited_done, .lba = m->lba + first, .count = count, .data = lab->reads[0].data};
+    read->of = op;
+    memset(read->data, 0xa5, (size_t)count * BLOCK_SIZE);
+    store_read(lab->store, read);
+    if (!lab_until(lab, inherited_is_read, lab, "a read of an inherited operation")) return false;
+    if (read->err != OK && !judge_error(lab, read->err))
+        lab_fail(lab, "volume %u: inherited %llu: %s", op->volume, (unsigned long long)op->sequence, err_name(read->err));
+    for (uint32_t i = 0; read->err == OK && i < count; i++) {
+        uint32_t content = m->what == ENTRY_NEW ? m->contents[first + i] : 0;
+        if (!content_is(content, read->data + (size_t)i * BLOCK_SIZE))
+            lab_fail(lab, "volume %u: block %llu of inherited operation %llu is not what was written", op->volume,
+                     (unsigned long long)read->lba + i, (unsigned long long)op->sequence);
+    }
+    return true;
+}
+
+/* All that wait, in order, are those that were submitted. */
+static bool check_inherited(struct lab *lab, const struct model_volume *v)
+{
+    uint64_t next = v->now.sequence;
+    const struct store_op *op;
+    while ((op = store_prepared_next(lab->store, v->id, next)) != NULL && !lab_failed(lab)) {
+        const struct model_op *m = &v->ops[next];
+        check_recovered_op(lab, v, op, ++next);
+        if (!lab_failed(lab) && m->kind == RECORD_DATA && prng_chance(&lab->prng, 300000) && !read_inherited(lab, op, m))
+            return false;
+    }
+    if (next != v->count)
+        lab_fail(lab, "volume %u: %llu waits, but is not among those that wait", v->id, (unsigned long long)next + 1);
+    return true;
 }
 
 static bool discard_recovered(struct lab *lab, uint32_t i, uint64_t from)
@@ -257,6 +306,7 @@ static bool decide(struct lab *lab, uint32_t i)
 {
     struct lab_volume *lv = &lab->volumes[i];
     struct model_volume *v = &lv->model;
+    if (!check_inherited(lab, v)) return false;
     uint64_t how = lab->mix.faults & FAULTS_OF_DATA ? 0 : prng_below(&lab->prng, 3);
     uint64_t least = max64(lv->must, v->now.sequence);
     uint64_t up_to = how == 0 ? v->count : how == 1 ? least : least + prng_below(&lab->prng, v->count - least + 1);

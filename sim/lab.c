@@ -307,7 +307,6 @@ void lab_begin_as(struct lab *lab, uint64_t seed, const struct mix *mix, enum mu
     lab->next_content = lab->recent_count = 0;
     lab->clock = lab->request = 0;
     lab->write_max = RECORD_BLOCKS_MAX;
-    lab->epoch = 1;
     lab->full = lab->failed = lab->damaged = lab->lied = lab->vanished = lab->reopen = lab->every = false;
     lab->crashes = lab->unreadable = lab->rollbacks = 0;
     lab->failure[0] = '\0';

@@ -176,18 +176,18 @@ struct lab {
     struct lab_read reads[LAB_READS];
     struct lab_task tasks[LAB_TASKS], main_task; /* main_task: what the story itself waits for */
     uint32_t next_content, recent[64], recent_count;
-    uint64_t clock, request; /* clock: counts submissions and acknowledgements */
-    uint32_t write_max;      /* blocks in one write that the store takes */
-    uint32_t epoch;
-    bool full;                  /* an operation failed for space */
-    bool failed;                /* the pool failed: a device error */
-    bool damaged;               /* something at rest was destroyed: errors are allowed, wrong data is not */
-    bool lied;                  /* a flush lied and then the power went: the end of the log may be gone */
-    bool reopen;                /* the workload wants the pool closed and opened */
-    bool vanished;              /* a disk was gone once */
-    bool every;                 /* cut each recovery at each of its changes */
-    uint64_t cut;               /* with it: where the power goes first */
-    uint64_t armed_at, changes; /* changes when the workload began, and how many it made */
+    uint64_t clock, request;     /* clock: counts submissions and acknowledgements */
+    uint32_t write_max;          /* blocks in one write that the store takes */
+    struct store_read inherited; /* of an operation that was prepared before the start */
+    bool full;                   /* an operation failed for space */
+    bool failed;                 /* the pool failed: a device error */
+    bool damaged;                /* something at rest was destroyed: errors are allowed, wrong data is not */
+    bool lied;                   /* a flush lied and then the power went: the end of the log may be gone */
+    bool reopen;                 /* the workload wants the pool closed and opened */
+    bool vanished;               /* a disk was gone once */
+    bool every;                  /* cut each recovery at each of its changes */
+    uint64_t cut;                /* with it: where the power goes first */
+    uint64_t armed_at, changes;  /* changes when the workload began, and how many it made */
     uint64_t crashes, unreadable, rollbacks;
     struct model_state scratch, since;
     char finding[256]; /* the auditor's first problem */

@@ -152,6 +152,7 @@ static const struct aim aims[] = {
     {MUTATE_KEEP_INCARNATION, {DO_CUT}, 0, 4, 0, 20, 300000, 8, false},
     {MUTATE_NO_ACCEPTED_END, {DO_CUT}, 0, 4, 0, 12, 600000, 8, false},
     {MUTATE_DISCARD_NOT_LOGGED, {DO_CUT, DO_DISCARD}, 0, 4, 0, 30, 100000, 8, false},
+    {MUTATE_DISCARD_KEEPS_EPOCH, {DO_CUT, DO_DISCARD}, 0, 4, 0, 30, 100000, 8, false},
     {MUTATE_SEAL_EARLY, {DO_CUT}, 0, 4, 0, 60, 0, 24, false},
     {MUTATE_CLEAN_AFTER_REPLAY, {DO_CLEAN, DO_CUT}, 300000, 16, 24, 100, 0, 8, false},
     {MUTATE_FORGET_PREPARED, {DO_CLEAN, DO_FLUSH}, 500000, 16, 24, 100, 0, 8, false},

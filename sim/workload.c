@@ -132,6 +132,13 @@ static const char *op_text(const struct store_op *op)
     return op->kind == RECORD_DATA ? whats[op->what] : kinds[op->kind];
 }
 
+/* Never lower than that of the operation before; but often than that of one which was discarded. */
+static uint32_t draw_epoch(struct lab *lab, const struct model_volume *v)
+{
+    uint32_t before = v->count > 1 ? v->ops[v->count - 2].epoch : 1;
+    return before + (below(lab, 8) == 0 ? 1 + (uint32_t)below(lab, 3) : 0);
+}
+
 /* Fills in what the model operation says, and gives it to the store. */
 void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
 {
@@ -143,7 +150,7 @@ void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
     lo->buf = buf;
     lo->volume = volume;
     lo->done = false;
-    m->epoch = lab->epoch;
+    m->epoch = draw_epoch(lab, &lv->model);
     m->request = ++lab->request;
     m->submitted = ++lab->clock;
     lo->op.done = op_done;
@@ -369,7 +376,6 @@ static void discard_ended(struct lab *lab, const struct lab_task *task)
     volume_forget_after(&lv->model, task->sequence - 1);
     lv->model.discarding = 0;
     if (task->sequence == 1) lv->retired = true;
-    if (below(lab, 2)) lab->epoch++;
 }
 
 /* ---- upkeep ---- */

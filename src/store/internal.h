@@ -445,6 +445,8 @@ void write_batch_done(struct store *s, struct batch_buf *b);         /* the batc
 void write_fail(struct store *s, struct store_op *op, enum err err); /* its `done` comes from the loop */
 /* Makes an operation visible whose record lies in `segment`; its volume is there. Room in the delta is given back already. */
 void op_publish(struct store *s, struct store_op *op, uint64_t segment);
+/* Operations of the volume from `sequence` on never happened; they are not in the list of prepared ones any more. */
+void volume_shorten(struct store *s, struct volume *v, uint64_t sequence);
 
 /* ---- mark.c, clean.c ---- */
 

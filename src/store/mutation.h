@@ -16,6 +16,7 @@
     X(MUTATE_KEEP_INCARNATION, "recovery appends where the chain ended, under the same incarnation")                           \
     X(MUTATE_NO_ACCEPTED_END, "the accepted end of an old chain is not made durable")                                          \
     X(MUTATE_DISCARD_NOT_LOGGED, "a discard is not a record")                                                                  \
+    X(MUTATE_DISCARD_KEEPS_EPOCH, "after a discard the epoch is that of what was discarded")                                   \
     X(MUTATE_SEAL_EARLY, "a summary is written before its batches are durable")                                                \
     X(MUTATE_CLEAN_AFTER_REPLAY, "the cleaner takes segments after the replay point")                                          \
     X(MUTATE_FORGET_PREPARED, "prepared operations do not pin chunks")                                                         \

@@ -96,11 +96,10 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
         op_free(s, op);
     }
     if (!v) return;
-    v->deleting = false;
     if (v->published == 0 && sequence <= 1)
         volume_remove(s, v);
     else
-        v->appended = v->prepared = max64(v->published, sequence - 1);
+        volume_shorten(s, v, sequence);
 }
 
 /* ---- records ---- */

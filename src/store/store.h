@@ -9,6 +9,7 @@
  * Rules for the caller of prepare and publish, per volume:
  *   - sequences are consecutive, from 1 (the CREATE); operations are prepared in sequence order,
  *   - published in sequence order, each after its `done` said OK,
+ *   - epochs never decrease from one operation to the next; a discard takes back those of what it discards,
  *   - a discard names the first sequence that never happened; nothing of the volume may be waiting or under way then.
  */
 #ifndef IZAR_STORE_STORE_H
@@ -96,11 +97,12 @@ struct store_op {
     uint64_t request;
     uint32_t boot;
     uint16_t node;
+    /* out, from done on: the predecessor is {previous_epoch, sequence - 1} */
+    uint32_t previous_epoch;
     /* private to the store */
     struct list link;
     struct store *store;
     enum store_op_state state;
-    uint32_t previous_epoch;
     uint32_t loads;       /* summaries it waits for */
     uint64_t batch;       /* number of the batch it is in */
     uint64_t position;    /* log address of its record */
@@ -125,6 +127,11 @@ enum err store_discard(struct store *store, uint32_t volume, uint64_t sequence);
 /* After recovery: the oldest prepared operation of the volume that waits for a decision, NULL if none. It belongs to the
  * store; publish it or discard it. */
 struct store_op *store_prepared(struct store *store, uint32_t volume);
+/* The same for all of them, in order: the first with a higher sequence than `after`; NULL when there is none, or none that is
+ * durable yet. Everything that was given to store_prepare is in it (`what` NEW also where some of the blocks are zeros), but for
+ * `digests`: the blocks of DATA are read with store_read.of, key and value of STATE are there. Also for operations that the caller
+ * has prepared itself. */
+struct store_op *store_prepared_next(struct store *store, uint32_t volume, uint64_t after);
 
 /* ---- reading ---- */
 
@@ -136,7 +143,8 @@ struct store_read {
     uint32_t count;  /* 1 to STORE_READ_MAX */
     uint8_t *data;   /* count * BLOCK_SIZE */
     uint8_t *mapped; /* not NULL: instead of data, for each block whether it is mapped (1, also when written as zeros) or not */
-    uint64_t bad;    /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
+    const struct store_op *of; /* not NULL: not what is published, but what this prepared operation makes of its blocks */
+    uint64_t bad;              /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
     /* private */
     struct list link;
     struct store *store;
@@ -148,7 +156,9 @@ enum { STORE_READ_MAX = RECORD_BLOCKS_MAX * 8 };
 
 /* Reads whole blocks, each as it is published at one moment before `done`, which comes from the loop, never inline.
  * ERR_NO_VOLUME (also when its CREATE is not published), ERR_RANGE, ERR_MEDIUM (a block is damaged), ERR_PAGE_DAMAGED (the map
- * is), and what io_read says. Then `data` may hold anything. */
+ * is), and what io_read says. Then `data` may hold anything.
+ * With `of`, a prepared DATA operation, the blocks lie within it: ERR_RANGE if not, ERR_ARGUMENT if it is nothing of the kind. It
+ * must be neither published nor discarded before `done`; `volume` does not count. */
 void store_read(struct store *store, struct store_read *read);
 
 /* ---- volumes and state ---- */

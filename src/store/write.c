@@ -386,16 +386,34 @@ void store_publish(struct store *s, struct store_op *op)
     if (op->done == NULL) list_push(&s->recovered_ops, &op->link); /* made by recovery: its memory is the store's */
 }
 
-struct store_op *store_prepared(struct store *s, uint32_t volume)
+struct store_op *store_prepared_next(struct store *s, uint32_t volume, uint64_t after)
 {
     for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
         struct store_op *op = CONTAINER(l, struct store_op, prepared);
-        if (op->volume == volume) return op->state == STORE_OP_PREPARED ? op : NULL;
+        if (op->volume == volume && op->sequence > after) return op->state == STORE_OP_PREPARED ? op : NULL;
     }
     return NULL;
 }
 
+struct store_op *store_prepared(struct store *s, uint32_t volume)
+{
+    return store_prepared_next(s, volume, 0);
+}
+
 /* ---- discard ---- */
+
+/* The epoch falls back, too: what comes next may be of any that is not older than what is left. */
+void volume_shorten(struct store *s, struct volume *v, uint64_t sequence)
+{
+    uint32_t epoch = v->epoch;
+    for (const struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
+        const struct store_op *op = CONTAINER(l, struct store_op, prepared);
+        if (op->volume == v->id) epoch = op->epoch;
+    }
+    v->appended = v->prepared = max64(v->published, sequence - 1);
+    if (!MUTATED(MUTATE_DISCARD_KEEPS_EPOCH)) v->appended_epoch = epoch;
+    v->deleting = false; /* a DELETE among them never happened */
+}
 
 struct discard_wait {
     struct store_op op;
@@ -451,8 +469,9 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
         op->state = STORE_OP_IDLE;
         if (op->done == NULL) list_push(&s->recovered_ops, &op->link);
     }
-    v->appended = v->prepared = sequence - 1;
-    v->deleting = false; /* a DELETE among them never happened */
-    if (v->published == 0 && sequence == 1) volume_remove(s, v);
+    if (v->published == 0 && sequence == 1)
+        volume_remove(s, v);
+    else
+        volume_shorten(s, v, sequence);
     return OK;
 }
