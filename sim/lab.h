@@ -265,6 +265,7 @@ struct history_options {
     uint64_t cut;      /* --every: power cut at this change; 0: as drawn */
     bool net;          /* a serving history (serve.h) */
     bool quorum;       /* a register history (quorum.h) */
+    bool cluster;      /* a history of replicated volumes on real stores (cluster.h) */
     uint32_t directed; /* number + 1 of a directed history; 0: a random one */
 };
 /* Runs a history; the result is in lab->failure. Returns the hash of its events. */

@@ -9,6 +9,7 @@
  *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h); flip, readerr
  *     izar-sim --register ...         with --seed, --seeds, --mutations: acceptors and proposers of the register (quorum.h)
  *     izar-sim --replica ...          the protocol of replicated volumes over model stores (replica.h)
+ *     izar-sim --cluster ...          with --seed, --seeds: replicated volumes on real stores, on several machines (cluster.h)
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -32,6 +33,7 @@
 #include "base/bytes.h"
 #include "base/text.h"
 #include "sim/args.h"
+#include "sim/cluster.h"
 #include "sim/quorum.h"
 #include "sim/replica.h"
 #include "sim/serve.h"
@@ -81,6 +83,7 @@ static void replay_text(const struct options *o, uint64_t seed, uint64_t cut, ch
     text_add(&t, "izar-sim ");
     if (o->history.net) text_add(&t, "--net ");
     if (o->history.quorum) text_add(&t, "--register ");
+    if (o->history.cluster) text_add(&t, "--cluster ");
     if (o->history.directed) text_add(&t, "--directed %s ", direct_name(o->history.directed - 1));
     text_add(&t, "%s %llu", o->mode == MODE_EVERY ? "--every" : "--seed", (unsigned long long)seed);
     if (o->mode == MODE_EVERY) text_add(&t, " --cut %llu", (unsigned long long)cut);
@@ -113,7 +116,10 @@ static bool run_one(struct lab *lab, const struct options *o, uint64_t seed, uin
     if (o->mode == MODE_EVERY) {
         shared->cuts += history_every(lab, &h, ret_cut);
     } else {
-        uint64_t (*run)(struct lab *, const struct history_options *) = h.quorum ? quorum_run : h.net ? serve_run : history_run;
+        uint64_t (*run)(struct lab *, const struct history_options *) = h.cluster  ? cluster_run
+                                                                        : h.quorum ? quorum_run
+                                                                        : h.net    ? serve_run
+                                                                                   : history_run;
         uint64_t hash = run(lab, &h);
         if (seed % 100 == 0 && !lab_failed(lab) && run(lab, &h) != hash)
             snprintf(lab->failure, sizeof lab->failure, "not the same when run again");
@@ -303,7 +309,8 @@ static void usage(const char *why)
     fprintf(stderr,
             "izar-sim: %s\n"
             "usage: izar-sim --seed N | --seeds FROM COUNT | --every N | --directed NAME | --mutations\n"
-            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net|--register] [--trace]\n"
+            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net|--register|--cluster] "
+            "[--trace]\n"
             "                [--quiet]\n"
             "faults:",
             why);
@@ -375,6 +382,10 @@ static struct options options_of(int argc, char **argv)
         }
         if (strcmp(name, "--register") == 0) {
             o.history.quorum = true;
+            continue;
+        }
+        if (strcmp(name, "--cluster") == 0) {
+            o.history.cluster = true;
             continue;
         }
         if (strcmp(name, "--quiet") == 0) {
