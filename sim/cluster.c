@@ -106,7 +106,7 @@ static void wire_send(void *arg, uint8_t node, const struct replica_message *mes
     if (p->session == 0 || p->cut) return;
     struct cluster_letter *letter = must(calloc(1, sizeof *letter));
     uint64_t after = list_empty(&p->letters) ? 0 : CONTAINER(p->letters.prev, struct cluster_letter, link)->at;
-    letter->at = max64(after, io_now_ns(c->io) + (50 + cluster_below(c, 300)) * IO_US_NS);
+    letter->at = max64(after, io_now_ns(c->io) + (50 + cluster_below(c, c->delay_us)) * IO_US_NS);
     letter->message = *message;
     if (content != NULL) letter_fill(letter, content);
     list_push(&p->letters, &letter->link);
@@ -218,7 +218,7 @@ static enum err start(struct cluster_node *n)
     struct cluster *c = n->cluster;
     struct store_config config = store_config_of(n);
     TRY(store_open(n->io, &config, &n->store, NULL));
-    if (n->life == 1) TRY(create(n));
+    if (!n->created) TRY(create(n));
     n->mem = mem_open(HOST_MEMORY);
     TRY(contents_init(&n->contents, n->mem, CONTENTS));
     struct replica_host_config host = {
@@ -248,14 +248,18 @@ static void created(struct store_op *op)
     io_task_wake(w->task);
 }
 
-/* [task] The volume, in every store for itself. */
+/* [task] The volume, in every store for itself. Its CREATE may be there from a life that did not hear of it. */
 static enum err create(struct cluster_node *n)
 {
+    struct store_volume_info info;
+    n->created = store_volume_next(n->store, 1, &info) == OK;
+    if (n->created) return OK;
     struct created w = {.op = {.done = created, .kind = RECORD_CREATE, .volume = 1, .sequence = 1, .lba = CLUSTER_SIZE},
                         .task = io_task_self()};
     store_prepare(n->store, &w.op);
     while (!w.over) io_task_park();
     if (w.op.err == OK) store_publish(n->store, &w.op);
+    n->created = w.op.err == OK;
     return w.op.err;
 }
 
@@ -372,11 +376,12 @@ static void draw(struct cluster *c)
     c->clients_count = 1 + (uint32_t)cluster_below(c, CLUSTER_CLIENTS);
     c->strict = cluster_chance(c, 150);
     c->timing = replica_timing_fast;
-    c->cut_power = cluster_chance(c, 500) ? 200 : 0;
-    c->cut_all = cluster_chance(c, 600) ? 300 : 0;
-    c->cut_links = cluster_chance(c, 400) ? 200 : 0;
+    c->delay_us = cluster_chance(c, 500) ? 300 : 30000;
+    c->cut_power = cluster_chance(c, 500) ? 100 : 0;
+    c->cut_all = cluster_chance(c, 600) ? 200 : 0;
+    c->cut_links = cluster_chance(c, 400) ? 100 : 0;
     c->cut_register = cluster_chance(c, 300) ? 200 : 0;
-    c->lose = cluster_chance(c, 700) ? 300 : 0;
+    c->lose = cluster_chance(c, 700) ? 400 : 0;
 }
 
 void cluster_begin(struct cluster *c, struct lab *lab, const struct history_options *options)

@@ -26,8 +26,8 @@
 
 enum {
     CLUSTER_NODES = 3,
-    CLUSTER_CLIENTS = 4,
-    CLUSTER_OWN = 8, /* blocks of each client */
+    CLUSTER_CLIENTS = 8,
+    CLUSTER_OWN = 4, /* blocks of each client */
     CLUSTER_BLOCKS = CLUSTER_CLIENTS * CLUSTER_OWN,
     CLUSTER_HOLES = 2000, /* blocks of a client's stretch of zeros and holes, from CLUSTER_HOLES_AT on */
     CLUSTER_HOLES_AT = 4096,
@@ -73,7 +73,7 @@ struct cluster_node {
     struct replica_contents contents;
     struct replica_host *host;
     struct io_task task; /* the story that starts it */
-    bool starting;
+    bool starting, created;
     enum err err;
     struct io_timer power; /* it comes back */
     bool register_cut;
@@ -124,6 +124,7 @@ struct cluster {
     struct replica_timing timing;
     uint32_t nodes, clients_count;
     bool strict, calm, quiet;
+    uint64_t delay_us;                                          /* of a message, at most */
     uint32_t lose, cut_links, cut_register, cut_power, cut_all; /* odds of faults, per thousand */
     struct cluster_node node[CLUSTER_NODES];
     struct cluster_pipe pipe[CLUSTER_NODES][CLUSTER_NODES];

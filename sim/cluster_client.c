@@ -109,7 +109,7 @@ static void answered(struct cluster_client *k, enum err err)
     if (err == OK && k->verb == CLIENT_READ) judge_read(k);
     if (err == OK && k->verb != CLIENT_READ) judge_write(k);
     k->done += err == OK;
-    think(k, 100 + cluster_below(c, err == OK ? 20000 : 100000));
+    think(k, 100 + cluster_below(c, err == OK ? 5000 : 50000));
 }
 
 static void change_done(struct host_change *change)

@@ -16,7 +16,7 @@
 #include "store/audit.h"
 #include "store/mutation.h"
 
-enum { TROUBLE_MS = 12000, PATIENCE_MS = 60000, CHECK_BLOCKS = 64 };
+enum { TROUBLE_MS = 8000, PATIENCE_MS = 60000, CHECK_BLOCKS = 64 };
 
 /* ---- going wrong ---- */
 
@@ -71,7 +71,7 @@ static void die(struct cluster *c, uint32_t node)
 {
     if (!c->node[node].up) return;
     cluster_crash(c, node);
-    cluster_start(c, node, a_while(c) / (1 + cluster_below(c, 4)));
+    cluster_start(c, node, cluster_chance(c, 400) ? IO_MS_NS : a_while(c) / (1 + cluster_below(c, 4)));
 }
 
 /* What comes here is decided once: a power cut from within a callback of the machine that loses it would pull the ground away
@@ -92,7 +92,7 @@ static void goes_wrong(struct io_timer *timer)
     }
     if (cluster_chance(c, c->cut_all))
         for (uint32_t i = 0; i < c->nodes; i++) die(c, i);
-    io_after(c->io, (100 + cluster_below(c, 1500)) * IO_MS_NS, &c->fault);
+    io_after(c->io, (50 + cluster_below(c, 600)) * IO_MS_NS, &c->fault);
 }
 
 /* ---- the end ---- */

@@ -256,10 +256,10 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.quiet = true;
     mine.seconds = 0;
     mine.history.mutation = mutation;
-    mine.history.quorum = mutation >= MUTATE_REGISTER;
+    mine.history.quorum = mutation >= MUTATE_REGISTER && mutation < MUTATE_REPLICA;
     mine.history.net |= mutation >= MUTATE_SERVING && mutation < MUTATE_REGISTER;
     memset(shared, 0, sizeof *shared);
-    for (uint32_t i = 0; i < direct_count() && !mine.history.net; i++) {
+    for (uint32_t i = 0; i < direct_count() && !mine.history.net && !mine.history.cluster; i++) {
         if (!direct_catches(i, mutation)) continue;
         mine.history.directed = i + 1;
         run_seeds(lab, &mine, o->from, o->from + 1, 1);
@@ -289,12 +289,13 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
 static int mutations_main(struct lab *lab, const struct options *o)
 {
     int missed = 0;
-    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1,
-        end = o->history.quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
+    const struct history_options *h = &o->history;
+    int first = h->cluster ? MUTATE_HOST : h->quorum ? MUTATE_REGISTER : MUTATE_NONE + 1;
+    int end = h->cluster ? MUTATE_COUNT : h->quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
     if (o->history.mutation) return !mutation_is_caught(lab, o, o->history.mutation);
     for (int m = first; m < end; m++) missed += !mutation_is_caught(lab, o, m);
     struct options net = *o;
-    int count = o->history.quorum ? 0 : (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]);
+    int count = h->quorum || h->cluster ? 0 : (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]);
     net.history.net = true;
     for (int i = 0; i < count; i++) missed += !mutation_is_caught(lab, &net, noticed_by_initiators[i]);
     int all = end - first + count;
@@ -318,7 +319,7 @@ static void usage(const char *why)
     fprintf(stderr, "\ndirected: all");
     for (uint32_t i = 0; i < direct_count(); i++) fprintf(stderr, " %s", direct_name(i));
     fprintf(stderr, "\nmutations:");
-    args_tell_mutations(MUTATE_NONE + 1, MUTATE_REPLICA);
+    args_tell_mutations(MUTATE_NONE + 1, MUTATE_COUNT);
     fprintf(stderr, "\n");
     exit(2);
 }
@@ -349,7 +350,7 @@ static uint32_t faults_of(const char *names)
 static enum mutation mutation_of(const char *name)
 {
     enum mutation mutation = MUTATE_NONE;
-    if (!args_mutation(name, MUTATE_NONE + 1, MUTATE_REPLICA, &mutation))
+    if (!args_mutation(name, MUTATE_NONE + 1, MUTATE_COUNT, &mutation))
         usage(args_have_switches() ? "no such mutation" : "this build has no switches");
     return mutation;
 }
@@ -424,6 +425,7 @@ static struct options options_of(int argc, char **argv)
         }
     }
     if (o.count == 0) usage("nothing to do");
+    if (o.history.mutation >= MUTATE_REPLICA && !o.history.cluster) usage("this one is for --replica or --cluster");
     return o;
 }
 

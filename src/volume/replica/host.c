@@ -25,7 +25,7 @@ static void forwards_sweep(struct replica_host *h)
     for (struct list *l = h->forwards.next, *next; l != &h->forwards; l = next) {
         struct replica_content *content = CONTAINER(l, struct replica_content, link);
         next = l->next;
-        if (replica_has_ticket(h->core, content->name)) continue;
+        if (replica_has_ticket(h->core, content->name) && !MUTATED(MUTATE_FORWARD_DROPPED)) continue;
         list_remove(l);
         content_drop(h->config.contents, content);
     }
@@ -86,7 +86,7 @@ static void read_answer(struct replica_host *h, uint64_t id, bool allowed)
         h->reads[i] = NULL;
         if (!allowed)
             read_end(h, r, ERR_AGAIN);
-        else if (h->published == h->publish_to)
+        else if (h->published == h->publish_to || MUTATED(MUTATE_READ_UNPUBLISHED))
             read_end(h, r, OK);
         else
             list_push(&h->reads_parked, &r->link);
@@ -174,7 +174,7 @@ void host_lost(struct replica_host *h, uint64_t session)
         list_remove(l);
         change_end(h, c, ERR_AGAIN);
     }
-    host_step(h, &(struct replica_event){.kind = REPLICA_ON_LOST, .session = session});
+    if (!MUTATED(MUTATE_SESSION_UNTOLD)) host_step(h, &(struct replica_event){.kind = REPLICA_ON_LOST, .session = session});
     for (uint32_t i = 0; i < HOST_CHANGES; i++) {
         struct host_change *c = h->changes[i];
         if (c == NULL || c->session != session) continue;
@@ -256,7 +256,9 @@ void host_message(struct replica_host *h, const struct replica_message *message,
 {
     struct replica_message m = *message;
     bool keep = m.kind == REPLICA_FORWARD && content != NULL;
-    if (h->failed != OK) {
+    /* Nobody is caught up yet: the core must not lock blocks for a walk that never ends. */
+    bool learns = m.kind == REPLICA_WANT || m.kind == REPLICA_FOLLOW;
+    if (h->failed != OK || learns) {
         content_drop(h->config.contents, content);
         return;
     }

@@ -106,7 +106,7 @@ static void read_begin(struct replica_host *h, struct host_resend *r)
         .lba = record->change.lba,
         .count = record->change.count,
         .data = h->data,
-        .of = slot != NULL ? slot->op : NULL,
+        .of = slot != NULL && !MUTATED(MUTATE_RESEND_CURRENT) ? slot->op : NULL,
     };
     if (slot != NULL) slot->reading = true;
     store_read(h->config.store, &h->read);

@@ -112,7 +112,8 @@ static void slot_end(struct replica_host *h, struct host_slot *slot)
 
 void host_publish_go(struct replica_host *h)
 {
-    while (h->published < h->publish_to && !host_slot(h, h->published + 1)->reading) {
+    while (h->published < h->publish_to) {
+        if (host_slot(h, h->published + 1)->reading && !MUTATED(MUTATE_PUBLISH_UNDER_READ)) break;
         struct host_slot *slot = host_slot(h, ++h->published);
         h->credit_back += cost_of(slot->op);
         store_publish(h->config.store, slot->op);
