@@ -150,6 +150,7 @@ static void judge_listed(struct lab *lab, struct lab_volume *lv, const struct st
 {
     struct model_volume *v = &lv->model;
     check_info(lab, lv, info);
+    if (info->learning) lab_fail(lab, "volume %u is learning", v->id);
     if (lab_failed(lab)) return;
     memset(&v->now, 0, sizeof v->now);
     if (info->prepared < v->count) v->count = info->prepared;
@@ -158,6 +159,7 @@ static void judge_listed(struct lab *lab, struct lab_volume *lv, const struct st
     lv->must = min64(lv->must, v->count);
     if (lv->digest_at > v->count) lv->digest_at = 0;
     state_at(v, info->published, &v->now);
+    v->now.keys[LOCAL_KEY] = lv->learn.local;
     if (!v->now.exists && info->published > 0)
         lab_fail(lab, "volume %u exists, although deleted", v->id);
     else if (info->blocks != v->now.blocks)
@@ -191,7 +193,9 @@ void judge_recovered(struct lab *lab)
         struct store_volume_info info;
         if (lv->retired) continue;
         bool listed = info_of(lab, lv->model.id, &info);
-        if (!listed)
+        if (lv->learn.on)
+            learn_recovered(lab, lv, listed ? &info : NULL);
+        else if (!listed)
             judge_absent(lab, lv);
         else
             judge_listed(lab, lv, &info);
@@ -317,8 +321,9 @@ static bool decide(struct lab *lab, uint32_t i)
 
 bool judge_decide(struct lab *lab)
 {
+    if (!learn_settle(lab)) return false;
     for (uint32_t i = 0; i < lab->volume_count && !lab_failed(lab); i++)
-        if (!lab->volumes[i].retired && !decide(lab, i)) return false;
+        if (!lab->volumes[i].retired && !lab->volumes[i].learn.on && !decide(lab, i)) return false;
     return !sim_is_off(lab->sim);
 }
 
@@ -356,23 +361,32 @@ static bool verify_nowhere(struct lab *lab, uint32_t i)
     return verify_stretch(lab, i, lba, (uint32_t)min64(v->now.blocks - lba, 8));
 }
 
-static void verify_state(struct lab *lab, const struct model_volume *v)
+/* The first key that is not as in a state; NO_KEY: all are. */
+enum { NO_KEY = LOCAL_KEY + 1 };
+
+static uint32_t wrong_key(struct lab *lab, const struct model_volume *v, const struct model_state *state)
 {
     uint8_t key[STATE_KEY_MAX], value[STATE_VALUE_MAX];
-    for (uint32_t k = 0; k < KEYS; k++) {
+    for (uint32_t k = 0; k <= LOCAL_KEY; k++) {
         const void *got = NULL;
-        uint32_t got_bytes = 0, bytes = v->now.keys[k] ? value_fill(v->now.keys[k], value) : 0;
+        uint32_t got_bytes = 0, bytes = state->keys[k] ? value_fill(state->keys[k], value) : 0;
         enum err err = store_state_get(lab->store, v->id, key, key_fill(k, key), &got, &got_bytes);
         if (bytes == 0 && err == ERR_NO_KEY) continue;
-        if (err != OK || got_bytes != bytes || memcmp(got, value, bytes) != 0)
-            lab_fail(lab, "volume %u: key %u: %s, %u bytes instead of %u", v->id, k, err_name(err), got_bytes, bytes);
+        if (err != OK || got_bytes != bytes || memcmp(got, value, bytes) != 0) return k;
     }
+    return NO_KEY;
+}
+
+bool judge_keys(struct lab *lab, const struct model_volume *v, const struct model_state *state)
+{
+    return wrong_key(lab, v, state) == NO_KEY;
 }
 
 static bool verify_volume(struct lab *lab, uint32_t i)
 {
     const struct model_volume *v = &lab->volumes[i].model;
-    verify_state(lab, v);
+    uint32_t key = wrong_key(lab, v, &v->now);
+    if (key != NO_KEY) lab_fail(lab, "volume %u: key %u is not as it was set", v->id, key);
     for (uint32_t w = 0; w < v->window_count && !lab_failed(lab); w++) {
         const struct window *window = &v->windows[w];
         if (window->lba >= v->now.blocks) continue;
@@ -385,6 +399,7 @@ static bool verify_volume(struct lab *lab, uint32_t i)
 bool judge_verify(struct lab *lab)
 {
     check_strangers(lab);
+    if (!learn_settle(lab)) return false;
     for (uint32_t i = 0; i < lab->volume_count && !lab_failed(lab); i++) {
         struct store_volume_info info;
         const struct model_volume *v = &lab->volumes[i].model;
@@ -403,6 +418,7 @@ bool judge_verify(struct lab *lab)
 void judge_digest(struct lab *lab, const struct lab_task *task)
 {
     struct lab_volume *lv = &lab->volumes[task->volume];
+    if (lv->learn.on || lv->learn.turns != task->turns) return;
     if (task->err != OK || lv->model.now.sequence != task->published) return; /* it changed meanwhile: of no known state */
     if (lv->digest_at == task->published && memcmp(lv->digest, task->digest, sizeof lv->digest) != 0)
         lab_fail(lab, "volume %u: another digest for the same state %llu", lv->model.id, (unsigned long long)lv->digest_at);
@@ -414,7 +430,8 @@ void judge_changed(struct lab *lab, const struct lab_task *task)
 {
     const struct model_volume *v = &lab->volumes[task->volume].model;
     struct model_state *old = &lab->scratch, *new = &lab->since;
-    if (task->err != OK) return;
+    const struct lab_learn *learn = &lab->volumes[task->volume].learn;
+    if (task->err != OK || learn->on || learn->turns != task->turns) return;
     state_at(v, task->sequence, old);
     state_at(v, task->published, new); /* as it was when it began: later changes may be in or not */
     uint64_t end = new->blocks;        /* what was beyond the volume's end at any time since then is not told */

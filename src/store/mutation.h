@@ -17,6 +17,14 @@
     X(MUTATE_NO_ACCEPTED_END, "the accepted end of an old chain is not made durable")                                          \
     X(MUTATE_DISCARD_NOT_LOGGED, "a discard is not a record")                                                                  \
     X(MUTATE_DISCARD_KEEPS_EPOCH, "after a discard the epoch is that of what was discarded")                                   \
+    X(MUTATE_LEARN_EARLY, "what is caught up with is visible when it is appended, not durable")                                \
+    X(MUTATE_LEARN_COUNTS, "what is caught up with raises the published sequence")                                             \
+    X(MUTATE_LEARN_UNSTAMPED, "what is caught up with is stamped with the sequence where the volume stands")                   \
+    X(MUTATE_LEARN_UNDECIDED, "in recovery what stands before catch-up in the log is decided after it")                        \
+    X(MUTATE_LEARN_GAP, "catch-up goes on behind an operation that failed")                                                    \
+    X(MUTATE_LEARNING_FORGOTTEN, "a checkpoint does not say that a volume is learning")                                        \
+    X(MUTATE_MOVE_FORGOTTEN, "recovery leaves a volume where catch-up began")                                                  \
+    X(MUTATE_STALE_COMMIT, "a checkpoint decides operations of later epochs than it knew")                                     \
     X(MUTATE_SEAL_EARLY, "a summary is written before its batches are durable")                                                \
     X(MUTATE_CLEAN_AFTER_REPLAY, "the cleaner takes segments after the replay point")                                          \
     X(MUTATE_FORGET_PREPARED, "prepared operations do not pin chunks")                                                         \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: what a replicated volume needs of the store: tails that are inherited, shipped or discarded.
+ * Goal: what a replicated volume needs of the store: tails that are inherited, shipped or discarded, and catching up.
  * Method: small pools on the simulated seam, driven by scenes that run as one task each; between two scenes the power may
  * fail. The caller of the store is played by hand: operations are prepared, and published when the scene says so.
  */
@@ -320,4 +320,190 @@ TEST(a_tail_is_inherited_with_its_blocks)
     CHECK(play(tail_is_there));
 }
 
-TESTS(a_discard_takes_back_epochs, a_tail_is_inherited_with_its_blocks)
+/* ---- catching up ---- */
+
+static bool stands(uint64_t sequence, uint32_t epoch, uint64_t blocks, bool learning)
+{
+    struct store_volume_info info;
+    if (store_volume_next(t.store, 1, &info) != OK) return false;
+    return info.published == sequence && info.prepared == sequence && info.epoch == epoch && info.blocks == blocks &&
+           info.learning == learning;
+}
+
+static enum err learn(struct change *c)
+{
+    c->op.learn = true;
+    return submit(c);
+}
+
+static enum err learn_data(uint64_t stamp, uint64_t lba, uint32_t seed)
+{
+    return learn(data_new(9, stamp, lba, &seed, 1));
+}
+
+static struct change *stretch_new(enum entry_kind what, uint64_t stamp, uint64_t lba, uint32_t count)
+{
+    struct change *c = change_new(9, stamp);
+    c->op.kind = RECORD_DATA;
+    c->op.what = what;
+    c->op.lba = lba;
+    c->op.count = count;
+    return c;
+}
+
+static struct change *key_new(enum record_kind kind, uint32_t epoch, uint64_t stamp, const char *key, uint32_t key_bytes,
+                              const char *value)
+{
+    struct change *c = change_new(epoch, stamp);
+    c->op.kind = kind;
+    c->op.key = key;
+    c->op.key_bytes = key_bytes;
+    c->op.value = value;
+    c->op.value_bytes = (uint32_t)strlen(value);
+    return c;
+}
+
+static struct change *resize_new(uint64_t stamp, uint64_t blocks)
+{
+    struct change *c = change_new(9, stamp);
+    c->op.kind = RECORD_RESIZE;
+    c->op.lba = blocks;
+    return c;
+}
+
+static bool key_is(const char *key, uint32_t key_bytes, const char *value)
+{
+    const void *got;
+    uint32_t bytes;
+    enum err err = store_state_get(t.store, 1, key, key_bytes, &got, &bytes);
+    if (value[0] == '\0') return err == ERR_NO_KEY;
+    return err == OK && bytes == strlen(value) && memcmp(got, value, bytes) == 0;
+}
+
+#define LOCAL "\0l"
+
+static bool learns(void)
+{
+    if (make_pool(0) != OK || open_pool(0) != OK || prepare_create(1000) != OK) return false;
+    if (prepare_data(2, 2, 5, 52) != OK || prepare_data(2, 3, 600, 63) != OK) return false;
+    publish(2);
+    if (learn_data(40, 5, 405) != ERR_ORDER) return false;                                /* 3 is undecided */
+    if (learn(key_new(RECORD_STATE, 2, 1, LOCAL, 2, "before")) != OK) return false;       /* that does not matter to this one */
+    if (submit(key_new(RECORD_STATE, 2, 4, LOCAL, 2, "x")) != ERR_ARGUMENT) return false; /* which has no place in the order */
+    publish(3);
+    if (!stands(3, 2, 1000, false) || !key_is(LOCAL, 2, "before")) return false;
+    if (learn(resize_new(40, 2000)) != OK || learn_data(40, 1500, 415) != OK || learn_data(40, 5, 405) != OK) return false;
+    if (!stands(3, 2, 2000, true) || !holds(NULL, 1500, 415) || !holds(NULL, 5, 405)) return false;
+    if (prepare_noop(2, 4) != ERR_ORDER || prepare_noop(9, 41) != ERR_ORDER) return false; /* not while it learns */
+    if (learn(stretch_new(ENTRY_UNMAP, 44, 500, 200)) != OK || learn_data(42, 7, 407) != OK) return false;
+    if (learn(key_new(RECORD_STATE, 9, 44, "key", 3, "new")) != OK) return false;
+    if (learn(key_new(RECORD_STATE, 2, 44, LOCAL, 2, "far")) != OK) return false;
+    if (store_discard(t.store, 1, 4) != OK) return false; /* of nothing */
+    return stands(3, 2, 2000, true) && key_is("key", 3, "new");
+}
+
+static bool still_learns(void)
+{
+    if (open_pool(0) != OK || store_prepared(t.store, 1) != NULL || !stands(3, 2, 2000, true)) return false;
+    if (!holds(NULL, 5, 405) || !holds(NULL, 600, 0) || !holds(NULL, 7, 407) || !holds(NULL, 1500, 415)) return false;
+    if (!key_is("key", 3, "new") || !key_is(LOCAL, 2, "far")) return false;
+    struct change *beyond = stretch_new(ENTRY_ZERO, 45, 1990, 20), *nowhere = stretch_new(ENTRY_ZERO, 45, 2000, 20);
+    if (learn(beyond) != OK || beyond->op.count != 10 || learn(nowhere) != OK || nowhere->op.count != 0) return false;
+    return store_checkpoint(t.store, true) == OK && learn_data(46, 8, 408) == OK && stands(3, 2, 2000, true);
+}
+
+static uint64_t first_changed, changes_seen;
+
+static void changed_each(void *arg, uint64_t lba, uint32_t count)
+{
+    (void)arg;
+    if (changes_seen == 0) first_changed = lba;
+    changes_seen += (count + LEAF_BLOCKS - 1) / LEAF_BLOCKS;
+}
+
+static uint64_t leaves_since(uint64_t since)
+{
+    changes_seen = 0;
+    return store_changed_since(t.store, 1, since, changed_each, NULL) == OK ? changes_seen : UINT64_MAX;
+}
+
+static bool moves(void)
+{
+    if (open_pool(0) != OK || !stands(3, 2, 2000, true) || !holds(NULL, 8, 408)) return false;
+    if (learn(key_new(RECORD_MOVE, 2, 2, LOCAL, 2, "")) != ERR_ORDER) return false; /* back, and not in a later epoch */
+    struct change *move = key_new(RECORD_MOVE, 9, 46, LOCAL, 2, "");
+    if (submit(move) != OK || !stands(46, 9, 2000, false) || !key_is(LOCAL, 2, "")) return false;
+    if (leaves_since(46) != 0 || leaves_since(45) != 1 || first_changed != 0 || leaves_since(43) != 3) return false;
+    if (leaves_since(39) != 4) return false; /* all of the 2000 blocks; the last leaf not whole */
+    return prepare_noop(8, 47) == ERR_ORDER && prepare_noop(9, 48) == ERR_ORDER && prepare_data(9, 47, 9, 509) == OK;
+}
+
+static bool has_moved(void)
+{
+    if (open_pool(0) != OK) return false;
+    const struct store_op *op = store_prepared(t.store, 1);
+    if (op == NULL || op->sequence != 47 || op->previous_epoch != 9 || learn_data(60, 1, 1) != ERR_ORDER) return false;
+    publish(47);
+    if (!stands(47, 9, 2000, false) || !key_is(LOCAL, 2, "") || !holds(NULL, 9, 509) || !holds(NULL, 5, 405)) return false;
+    /* Somebody else went on with less: some of it never happened. */
+    if (learn_data(41, 9, 0) != OK || submit(key_new(RECORD_MOVE, 11, 41, LOCAL, 2, "again")) != OK) return false;
+    return stands(41, 11, 2000, false) && prepare_data(11, 42, 10, 510) == OK;
+}
+
+/* What is undecided stays undecided, whatever the checkpoint of before says was committed. */
+static bool has_moved_back(void)
+{
+    if (open_pool(0) != OK || store_prepared(t.store, 1) == NULL || !holds(NULL, 10, 0) || !holds(NULL, 9, 0)) return false;
+    publish(42);
+    return stands(42, 11, 2000, false) && key_is(LOCAL, 2, "again") && holds(NULL, 10, 510) && close_pools();
+}
+
+TEST(a_volume_catches_up)
+{
+    begin(3);
+    CHECK(play(learns));
+    crash();
+    CHECK(play(still_learns));
+    crash();
+    CHECK(play(moves));
+    crash();
+    CHECK(play(has_moved));
+    crash();
+    CHECK(play(has_moved_back));
+}
+
+static enum err ends[3];
+
+static void end_seen(struct store_op *op)
+{
+    ends[CONTAINER(op, struct change, op) - t.changes] = op->err;
+    t.waiting--;
+    io_task_wake(t.self);
+}
+
+/* The note of how far it is must not survive what it tells of. */
+static bool fails_together(void)
+{
+    if (make_pool(0) != OK || open_pool(0) != OK || prepare_create(1000) != OK) return false;
+    publish(1);
+    t.changed = 0;
+    struct change *good = stretch_new(ENTRY_ZERO, 7, 0, 9), *bad = stretch_new(ENTRY_ZERO, 7, 0, 0);
+    struct change *after = key_new(RECORD_STATE, 9, 7, LOCAL, 2, "done");
+    t.waiting = 3;
+    for (uint32_t i = 0; i < 3; i++) {
+        t.changes[i].op.learn = true;
+        t.changes[i].op.done = end_seen;
+        store_prepare(t.store, &t.changes[i].op);
+    }
+    while (t.waiting > 0) io_task_park();
+    if (good->op.err != OK || bad->op.err != ERR_RANGE || after->op.err != ERR_ORDER || !key_is(LOCAL, 2, "")) return false;
+    return learn(key_new(RECORD_STATE, 9, 7, LOCAL, 2, "done")) == OK && key_is(LOCAL, 2, "done") && close_pools();
+}
+
+TEST(catching_up_fails_together)
+{
+    begin(4);
+    CHECK(play(fails_together));
+}
+
+TESTS(a_discard_takes_back_epochs, a_tail_is_inherited_with_its_blocks, a_volume_catches_up, catching_up_fails_together)
