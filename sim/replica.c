@@ -422,6 +422,7 @@ static void at_node(struct world *w, const struct happening *h)
     case HAPPEN_NOTE:
         e = w->letters[h->letter].event;
         w->nodes[h->node].store->space += e.credit;
+        if (e.kind == REPLICA_ON_WALKED) store_walked(w, h->node, &e);
         break;
     case HAPPEN_SYNC:
     case HAPPEN_REGISTER:
@@ -430,6 +431,7 @@ static void at_node(struct world *w, const struct happening *h)
     case HAPPEN_MAP_READ:
     case HAPPEN_ANSWER:
     case HAPPEN_CLIENT:
+    case HAPPEN_PUMP:
     case HAPPEN_FAULT:
     case HAPPEN_MEND:
     case HAPPEN_BOOT: abort();
@@ -464,6 +466,7 @@ static bool happen(struct world *w, const struct happening *h)
     case HAPPEN_MAP_READ:
     case HAPPEN_ANSWER: client_happens(w, h); break;
     case HAPPEN_CLIENT: client_wakes(w, (uint32_t)h->a, h->b); break;
+    case HAPPEN_PUMP: client_pumps(w); break;
     case HAPPEN_FAULT: fault_happens(w); break;
     case HAPPEN_MEND: fault_mends(w, h); break;
     case HAPPEN_BOOT: world_boot(w, h->node); break;
@@ -541,4 +544,5 @@ void world_begin(struct world *w, uint64_t seed, const struct world_plan *plan, 
     }
     for (uint32_t i = 0; i < plan->clients; i++)
         world_plan_it(w, world_below(w, 10000), &(struct happening){.kind = HAPPEN_CLIENT, .a = i});
+    if (plan->pump_us != 0) world_plan_it(w, plan->pump_us, &(struct happening){.kind = HAPPEN_PUMP});
 }

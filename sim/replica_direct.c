@@ -63,19 +63,36 @@ static struct replica_timing timing(void)
                                    .commit_us = 1 * MS};
 }
 
-/* Node 0 owns the volume; block 0 has been written once. */
-static void start(struct world *w, uint64_t seed, bool trace, uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
+static struct world_plan plan_of(uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
 {
     struct world_plan plan = {.nodes = nodes, .replicas = replicas, .clients = 1, .walk_blocks = 4, .timing = timing()};
     plan.timing.suspect_us = suspect_ms * MS;
     plan.client_timeout_us = 200 * MS;
     plan.capacity = 1000;
     plan.think_us = 1;
-    world_begin(w, seed, &plan, trace);
+    return plan;
+}
+
+/* Node 0 owns the volume; block 0 has been written once. */
+static void start_as(struct world *w, uint64_t seed, bool trace, const struct world_plan *plan)
+{
+    world_begin(w, seed, plan, trace);
     w->calm = w->quiet = w->manual = true;
     run(w, 120);
     write_over(w, 0);
     if (w->clients[0].writing || w->config.owner != 0) world_fail(w, "the directed history does not begin");
+}
+
+static void start(struct world *w, uint64_t seed, bool trace, uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
+{
+    struct world_plan plan = plan_of(nodes, replicas, suspect_ms);
+    start_as(w, seed, trace, &plan);
+}
+
+static void pump(struct world *w, uint64_t us)
+{
+    w->plan.pump_us = us;
+    world_plan_it(w, 0, &(struct happening){.kind = HAPPEN_PUMP});
 }
 
 /* Node 0 is alone, and brings in node 1; the register decides, but node 0 never hears of it, nor from node 1 again. */
@@ -280,6 +297,60 @@ static void force_promote(struct world *w, uint64_t seed, bool trace)
     if (w->clients[0].writing) world_fail(w, "no writes after a force-promote");
 }
 
+enum { JOIN_MS = 250 };
+
+/* A learner joins within a named time, although the owner has as many writes under way all the time as it may have: one that
+ * was away, one that is new, and one that is new while digests take longer than what is kept of the records. */
+static void join_under_load(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    w->delay[0][1] = w->delay[1][0] = 1 * MS;
+    pump(w, 20);
+    for (uint32_t round = 0; round < 3 && !world_failed(w); round++) {
+        uint64_t pumped = w->pumped;
+        world_crash(w, 1);
+        until_in_sync(w, 1);
+        run(w, 60 + 100);
+        if (w->nodes[0].store->live.committed.sequence < REPLICA_KEPT * 2 || w->pumped - pumped < 1000)
+            world_fail(w, "there is no load");
+        if (round > 0) store_begin(w->nodes[1].store, 0, w->plan.capacity);
+        w->plan.digest_us = round > 1 ? 40 * MS : 0;
+        world_boot(w, 1);
+        run(w, JOIN_MS);
+        if (w->config.in_sync != 3) world_fail(w, "round %u: under load a learner does not join within %u ms", round, JOIN_MS);
+    }
+    w->plan.pump_us = 1000 * MS;
+    run(w, 30);
+    read_over(w, 1);
+}
+
+/* While node 1 is away it loses a block that was not changed since. */
+static void lost_block(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    pump(w, 1 * MS);
+    run(w, 20);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    w->nodes[1].store->live.value[0] = w->nodes[1].store->durable.value[0] = 0;
+    world_boot(w, 1);
+    until_in_sync(w, 3);
+    run(w, 20);
+    read_over(w, 1);
+}
+
+/* More is written than the stores have promised to take. */
+static void beyond_credit(struct world *w, uint64_t seed, bool trace)
+{
+    struct world_plan plan = plan_of(2, 2, 40);
+    plan.capacity = 20;
+    plan.tight = true;
+    start_as(w, seed, trace, &plan);
+    pump(w, 20);
+    run(w, 50);
+    if (w->pumped < 1000) world_fail(w, "there is no load");
+}
+
 static const struct {
     enum mutation mutation;
     void (*run)(struct world *w, uint64_t seed, bool trace);
@@ -297,6 +368,9 @@ static const struct {
     {MUTATE_NONE, force_promote},
     {MUTATE_NO_DUPLICATES, duplicate},
     {MUTATE_EPOCH_IGNORED, late_record},
+    {MUTATE_NO_HOLD, join_under_load},
+    {MUTATE_NO_CONTENT_CHECK, lost_block},
+    {MUTATE_NO_CREDIT, beyond_credit},
 };
 
 enum { HISTORIES = sizeof histories / sizeof histories[0] };

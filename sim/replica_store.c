@@ -57,12 +57,12 @@ static void do_publish(struct volume_state *v, uint64_t upto)
 static void do_apply(struct volume_state *v, const struct item *item)
 {
     const struct replica_step *s = &item->step;
-    for (uint32_t i = 0; i < s->count; i++) apply_record(v, &s->records[i], s->records[i].mark.sequence);
     for (uint32_t b = 0; b < WORLD_BLOCKS; b++) {
         if (s->stretch == 0 || (item->content.set >> b & 1) == 0) continue;
         v->value[b] = item->content.value[b];
         v->newest[b] = s->learn.applied;
     }
+    for (uint32_t i = 0; i < s->count; i++) apply_record(v, &s->records[i], s->records[i].mark.sequence);
     v->learn = s->learn;
 }
 
@@ -254,17 +254,28 @@ static void discard(struct world *w, uint32_t node, const struct replica_effect 
     world_say(w, "node %u discards from %llu on, join %llx", node, (unsigned long long)e->sequence, (unsigned long long)e->id);
 }
 
+static void read_changed(const struct volume_state *v, struct content *c, uint32_t which)
+{
+    for (uint64_t b = c->first; b < min64(c->first + c->count, WORLD_BLOCKS); b++) {
+        if ((v->newest[b] <= c->since && c->since != 0) || (which >> b & 1) == 0) continue;
+        c->set |= 1u << b;
+        c->value[b] = v->value[b];
+    }
+}
+
+void store_walked(struct world *w, uint32_t node, const struct replica_event *e)
+{
+    uint32_t which = (uint32_t)prng_next(&w->prng);
+    read_changed(&w->nodes[node].store->live, &w->contents[e->body % WORLD_CONTENTS], which);
+}
+
 static void walk(struct world *w, uint32_t node, const struct replica_effect *e)
 {
     const struct volume_state *v = &w->nodes[node].store->live;
     struct content *c = &w->contents[++w->content_count % WORLD_CONTENTS];
     uint64_t end = e->sequence + e->count;
-    c->set = 0;
-    for (uint64_t b = e->sequence; b < min64(end, WORLD_BLOCKS); b++) {
-        if (v->newest[b] <= e->since && e->since != 0) continue;
-        c->set |= 1u << b;
-        c->value[b] = v->value[b];
-    }
+    *c = (struct content){.first = e->sequence, .count = e->count, .since = e->since};
+    read_changed(v, c, UINT32_MAX);
     note(w, node, 100 + world_below(w, 5000),
          &(struct replica_event){.kind = REPLICA_ON_WALKED,
                                  .node = e->node,
@@ -279,7 +290,7 @@ static void digest(struct world *w, uint32_t node, const struct replica_effect *
     struct replica_event event = {.kind = REPLICA_ON_DIGEST, .node = e->node, .id = e->id};
     event.digest[0] = hash64(v->value, sizeof v->value, 0);
     event.digest[1] = hash64(v->value, sizeof v->value, 1);
-    note(w, node, 100 + world_below(w, 5000), &event);
+    note(w, node, w->plan.digest_us + 100 + world_below(w, 5000), &event);
 }
 
 void store_effect(struct world *w, uint32_t node, const struct replica_effect *e)

@@ -88,7 +88,9 @@
     X(MUTATE_TRUST_OLD_CONFIG, "18: a restarted node goes on under the value that it remembers")                               \
     X(MUTATE_NO_CONTENT_CHECK, "contents are not compared before a replica joins")                                             \
     X(MUTATE_NO_DUPLICATES, "a change that comes twice is executed twice")                                                     \
-    X(MUTATE_WALK_UNLOCKED, "changes are ordered in a stretch while it is read for a learner")                                 \
+    X(MUTATE_WALK_LATE, "a stretch is applied over records that are newer than it")                                            \
+    X(MUTATE_GAP_FORGOTTEN, "a gap in the records of a learner costs no second pass")                                          \
+    X(MUTATE_NO_HOLD, "nobody waits for a learner that is nearly there")                                                       \
     X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)

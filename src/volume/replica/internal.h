@@ -18,11 +18,11 @@
 enum phase {
     PHASE_NONE,
     PHASE_LEARNING,  /* it asks for steps */
-    PHASE_LOCKED,    /* its stretch is locked, records in it are under way */
-    PHASE_WALKING,   /* the host reads the stretch */
-    PHASE_CHECKING,  /* the host digests */
     PHASE_FOLLOWING, /* it prepares like a member, but does not count */
 };
+
+/* What the host does for a learner. */
+enum work { WORK_NONE, WORK_BUSY, WORK_DONE };
 
 struct peer {
     uint64_t session; /* of the link; 0: none */
@@ -40,12 +40,24 @@ struct peer {
     /* teach.c: in this epoch */
     enum phase phase;
     uint64_t join;
-    uint64_t host_id;               /* of the walk or digest that the host is at */
-    bool superseded;                /* it wants something else than what the host is at */
+    bool asked;                         /* it waits for a step */
+    bool pressing;                      /* it is in a pass that this owner began */
+    struct replica_learn learn, wanted; /* where it is, or will be with the step under way; where it last said that it is */
+    uint64_t got_on;                    /* when it last got on */
+    uint64_t join_until, join_next;     /* nothing is ordered until then, so that it may join; not tried again before then */
+    enum work walk;
+    uint64_t walk_id, walk_cursor, walk_base; /* which walk the host is at, or was */
+    uint64_t walk_from;                       /* newest committed record when the reading began */
+    uint64_t walk_body, walk_blocks;          /* what was read, and how many blocks that are; 0: all that were left */
+    uint64_t walk_rest;                       /* the host is not asked before then */
+    uint32_t between;                         /* steps without a stretch since the last with one */
+    enum work check;
+    uint64_t check_id, check_digest[2];
     struct replica_mark check_mark; /* what it is checked at, with the windows of then */
     struct replica_window check_windows[REPLICA_NODES_MAX];
-    struct replica_step want;
-    bool disowned; /* in sync by the register, but it says that it gave up its join */
+    uint64_t checked; /* up to which record its content is digested; 0: none */
+    bool told;        /* it has this node's digest of the same */
+    bool disowned;    /* in sync by the register, but it says that it gave up its join */
     bool fenced;
 };
 
@@ -76,7 +88,15 @@ struct waiting_read {
     uint64_t asked_at;
 };
 
-enum learning { LEARN_IDLE, LEARN_LEAVING, LEARN_WANTING, LEARN_APPLYING, LEARN_DIGESTING, LEARN_ENDING, LEARN_FOLLOWING };
+enum learning { LEARN_IDLE, LEARN_LEAVING, LEARN_WANTING, LEARN_APPLYING, LEARN_ENDING, LEARN_FOLLOWING };
+
+/* A learner's content as of `mark`, compared with the owner's. */
+struct check {
+    bool on, mine_known, theirs_known;
+    uint64_t id; /* of the digest that the host is at */
+    struct replica_mark mark;
+    uint64_t mine[2], theirs[2];
+};
 
 struct replica {
     struct replica_setup setup;
@@ -145,6 +165,9 @@ struct replica {
     uint64_t learn_asked;
     struct replica_learn learn;
     struct replica_step step; /* the one at hand */
+    struct check check;
+    struct replica_mark learned_mark; /* newest record applied; and the windows as of it, once a check has begun */
+    struct replica_window learned_windows[REPLICA_NODES_MAX];
 };
 
 /* ---- replica.c ---- */
@@ -204,6 +227,7 @@ static inline uint64_t change_cost(const struct replica_change *change)
 
 enum request_past { REQUEST_NEW, REQUEST_DONE, REQUEST_OLD };
 enum request_past window_look(const struct replica *r, const struct replica_request *request);
+void window_note(struct replica_window *windows, const struct replica_request *request);
 
 /* ---- owner.c ---- */
 void owner_begin(struct replica *r);
@@ -261,7 +285,7 @@ void learn_tick(struct replica *r);
 void learn_on_step(struct replica *r, const struct replica_message *m);
 void learn_on_again(struct replica *r, const struct replica_message *m);
 void learn_on_applied(struct replica *r);
-void learn_on_digest(struct replica *r, const uint64_t digest[2]);
+void learn_on_digest(struct replica *r, const struct replica_event *event);
 void learn_on_learned(struct replica *r);
 void learn_on_force(struct replica *r);
 
@@ -272,7 +296,13 @@ void teach_on_walked(struct replica *r, const struct replica_event *event);
 void teach_on_digest(struct replica *r, const struct replica_event *event);
 void teach_go(struct replica *r);
 void teach_again(struct replica *r, uint32_t to);
-/* These blocks are being read for a learner: nothing may be ordered in them. */
-bool teach_locks(const struct replica *r, uint64_t lba, uint64_t count);
+/* A learner that is nearly there would be overrun by one more record. */
+bool teach_holds(const struct replica *r);
+bool teach_may_join(const struct replica *r, uint32_t node);
+void teach_bring_in(struct replica *r, uint32_t node);
+static inline bool learn_same(const struct replica_learn *a, const struct replica_learn *b)
+{
+    return a->on == b->on && a->base == b->base && a->low == b->low && a->cursor == b->cursor && a->applied == b->applied;
+}
 
 #endif

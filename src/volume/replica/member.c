@@ -60,6 +60,7 @@ static void epoch_begins(struct replica *r)
         p->sent = r->committed;
         p->moved = r->now;
         p->phase = PHASE_NONE;
+        p->walk = p->check = WORK_NONE;
         p->disowned = false;
     }
     read_forget(r);
@@ -152,8 +153,7 @@ static bool owner_wishes(struct replica *r, struct replica_config *c)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct peer *p = &r->peers[node];
         if (set_has(c->in_sync, node) && p->disowned) leave |= node_bit(node);
-        if (!r->open || p->phase != PHASE_FOLLOWING || p->acked < r->committed || lease_suspects(r, node)) continue;
-        if (!owner_may_send(r, p, r->end)) continue; /* what is under way would not fit */
+        if (!teach_may_join(r, node)) continue;
         join |= node_bit(node);
         c->join[node] = p->join;
     }

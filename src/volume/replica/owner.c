@@ -71,7 +71,7 @@ void owner_ship(struct replica *r, uint32_t to)
     if (p->acked == p->sent) p->moved = r->now;
     /* Nobody waited for a follower's credit, so it is not sent more than it can hold. */
     bool follows = p->phase == PHASE_FOLLOWING && !set_has(member_counted(r), to);
-    uint64_t upto = follows ? min64(r->end, p->acked + REPLICA_TAIL) : r->end;
+    uint64_t upto = follows ? min64(r->end, p->acked + REPLICA_KEPT / 2) : r->end;
     while (p->sent < upto && (!follows || owner_may_send(r, p, p->sent + 1))) {
         struct replica_message m = {.kind = REPLICA_RECORD, .join = join_of(r, to), .u.record = *tail_at(r, ++p->sent)};
         effect_send(r, to, &m);
@@ -146,7 +146,7 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     struct peer *p = &r->peers[m->from];
     if (!counts(r, m)) return;
     uint64_t sequence = min64(m->u.prepared.sequence, r->end);
-    if (sequence > p->acked) p->moved = r->now;
+    if (sequence > p->acked) p->moved = p->got_on = r->now;
     p->acked = max64(p->acked, sequence);
     p->sent = max64(p->sent, p->acked);
     bool newer = m->u.prepared.credit_at > p->credit_at;
@@ -160,6 +160,7 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     }
     if (p->sent < r->end && is_shipped_to(r, m->from)) owner_ship(r, m->from);
     owner_commit(r);
+    teach_bring_in(r, m->from);
 }
 
 uint64_t owner_credit(struct replica *r)

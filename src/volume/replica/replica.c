@@ -162,7 +162,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
     case REPLICA_ON_APPLIED: learn_on_applied(r); break;
     case REPLICA_ON_DIGEST:
         if (is_me(r, e->node))
-            learn_on_digest(r, e->digest);
+            learn_on_digest(r, e);
         else
             teach_on_digest(r, e);
         break;

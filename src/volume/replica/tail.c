@@ -67,9 +67,9 @@ void tail_append(struct replica *r, const struct replica_record *record)
 
 /* ---- windows ---- */
 
-static void window_note(struct replica *r, const struct replica_request *request)
+void window_note(struct replica_window *windows, const struct replica_request *request)
 {
-    struct replica_window *w = &r->windows[request->node];
+    struct replica_window *w = &windows[request->node];
     if (request->boot == 0 || request->boot < w->boot) return;
     if (request->boot > w->boot) *w = (struct replica_window){.boot = request->boot};
     if (request->number > w->high) {
@@ -92,7 +92,7 @@ void tail_publish(struct replica *r, uint64_t upto)
 {
     assert(upto <= r->end && (upto <= r->durable || MUTATED(MUTATE_ACK_VOLATILE)));
     if (upto <= r->committed) return;
-    for (uint64_t s = r->committed + 1; s <= upto; s++) window_note(r, &tail_at(r, s)->change.request);
+    for (uint64_t s = r->committed + 1; s <= upto; s++) window_note(r->windows, &tail_at(r, s)->change.request);
     r->committed_epoch = tail_at(r, upto)->mark.epoch;
     r->committed = upto;
     effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_PUBLISH, .sequence = upto});
