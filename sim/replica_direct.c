@@ -351,6 +351,64 @@ static void beyond_credit(struct world *w, uint64_t seed, bool trace)
     if (w->pumped < 1000) world_fail(w, "there is no load");
 }
 
+/* The owner's disk is exchanged, and it is back before anybody misses it. */
+static void empty_owner(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 0);
+    store_begin(w->nodes[0].store, 0, w->plan.capacity);
+    world_boot(w, 0);
+    until_in_sync(w, 2);
+    until_in_sync(w, 3);
+    read_over(w, 1);
+    read_over(w, 0);
+    if (w->config.owner != 1 || w->clients[0].busy) world_fail(w, "nobody took over from a node with an empty disk");
+}
+
+/* The owner restarts, and hears of space and of a new session before its claim is decided. */
+static void space_before_claim(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 0);
+    w->register_delay = 15 * MS;
+    world_boot(w, 0);
+    run(w, 25);
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = 1});
+    w->register_delay = 0;
+    run(w, 200);
+    read_over(w, 0);
+    if (w->clients[0].busy) world_fail(w, "the restarted owner does not serve");
+}
+
+/* Node 1 restarts within the epoch, with no space at all. */
+static void less_space(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    w->nodes[1].store->space = 0;
+    world_boot(w, 1);
+    run(w, 10);
+    write_over(w, 0);
+    if (w->clients[0].busy) world_fail(w, "a write that a replica has no space for is neither ordered nor refused");
+    if (w->config.in_sync != 3) world_fail(w, "a replica without space left, and nothing was ordered that it cannot take");
+}
+
+/* The same, with a write under way that it cannot take any more: it leaves, and the write goes on. */
+static void less_space_late(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    w->delay[0][1] = 30 * MS;
+    client_direct(w, 0, false);
+    run(w, 5);
+    world_crash(w, 1);
+    w->delay[0][1] = 0;
+    w->nodes[1].store->space = 0;
+    world_boot(w, 1);
+    until_in_sync(w, 1);
+    finish(w, 100);
+    if (w->clients[0].writing) world_fail(w, "a write that a replica has no space for does not go on without it");
+}
+
 static const struct {
     enum mutation mutation;
     void (*run)(struct world *w, uint64_t seed, bool trace);
@@ -371,6 +429,10 @@ static const struct {
     {MUTATE_NO_HOLD, join_under_load},
     {MUTATE_NO_CONTENT_CHECK, lost_block},
     {MUTATE_NO_CREDIT, beyond_credit},
+    {MUTATE_CREDIT_KEPT, less_space},
+    {MUTATE_NONE, less_space_late},
+    {MUTATE_JOIN_UNTOLD, empty_owner},
+    {MUTATE_NONE, space_before_claim},
 };
 
 enum { HISTORIES = sizeof histories / sizeof histories[0] };

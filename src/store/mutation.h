@@ -91,7 +91,9 @@
     X(MUTATE_WALK_LATE, "a stretch is applied over records that are newer than it")                                            \
     X(MUTATE_GAP_FORGOTTEN, "a gap in the records of a learner costs no second pass")                                          \
     X(MUTATE_NO_HOLD, "nobody waits for a learner that is nearly there")                                                       \
-    X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")
+    X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")                                                  \
+    X(MUTATE_CREDIT_KEPT, "credit outlives the life that granted it")                                                          \
+    X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */

@@ -135,7 +135,9 @@ static enum verdict judge(struct replica *r, uint32_t i)
     }
     if (t->asking || r->end - r->committed >= REPLICA_TAIL || stands_behind(r, i)) return WAIT;
     if (teach_holds(r)) return WAIT;
-    if (change_cost(&t->change) <= owner_credit(r)) return ORDER;
+    uint64_t credit;
+    if (!owner_credit(r, &credit)) return WAIT;
+    if (change_cost(&t->change) <= credit) return ORDER;
     if (r->committed < r->end) return WAIT; /* what is under way may bring new credit */
     r->counts.refused_full++;
     refuse(r, i, REPLICA_FULL);

@@ -32,11 +32,13 @@ struct peer {
     uint64_t round;         /* newest of my clocks that came back; when I sent it */
     uint64_t clock, heard;  /* its clock as of its newest message that has one, and when that came */
     uint32_t boot;          /* which `clock` belongs to */
+    uint32_t life;          /* newest boot of it that anything came from */
     uint32_t epoch;         /* that it was last heard in */
     /* owner.c: in this epoch */
     uint64_t acked, sent;
-    uint64_t moved; /* when something was sent while nothing was open, or acked; for sending again */
-    uint64_t credit, credit_at;
+    uint64_t moved;             /* when something was sent while nothing was open, or acked; for sending again */
+    uint64_t credit, credit_at; /* credit_at 0: not known */
+    uint64_t full_since;        /* since when it cannot take what was ordered; NEVER */
     /* teach.c: in this epoch */
     enum phase phase;
     uint64_t join;
@@ -172,6 +174,8 @@ struct replica {
 
 /* ---- replica.c ---- */
 void effect_send(struct replica *r, uint32_t to, struct replica_message *message);
+/* Nowhere when that is this node: a replica that the register takes for the owner, and that is not. */
+void effect_send_owner(struct replica *r, struct replica_message *message);
 void effect_put(struct replica *r, const struct replica_effect *effect);
 static inline bool is_me(const struct replica *r, uint32_t node)
 {
@@ -212,6 +216,8 @@ void tail_settle(struct replica *r);
 /* Blocks that records after `sequence` take. */
 uint64_t tail_spent_after(const struct replica *r, uint64_t sequence);
 bool tail_is_settling(const struct replica *r);
+/* This node has room for it. */
+bool tail_fits(const struct replica *r, const struct replica_record *record);
 void tail_on_durable(struct replica *r, uint64_t sequence);
 void tail_on_discarded(struct replica *r);
 /* Newest record after `committed` that touches these blocks; 0: none. */
@@ -240,14 +246,18 @@ void owner_tick(struct replica *r);
 void owner_send_commit(struct replica *r);
 /* That replica has room for all records up to this one. */
 bool owner_may_send(const struct replica *r, const struct peer *p, uint64_t sequence);
-/* Blocks that everybody who counts can still take. */
-uint64_t owner_credit(struct replica *r);
+/* Blocks that everybody who counts can still take; false: somebody has not said so since it started. */
+bool owner_credit(const struct replica *r, uint64_t *ret_left);
+/* That node has started again. */
+void owner_on_restart(struct replica *r, uint32_t node);
 
 /* ---- follow.c ---- */
 void follow_on_record(struct replica *r, const struct replica_message *m);
 void follow_on_commit(struct replica *r, const struct replica_message *m);
 void follow_report(struct replica *r, uint64_t want);
 void follow_publish(struct replica *r);
+/* It takes records from an owner. */
+bool follow_is_member(const struct replica *r);
 bool follow_listens(const struct replica *r, const struct replica_message *m);
 
 /* ---- admit.c ---- */

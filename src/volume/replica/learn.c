@@ -25,7 +25,7 @@ static void want(struct replica *r)
     m.u.step.mark = r->check.mark;
     r->learning = LEARN_WANTING;
     r->learn_asked = r->now;
-    effect_send(r, r->config.owner, &m);
+    effect_send_owner(r, &m);
 }
 
 static void leave(struct replica *r)
@@ -172,7 +172,7 @@ static void follow(struct replica *r)
     struct replica_message m = {.kind = REPLICA_FOLLOW, .join = r->join};
     m.u.step.mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
     r->learn_asked = r->now;
-    effect_send(r, r->config.owner, &m);
+    effect_send_owner(r, &m);
     follow_report(r, 0);
 }
 

@@ -133,7 +133,7 @@ struct replica_message {
     uint32_t boot; /* of the sender */
     uint32_t
         epoch; /* that the sender lives in; RECORD, PREPARED and all that follow from them count in their own only (rule 2) */
-    uint64_t join;   /* the learner's or the in-sync replica's, in both directions */
+    uint64_t join;   /* the learner's or the in-sync replica's, in both directions; of heartbeats and their acks the sender's */
     uint64_t commit; /* owner: everything up to here is committed */
     uint64_t read;   /* ASK, AGREED */
     union {

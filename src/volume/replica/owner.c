@@ -49,6 +49,37 @@ static uint64_t credit_left(const struct replica *r, const struct peer *p, uint6
     return p->credit >= used ? p->credit - used : NO_CREDIT;
 }
 
+/* The newest record once more: a replica that has it knows then that all of its log is the owner's, and publishes it; one that
+ * does not says from where on it needs more. Either way its credit is known again. */
+static void owner_remind(struct replica *r, uint32_t node)
+{
+    if (r->end < r->first || r->opening == 0) return;
+    r->peers[node].sent = r->end - 1;
+    owner_ship(r, node);
+}
+
+/* What it granted it granted in another life. */
+void owner_on_restart(struct replica *r, uint32_t node)
+{
+    struct peer *p = &r->peers[node];
+    if (MUTATED(MUTATE_CREDIT_KEPT)) return;
+    p->credit = p->credit_at = 0;
+    p->full_since = NEVER;
+    p->phase = PHASE_NONE;
+    if (r->role == REPLICA_OWNER && set_has(member_counted(r), node)) owner_remind(r, node);
+}
+
+/* A replica that has less room than it had may be unable to take what was ordered before that was known. What it cannot take
+ * for so long that it would have left if it were silent, it leaves for. */
+static void note_full(struct replica *r, struct peer *p)
+{
+    if (p->credit_at == 0 || owner_may_send(r, p, r->end))
+        p->full_since = NEVER;
+    else if (p->full_since == NEVER)
+        p->full_since = r->now;
+    if (p->full_since != NEVER && r->now - p->full_since > r->setup.timing.suspect_us) p->disowned = true;
+}
+
 /* It can hold all that was ordered up to `sequence`. */
 bool owner_may_send(const struct replica *r, const struct peer *p, uint64_t sequence)
 {
@@ -163,16 +194,18 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     teach_bring_in(r, m->from);
 }
 
-uint64_t owner_credit(struct replica *r)
+bool owner_credit(const struct replica *r, uint64_t *ret_left)
 {
     uint64_t left = r->space;
     uint8_t counted = member_counted(r);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         if (!set_has(counted, node) || is_me(r, node)) continue;
+        if (r->peers[node].credit_at == 0) return false;
         uint64_t its = credit_left(r, &r->peers[node], r->end);
         left = min64(left, its != NO_CREDIT ? its : 0);
     }
-    return MUTATED(MUTATE_NO_CREDIT) ? UINT64_MAX : left;
+    *ret_left = MUTATED(MUTATE_NO_CREDIT) ? UINT64_MAX : left;
+    return true;
 }
 
 void owner_tick(struct replica *r)
@@ -181,9 +214,15 @@ void owner_tick(struct replica *r)
     owner_open(r);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
-        if (!is_shipped_to(r, node) || p->acked >= r->end) continue;
+        if (set_has(member_counted(r), node) && !is_me(r, node)) note_full(r, p);
+        bool silent = p->credit_at == 0 && p->phase != PHASE_FOLLOWING;
+        if (!is_shipped_to(r, node) || (p->acked >= r->end && !silent)) continue;
         if (r->now - p->moved < 2 * r->setup.timing.heartbeat_us) continue;
         p->moved = r->now;
+        if (p->acked >= r->end || r->committed == r->end) {
+            owner_remind(r, node);
+            continue;
+        }
         p->sent = p->acked != 0 || p->phase == PHASE_FOLLOWING ? p->acked : r->committed;
         r->counts.resent++;
         owner_ship(r, node);

@@ -82,14 +82,14 @@ struct replica_setup {
 
 /* What is durable on this node. All of it but the tail changes together with the record or effect that says so. */
 struct replica_facts {
-    uint32_t boot;                 /* of the store: higher than ever before */
+    uint32_t boot; /* of this node: higher than ever before, also when its store is new or was put back to what it had been */
     struct replica_mark committed; /* newest record that is surely published; learning: where the node came from */
     uint64_t join;                 /* 0: not in sync with anybody */
     struct replica_learn learn;
     struct replica_window windows[REPLICA_NODES_MAX];
     uint32_t tail; /* prepared records after `committed` */
     const struct replica_record *records;
-    uint64_t credit;              /* as ON_CREDIT */
+    uint64_t credit;              /* as ON_CREDIT; may be less than before the restart */
     struct replica_config config; /* as it was before the restart: for people only, nothing is decided by it (rule 18) */
 };
 

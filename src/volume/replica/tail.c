@@ -12,6 +12,9 @@
  */
 #include "volume/replica/internal.h"
 
+/* Records that a replica takes before it publishes some: more than any owner sends (owner.c). */
+enum { FOLLOW_MOST = REPLICA_KEPT - 1 };
+
 struct replica_record *tail_at(struct replica *r, uint64_t sequence)
 {
     assert(sequence >= r->first && sequence <= r->end);
@@ -53,6 +56,12 @@ void tail_open(struct replica *r, const struct replica_facts *facts)
         take(r, &facts->records[i]);
     }
     r->durable = r->end;
+}
+
+bool tail_fits(const struct replica *r, const struct replica_record *record)
+{
+    if (r->end + 1 - r->committed > FOLLOW_MOST) return false;
+    return change_cost(&record->change) <= r->space || MUTATED(MUTATE_NO_CREDIT);
 }
 
 void tail_append(struct replica *r, const struct replica_record *record)
@@ -167,7 +176,7 @@ void tail_on_discarded(struct replica *r)
         tail_settle(r);
     } else if (r->role == REPLICA_OWNER) {
         owner_open(r);
-    } else if (r->role == REPLICA_IN_SYNC || r->learning == LEARN_FOLLOWING) {
+    } else if (follow_is_member(r)) {
         follow_report(r, r->end + 1);
     } else {
         learn_settled(r);
