@@ -409,6 +409,20 @@ static void less_space_late(struct world *w, uint64_t seed, bool trace)
     if (w->clients[0].writing) world_fail(w, "a write that a replica has no space for does not go on without it");
 }
 
+/* Node 1 restarts within the epoch with a record that it has not published, and nothing is written after that. */
+static void idle_tail(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    write_over(w, 0);
+    world_crash(w, 1);
+    world_boot(w, 1);
+    uint64_t committed = w->nodes[1].store->live.committed.sequence, end = w->nodes[1].store->live.end;
+    if (committed == end) world_fail(w, "node 1 has published everything");
+    run(w, 20);
+    read_over(w, 1);
+    if (w->config.epoch != 2 || w->clients[0].busy) world_fail(w, "a restarted replica does not publish what it has");
+}
+
 static const struct {
     enum mutation mutation;
     void (*run)(struct world *w, uint64_t seed, bool trace);
@@ -431,6 +445,7 @@ static const struct {
     {MUTATE_NO_CREDIT, beyond_credit},
     {MUTATE_CREDIT_KEPT, less_space},
     {MUTATE_NONE, less_space_late},
+    {MUTATE_NO_REMINDER, idle_tail},
     {MUTATE_JOIN_UNTOLD, empty_owner},
     {MUTATE_NONE, space_before_claim},
 };

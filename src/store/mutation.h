@@ -93,6 +93,7 @@
     X(MUTATE_NO_HOLD, "nobody waits for a learner that is nearly there")                                                       \
     X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")                                                  \
     X(MUTATE_CREDIT_KEPT, "credit outlives the life that granted it")                                                          \
+    X(MUTATE_NO_REMINDER, "a restarted replica is told the commit number with the next record only")                           \
     X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)

@@ -53,7 +53,7 @@ static uint64_t credit_left(const struct replica *r, const struct peer *p, uint6
  * does not says from where on it needs more. Either way its credit is known again. */
 static void owner_remind(struct replica *r, uint32_t node)
 {
-    if (r->end < r->first || r->opening == 0) return;
+    if (r->end < r->first || r->opening == 0 || MUTATED(MUTATE_NO_REMINDER)) return;
     r->peers[node].sent = r->end - 1;
     owner_ship(r, node);
 }
