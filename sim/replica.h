@@ -156,7 +156,7 @@ struct world_block {
 
 struct world_plan {
     uint32_t nodes, replicas, clients, walk_blocks;
-    bool reorder, tight, strict;
+    bool reorder, tight, strict, fence;
     struct replica_timing timing;
     uint64_t faults_until, patience_us; /* after that, all must be well after so long */
     uint32_t kinds;                     /* of faults, a set */
@@ -191,6 +191,8 @@ struct world {
     struct world_block blocks[WORLD_BLOCKS];
     uint64_t pumped;
     uint8_t acting; /* node whose core is running */
+    bool fence_fails;
+    uint64_t fences;
     uint64_t happened, resets;
     struct replica_counts counts; /* of all lives that ended */
     char failure[256];
@@ -213,6 +215,8 @@ void world_run(struct world *w, uint64_t until);
 void world_boot(struct world *w, uint32_t node);
 void world_crash(struct world *w, uint32_t node);
 void world_freeze(struct world *w, uint32_t node, uint64_t us);
+/* As a virtual machine that is suspended: its clock stands still, too. */
+void world_suspend(struct world *w, uint32_t node, uint64_t us);
 void world_link_reset(struct world *w, uint32_t a, uint32_t b);
 /* Its core did not run for longer than a node in health lets it. */
 bool world_was_still(const struct world *w, uint32_t node);
@@ -223,6 +227,7 @@ void world_counts_add(struct replica_counts *sum, const struct replica_counts *m
 void store_begin(struct model_store *s, uint64_t join, uint64_t capacity);
 void store_effect(struct world *w, uint32_t node, const struct replica_effect *e);
 void store_happens(struct world *w, const struct happening *h);
+void store_note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e);
 void store_crash(struct world *w, uint32_t node);
 void store_facts(struct world *w, uint32_t node, struct replica_record *room, struct replica_facts *ret_facts);
 uint32_t store_value(const struct model_store *s, uint32_t block, bool dirty);

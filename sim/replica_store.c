@@ -113,7 +113,7 @@ static struct item *item_new(struct world *w, uint32_t node, enum item_kind kind
     return item;
 }
 
-static void note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e)
+void store_note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e)
 {
     struct happening h = {.kind = HAPPEN_NOTE, .node = (uint8_t)node, .life = w->nodes[node].life};
     h.letter = world_letter(w);
@@ -126,9 +126,9 @@ static void tell(struct world *w, uint32_t node, const struct item *item)
     switch (item->kind) {
     case ITEM_PREPARE:
     case ITEM_PUBLISH: break;
-    case ITEM_DISCARD: note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DISCARDED}); break;
-    case ITEM_APPLY: note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_APPLIED}); break;
-    case ITEM_LEARNED: note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_LEARNED}); break;
+    case ITEM_DISCARD: store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DISCARDED}); break;
+    case ITEM_APPLY: store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_APPLIED}); break;
+    case ITEM_LEARNED: store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_LEARNED}); break;
     }
 }
 
@@ -146,7 +146,7 @@ void store_happens(struct world *w, const struct happening *h)
         tell(w, node, item);
     }
     s->syncing = 0;
-    if (upto != 0) note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DURABLE, .sequence = upto});
+    if (upto != 0) store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DURABLE, .sequence = upto});
     sync_start(w, node);
 }
 
@@ -236,8 +236,8 @@ static void publish(struct world *w, uint32_t node, uint64_t sequence)
     item->sequence = sequence;
     do_item(&s->live, item);
     if (back == 0) return;
-    note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
-         &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = back});
+    store_note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
+               &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = back});
 }
 
 static void discard(struct world *w, uint32_t node, const struct replica_effect *e)
@@ -276,12 +276,12 @@ static void walk(struct world *w, uint32_t node, const struct replica_effect *e)
     uint64_t end = e->sequence + e->count;
     *c = (struct content){.first = e->sequence, .count = e->count, .since = e->since};
     read_changed(v, c, UINT32_MAX);
-    note(w, node, 100 + world_below(w, 5000),
-         &(struct replica_event){.kind = REPLICA_ON_WALKED,
-                                 .node = e->node,
-                                 .id = e->id,
-                                 .body = w->content_count,
-                                 .sequence = end >= WORLD_BLOCKS ? 0 : e->count});
+    store_note(w, node, 100 + world_below(w, 5000),
+               &(struct replica_event){.kind = REPLICA_ON_WALKED,
+                                       .node = e->node,
+                                       .id = e->id,
+                                       .body = w->content_count,
+                                       .sequence = end >= WORLD_BLOCKS ? 0 : e->count});
 }
 
 static void digest(struct world *w, uint32_t node, const struct replica_effect *e)
@@ -290,7 +290,7 @@ static void digest(struct world *w, uint32_t node, const struct replica_effect *
     struct replica_event event = {.kind = REPLICA_ON_DIGEST, .node = e->node, .id = e->id};
     event.digest[0] = hash64(v->value, sizeof v->value, 0);
     event.digest[1] = hash64(v->value, sizeof v->value, 1);
-    note(w, node, w->plan.digest_us + 100 + world_below(w, 5000), &event);
+    store_note(w, node, w->plan.digest_us + 100 + world_below(w, 5000), &event);
 }
 
 void store_effect(struct world *w, uint32_t node, const struct replica_effect *e)

@@ -94,6 +94,11 @@
     X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")                                                  \
     X(MUTATE_CREDIT_KEPT, "credit outlives the life that granted it")                                                          \
     X(MUTATE_NO_REMINDER, "a restarted replica is told the commit number with the next record only")                           \
+    X(MUTATE_NOOP_PILE, "each reign adds a no-op to the tail")                                                                 \
+    X(MUTATE_STRICT_BLIND, "strict reads need no leases of the node's own")                                                    \
+    X(MUTATE_FORCED_AGAIN, "after a force-promote a learner begins anew whenever it restarts")                                 \
+    X(MUTATE_LATE_WORDS, "what a learner said before it joined counts after that")                                             \
+    X(MUTATE_FENCED_EVER, "a replica that was off once counts as off ever after")                                              \
     X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)

@@ -143,8 +143,9 @@ struct replica {
 
     /* owner.c */
     bool open;
-    uint64_t opening;      /* sequence of the no-op of this reign; 0: not ordered yet */
-    uint64_t commit_due;   /* the commit number must be sent by then; NEVER */
+    uint64_t opening;    /* what must be committed first, the no-op of this reign or what comes before it; 0: not ordered yet */
+    bool flushing;       /* it is what comes before it */
+    uint64_t commit_due; /* the commit number must be sent by then; NEVER */
     uint64_t commit_wakes; /* a promise that runs out then holds back a commit; NEVER */
     struct ticket tickets[REPLICA_TICKETS];
     uint32_t ticket_count;
@@ -312,7 +313,8 @@ bool teach_may_join(const struct replica *r, uint32_t node);
 void teach_bring_in(struct replica *r, uint32_t node);
 static inline bool learn_same(const struct replica_learn *a, const struct replica_learn *b)
 {
-    return a->on == b->on && a->base == b->base && a->low == b->low && a->cursor == b->cursor && a->applied == b->applied;
+    return a->on == b->on && a->epoch == b->epoch && a->base == b->base && a->low == b->low && a->cursor == b->cursor &&
+           a->applied == b->applied;
 }
 
 #endif

@@ -53,9 +53,18 @@ static void attempt_begin(struct replica *r)
 
 static void learn_from(struct replica *r, uint64_t base)
 {
+    r->learn.epoch = 0;
     r->learn.base = base;
     r->learn.low = REPLICA_NO_GAP;
     r->learn.cursor = r->learn.applied = 0;
+}
+
+/* What this node published, or learned, may be what a force-promote undid. What it learned after that is not. */
+static bool is_undone(const struct replica *r)
+{
+    const struct replica_config *c = &r->config;
+    if (r->learn.on) return c->forced_epoch > (MUTATED(MUTATE_FORCED_AGAIN) ? r->committed_epoch : r->learn.epoch);
+    return c->forced_epoch > r->committed_epoch && r->committed > c->forced_sequence;
 }
 
 void learn_settled(struct replica *r)
@@ -64,9 +73,7 @@ void learn_settled(struct replica *r)
     r->learning = LEARN_IDLE;
     if (r->role != REPLICA_LEARNER) return;
     if (!r->learn.on) learn_from(r, MUTATED(MUTATE_BASE_LOGGED) ? max64(r->mutant_base, r->committed) : r->committed);
-    /* What this node published may be what a force-promote undid. */
-    bool undone = r->config.forced_epoch > r->committed_epoch && r->committed > r->config.forced_sequence;
-    if (undone || (r->learn.on && r->config.forced_epoch > r->committed_epoch)) learn_from(r, 0);
+    if (is_undone(r)) learn_from(r, 0);
     attempt_begin(r);
     want(r);
 }

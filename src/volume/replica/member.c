@@ -51,7 +51,7 @@ static enum replica_role role_of(const struct replica *r)
 static void epoch_begins(struct replica *r)
 {
     r->matched = r->commit_seen = r->committed;
-    r->open = false;
+    r->open = r->flushing = false;
     r->opening = 0;
     r->commit_due = r->commit_wakes = NEVER;
     r->ticket_count = 0;

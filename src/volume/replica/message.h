@@ -61,7 +61,8 @@ struct replica_window {
  * that is not REPLICA_NO_GAP: the stream had a gap since), blocks from it on as of `base` or later. Some may be newer than
  * that: the records after `applied` do not mind. */
 struct replica_learn {
-    bool on; /* the map is a mixture: neither served nor promoted */
+    bool on;        /* the map is a mixture: neither served nor promoted */
+    uint32_t epoch; /* of the owner that the newest step came from */
     uint64_t base, low, cursor, applied;
 };
 

@@ -3,7 +3,9 @@
  * The owner: orders, ships, commits.
  *
  *     BEGIN    a reign: what the tail holds is inherited. It keeps its epochs
- *     OPEN     a no-op in the new epoch behind it (rule 6); until that is committed nothing is ordered and nothing served
+ *     OPEN     a no-op in the new epoch behind it (rule 6); until that is committed nothing is ordered and nothing served. What
+ *              was inherited is committed first when it ends with a no-op: so reigns that come to nothing leave one, however
+ *              many they are
  *     ORDER    the next sequence; prepared here, and shipped to all who count and all who follow, at once
  *     COMMIT   durable on all who count, and no promise left to anybody else (rules 3, 7, 11, 16): publish, answer
  *     TELL     the commit number rides on every message, and on one of its own when none comes within a millisecond
@@ -16,24 +18,35 @@
 
 #define NO_CREDIT UINT64_MAX /* less than none */
 
-void owner_begin(struct replica *r)
+static bool is_shipped_to(const struct replica *r, uint32_t node)
 {
-    r->counts.reigns++;
-    r->open = false;
-    r->opening = 0;
-    owner_open(r);
+    return !is_me(r, node) && (set_has(member_counted(r), node) || r->peers[node].phase == PHASE_FOLLOWING);
+}
+
+static void ship_all(struct replica *r)
+{
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (is_shipped_to(r, node)) owner_ship(r, node);
 }
 
 void owner_open(struct replica *r)
 {
     if (r->role != REPLICA_OWNER || r->opening != 0 || tail_is_settling(r)) return;
-    r->opening = r->end + 1;
-    owner_order(r, &(struct replica_change){.kind = REPLICA_NOOP});
+    bool idle = r->end > r->committed && tail_at(r, r->end)->change.kind == REPLICA_NOOP;
+    r->flushing = idle && !MUTATED(MUTATE_NOOP_PILE);
+    r->opening = r->flushing ? r->end : r->end + 1;
+    if (r->flushing)
+        ship_all(r);
+    else
+        owner_order(r, &(struct replica_change){.kind = REPLICA_NOOP});
 }
 
-static bool is_shipped_to(const struct replica *r, uint32_t node)
+void owner_begin(struct replica *r)
 {
-    return !is_me(r, node) && (set_has(member_counted(r), node) || r->peers[node].phase == PHASE_FOLLOWING);
+    r->counts.reigns++;
+    r->open = r->flushing = false;
+    r->opening = 0;
+    owner_open(r);
 }
 
 static uint64_t join_of(const struct replica *r, uint32_t node)
@@ -115,8 +128,7 @@ void owner_order(struct replica *r, const struct replica_change *change)
     struct replica_record record = {
         .mark = {.sequence = r->end + 1, .epoch = r->config.epoch}, .previous_epoch = tail_epoch(r, r->end), .change = *change};
     tail_append(r, &record);
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
-        if (is_shipped_to(r, node)) owner_ship(r, node);
+    ship_all(r);
     r->commit_due = NEVER;
 }
 
@@ -148,10 +160,16 @@ void owner_commit(struct replica *r)
     r->commit_wakes = quiet_at > r->now ? quiet_at : NEVER;
     if (quiet_at > r->now) return;
     tail_publish(r, upto);
+    answer_upto(r, from, upto);
+    if (r->flushing) {
+        r->flushing = false;
+        r->opening = 0;
+        owner_open(r);
+        return;
+    }
     r->route_due = r->route_due || !r->open;
     r->open = true;
     r->commit_due = min64(r->commit_due, r->now + r->setup.timing.commit_us);
-    answer_upto(r, from, upto);
 }
 
 void owner_send_commit(struct replica *r)

@@ -98,6 +98,7 @@ static void on_link(struct replica *r, uint32_t node, uint64_t session)
 {
     struct peer *p = &r->peers[node];
     p->session = session;
+    if (!MUTATED(MUTATE_FENCED_EVER)) p->fenced = false;
     p->boot = 0;
     p->clock = p->heard = 0;
     admit_drop(r, node);
@@ -124,6 +125,7 @@ static void on_message(struct replica *r, const struct replica_message *m)
     if (m->from >= REPLICA_NODES_MAX || is_me(r, m->from) || !note_life(r, m)) return;
     r->route_due = r->route_due || r->peers[m->from].epoch != m->epoch;
     r->peers[m->from].epoch = m->epoch;
+    if (!MUTATED(MUTATE_FENCED_EVER)) r->peers[m->from].fenced = false; /* it is on again */
     follow_on_commit(r, m); /* before the record that it comes with: so it is durable when that is */
     switch (m->kind) {
     case REPLICA_HEARTBEAT: lease_on_heartbeat(r, m); break;

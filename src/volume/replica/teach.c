@@ -207,6 +207,7 @@ static bool step_make(struct replica *r, struct peer *p, struct replica_step *s)
     s->applied = p->learn.applied;
     s->learn = p->learn;
     s->learn.on = true;
+    s->learn.epoch = r->config.epoch;
     if (!is_kept(r, p))
         step_jump(r, p, s);
     else if (is_over(p))
@@ -263,9 +264,19 @@ static void attempt_begin(struct replica *r, struct peer *p, uint64_t join)
     p->pressing = p->told = false;
     p->check = WORK_NONE;
     p->checked = 0;
-    p->learn = (struct replica_learn){0};
+    p->learn = p->wanted = (struct replica_learn){0};
     p->got_on = r->now;
     p->walk_rest = 0;
+}
+
+/* Said in an attempt that was over when a later one began, or when this one brought it in; or before it was as far as now. */
+static bool is_late(const struct replica *r, const struct replica_message *m)
+{
+    const struct peer *p = &r->peers[m->from];
+    if (MUTATED(MUTATE_LATE_WORDS)) return false;
+    if (m->join < p->join || (set_has(r->config.in_sync, m->from) && m->join <= r->config.join[m->from])) return true;
+    if (m->kind != REPLICA_WANT || m->join != p->join) return false;
+    return p->phase == PHASE_FOLLOWING || m->u.step.learn.applied < p->wanted.applied;
 }
 
 void teach_on_want(struct replica *r, const struct replica_message *m)
@@ -273,7 +284,8 @@ void teach_on_want(struct replica *r, const struct replica_message *m)
     struct peer *p = &r->peers[m->from];
     const struct replica_step *w = &m->u.step;
     if (r->role != REPLICA_OWNER || m->epoch != r->config.epoch) return;
-    p->disowned = set_has(r->config.in_sync, m->from); /* rule 17: brought in under a join that it had given up */
+    if (is_late(r, m)) return;
+    if (set_has(r->config.in_sync, m->from)) p->disowned = true; /* rule 17: brought in under a join that it had given up */
     if (!is_listening(r, m)) return;
     if (p->join != m->join || p->phase != PHASE_LEARNING) attempt_begin(r, p, m->join);
     if (w->learn.applied > p->wanted.applied || w->learn.cursor != p->wanted.cursor) p->got_on = r->now;
@@ -298,7 +310,7 @@ void teach_on_follow(struct replica *r, const struct replica_message *m)
 {
     struct peer *p = &r->peers[m->from];
     uint64_t sequence = m->u.step.mark.sequence;
-    if (!is_listening(r, m)) return;
+    if (!is_listening(r, m) || is_late(r, m)) return;
     if (p->phase == PHASE_FOLLOWING && p->join == m->join) return;
     if (p->join != m->join) attempt_begin(r, p, m->join);
     p->phase = PHASE_FOLLOWING;
