@@ -249,7 +249,7 @@ TEST(random_messages_come_back)
 /* ---- limits ---- */
 
 /* What limits are tried on: a message of each kind, and some more. */
-enum { FREEING = KINDS, OPENING, OLD, UNCHECKED, GAPPED };
+enum { FREEING = KINDS, FORCED, OPENING, OLD, NO_BLOCKS, UNCHECKED, GAPPED, BEGUN };
 
 static void plain_config(struct replica_config *c)
 {
@@ -302,7 +302,10 @@ static void plain_of_kind(struct replica_message *m)
     case REPLICA_CONFIRM:
     case REPLICA_DONE: f->change.request = r.change.request; break;
     case REPLICA_STEP: plain_step(&m->u.step); break;
-    case REPLICA_WANT: m->u.step.learn.low = REPLICA_NO_GAP; /* fall through */
+    case REPLICA_WANT:
+        m->u.step.learn.low = REPLICA_NO_GAP;
+        m->u.step.mark = r.mark;
+        break;
     case REPLICA_FOLLOW: m->u.step.mark = r.mark; break;
     case REPLICA_ASK:
     case REPLICA_AGREED:
@@ -317,11 +320,31 @@ static void plain_of_kind(struct replica_message *m)
     if (m->kind == REPLICA_CONFIRM || m->kind == REPLICA_CONFIRMED) f->ticket = 5;
 }
 
+static void plain_other(uint32_t what, struct replica_message *m)
+{
+    struct replica_record *r = &m->u.record;
+    struct replica_step *s = &m->u.step;
+    if (what == FREEING) m->u.forward.change.kind = REPLICA_FREE;
+    if (what == FORCED) m->u.beat.config.forced_epoch = 8;
+    if (what == FORCED) m->u.beat.config.forced_sequence = 40;
+    if (what == OPENING) r->change = (struct replica_change){.kind = REPLICA_NOOP};
+    if (what == OLD) r->change.request = (struct replica_request){.number = 0};
+    if (what == OLD) r->mark.epoch = r->previous_epoch = 0;
+    if (what == NO_BLOCKS) r->change.kind = REPLICA_FREE;
+    if (what == NO_BLOCKS) r->change.count = 0;
+    if (what == NO_BLOCKS) r->change.lba = 0;
+    if (what == UNCHECKED || what == GAPPED) s->check = false;
+    if (what == GAPPED || what == BEGUN) s->count = 0;
+    if (what == GAPPED) s->gap = true;
+    if (what == BEGUN) s->applied = 0;
+    if (what == BEGUN) s->mark.epoch = 0;
+}
+
 static void plain(uint32_t what, struct replica_message *ret_message)
 {
     struct replica_message *m = ret_message;
-    static const enum replica_message_kind others[] = {REPLICA_FORWARD, REPLICA_RECORD, REPLICA_RECORD, REPLICA_STEP,
-                                                       REPLICA_STEP};
+    static const enum replica_message_kind others[] = {REPLICA_FORWARD, REPLICA_HEARTBEAT, REPLICA_RECORD, REPLICA_RECORD,
+                                                       REPLICA_RECORD,  REPLICA_STEP,      REPLICA_STEP,   REPLICA_STEP};
     memset(m, 0, sizeof *m);
     m->kind = what < KINDS ? (enum replica_message_kind)what : others[what - KINDS];
     m->from = 2;
@@ -330,15 +353,7 @@ static void plain(uint32_t what, struct replica_message *ret_message)
     m->commit = 100;
     if (has_join(m->kind)) m->join = 5;
     plain_of_kind(m);
-    if (what == FREEING) m->u.forward.change.kind = REPLICA_FREE;
-    if (what == OPENING) m->u.record.change = (struct replica_change){.kind = REPLICA_NOOP};
-    if (what == OLD) m->u.record.change.request = (struct replica_request){.number = 0};
-    if (what == UNCHECKED) m->u.step.check = false;
-    if (what == GAPPED) {
-        m->u.step.gap = true;
-        m->u.step.check = false;
-        m->u.step.count = 0;
-    }
+    if (what >= KINDS) plain_other(what, m);
 }
 
 #define HEAD(field) offsetof(struct wire_replica_message, field)
@@ -392,6 +407,9 @@ static const struct limit {
     {REPLICA_HEARTBEAT, OF(heartbeat, config.forced_epoch), 4, 9, 10},
     {REPLICA_HEARTBEAT, OF(heartbeat, config.forced_sequence), 8, 0, 1}, /* never forced */
 
+    {FORCED, OF(heartbeat, config.forced_epoch), 4, 9, 0},
+    {FORCED, OF(heartbeat, config.forced_sequence), 8, SEQUENCE_END - 1, SEQUENCE_END},
+
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, version), 8, 7, 6},
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, version), 8, NONE - 1, NONE},
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, boot_of), 4, 1, 0},
@@ -426,6 +444,10 @@ static const struct limit {
     {OPENING, IN_RECORD(change.request.node), 1, 0, 1},
     {OPENING, IN_RECORD(change.request.boot), 4, 0, 1},
     {OPENING, IN_RECORD(change.request.number), 8, 0, 1},
+    {OLD, IN_RECORD(sequence), 8, 1, 0},
+    {NO_BLOCKS, IN_RECORD(change.kind), 1, WIRE_FREE, WIRE_NOOP}, /* nobody asks for that */
+    {NO_BLOCKS, IN_RECORD(change.kind), 1, WIRE_FREE, WIRE_WRITE},
+    {NO_BLOCKS, IN_RECORD(change.lba), 8, 0, 1},
     {OLD, IN_RECORD(change.count), 4, RECORD_BLOCKS_MAX, RECORD_BLOCKS_MAX + 1},
     {OLD, IN_RECORD(change.request.number), 8, 0, 1},
 
@@ -540,6 +562,20 @@ TEST(limits_are_kept)
         CHECK_ERR(ERR_DECODE, spoiled(kind, HEAD(version), 1, 0));
         CHECK_ERR(kind == REPLICA_CONFIRMED ? OK : ERR_DECODE, spoiled(kind, HEAD(epoch), 4, 0));
     }
+}
+
+/* A step that brings a learner nowhere has nothing to be compared. */
+TEST(nothing_is_not_checked)
+{
+    uint8_t head[LINK_HEAD_MAX];
+    struct replica_message m, back;
+    uint32_t volume;
+    plain(BEGUN, &m);
+    uint32_t bytes = replica_encode(1, &m, head);
+    CHECK_OK(replica_decode(head, bytes, &volume, &back));
+    memset(head + OF(step, learn.applied), 0, sizeof(le64));
+    memset(head + IN_CHECK(mark.sequence), 0, sizeof(le64));
+    CHECK_ERR(ERR_DECODE, replica_decode(head, bytes, &volume, &back));
 }
 
 TEST(a_new_version_is_told_from_its_first_byte)
@@ -668,5 +704,6 @@ TEST(heartbeats_are_nothing_else)
     }
 }
 
-TESTS(random_messages_come_back, limits_are_kept, a_new_version_is_told_from_its_first_byte, content_is_what_blocks_have,
-      heartbeats_fill_a_head, random_heartbeats_come_back, heartbeats_keep_limits, heartbeats_are_nothing_else)
+TESTS(random_messages_come_back, limits_are_kept, nothing_is_not_checked, a_new_version_is_told_from_its_first_byte,
+      content_is_what_blocks_have, heartbeats_fill_a_head, random_heartbeats_come_back, heartbeats_keep_limits,
+      heartbeats_are_nothing_else)
