@@ -34,6 +34,7 @@ static const struct replica_message heartbeat = {
     .kind = REPLICA_HEARTBEAT, OWNER, .u.beat = {.clock = 0x0011223344556677, .config = CONFIG}};
 static const struct replica_message heartbeat_ack = {.kind = REPLICA_HEARTBEAT_ACK,
                                                      OWNER,
+                                                     .join = JOIN,
                                                      .u.beat = {.clock = 0x0011223344556677,
                                                                 .echo = 0x0001020304050607,
                                                                 .boot_of = 0x0d0e,

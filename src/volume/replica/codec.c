@@ -31,7 +31,7 @@ FITS(WIRE_CONFIRM, sizeof(struct wire_replica_confirm));
 FITS(WIRE_CONFIRMED, sizeof(struct wire_replica_confirmed));
 FITS(WIRE_DONE, sizeof(struct wire_replica_done));
 FITS(WIRE_WANT, sizeof(struct wire_replica_want));
-FITS(WIRE_STEP, sizeof(struct wire_replica_step) + sizeof(struct wire_replica_check) +
+FITS(WIRE_STEP, sizeof(struct wire_replica_step) + sizeof(struct wire_replica_check) + sizeof(struct wire_replica_digest) +
                     REPLICA_NODES_MAX * sizeof(struct wire_replica_window) +
                     REPLICA_STEP_RECORDS * sizeof(struct wire_replica_record));
 FITS(WIRE_FOLLOW, sizeof(struct wire_replica_follow));
@@ -282,7 +282,8 @@ static enum err config_decode(struct cursor *c, const struct wire_replica_config
 
 static void heartbeat_encode(struct out *out, const struct replica_message *m)
 {
-    struct wire_replica_heartbeat wire = {.clock = put64(m->u.beat.clock), .config = config_encode(&m->u.beat.config)};
+    struct wire_replica_heartbeat wire = {
+        .join = put64(m->join), .clock = put64(m->u.beat.clock), .config = config_encode(&m->u.beat.config)};
     put(out, &wire, sizeof wire);
     joins_encode(out, &m->u.beat.config);
 }
@@ -291,6 +292,7 @@ static enum err heartbeat_decode(struct cursor *c, struct replica_message *m)
 {
     struct wire_replica_heartbeat wire;
     TRY(take(c, &wire, sizeof wire));
+    m->join = get64(wire.join);
     m->u.beat.clock = get64(wire.clock);
     return config_decode(c, &wire.config, &m->u.beat.config);
 }
@@ -298,7 +300,8 @@ static enum err heartbeat_decode(struct cursor *c, struct replica_message *m)
 static void heartbeat_ack_encode(struct out *out, const struct replica_message *m)
 {
     const struct replica_heartbeat *beat = &m->u.beat;
-    struct wire_replica_heartbeat_ack wire = {.clock = put64(beat->clock),
+    struct wire_replica_heartbeat_ack wire = {.join = put64(m->join),
+                                              .clock = put64(beat->clock),
                                               .echo = put64(beat->echo),
                                               .version = put64(beat->version),
                                               .boot_of = put32(beat->boot_of),
@@ -315,6 +318,7 @@ static enum err heartbeat_ack_decode(struct cursor *c, struct replica_message *m
     TRY(take(c, &wire, sizeof wire));
     TRY(flag_decode(wire.granted, &beat->granted));
     TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
+    m->join = get64(wire.join);
     beat->clock = get64(wire.clock);
     beat->echo = get64(wire.echo);
     beat->version = get64(wire.version);
@@ -516,7 +520,8 @@ static enum err learn_decode(const struct wire_replica_learn *wire, struct repli
     ret_learn->low = get64(wire->low);
     ret_learn->cursor = get64(wire->cursor);
     ret_learn->applied = get64(wire->applied);
-    TRY(reserved_decode(wire->reserved, sizeof wire->reserved));
+    TRY(reserved_decode(wire->reserved0.b, sizeof wire->reserved0));
+    TRY(reserved_decode(wire->reserved1, sizeof wire->reserved1));
     return flag_decode(wire->on, &ret_learn->on);
 }
 
@@ -531,46 +536,49 @@ static enum err want_decode(struct cursor *c, struct replica_message *m)
 {
     struct wire_replica_want wire;
     TRY(take(c, &wire, sizeof wire));
+    TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
     m->join = get64(wire.join);
     mark_decode(&wire.mark, &m->u.step.mark);
     return learn_decode(&wire.learn, &m->u.step.learn);
 }
 
-static uint8_t windows_of(const struct replica_step *s)
-{
-    uint8_t set = 0;
-    for (uint32_t node = 0; s->check && node < REPLICA_NODES_MAX; node++)
-        if (s->windows[node].boot != 0) set |= node_bit(node);
-    return set;
-}
-
 static void check_encode(struct out *out, const struct replica_step *s)
 {
-    struct wire_replica_check wire = {.mark = mark_encode(&s->mark), .digest = {put64(s->digest[0]), put64(s->digest[1])}};
+    struct wire_replica_check wire = {.mark = mark_encode(&s->mark)};
+    struct wire_replica_digest digest = {.digest = {put64(s->digest[0]), put64(s->digest[1])}};
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (s->windows[node].boot != 0) wire.windows |= node_bit(node);
     put(out, &wire, sizeof wire);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct replica_window *w = &s->windows[node];
         struct wire_replica_window window = {.boot = put32(w->boot), .high = put64(w->high), .done = put64(w->done)};
-        if (set_has(windows_of(s), node)) put(out, &window, sizeof window);
+        if (w->boot != 0) put(out, &window, sizeof window);
     }
+    put(out, &digest, sizeof digest);
 }
 
-static enum err check_decode(struct cursor *c, uint8_t windows, struct replica_step *s)
+static enum err window_decode(struct cursor *c, struct replica_window *ret_window)
+{
+    struct wire_replica_window wire;
+    TRY(take(c, &wire, sizeof wire));
+    ret_window->boot = get32(wire.boot);
+    ret_window->high = get64(wire.high);
+    ret_window->done = get64(wire.done);
+    return ret_window->boot != 0 ? OK : ERR_DECODE;
+}
+
+static enum err check_decode(struct cursor *c, struct replica_step *s)
 {
     struct wire_replica_check wire;
+    struct wire_replica_digest digest;
     TRY(take(c, &wire, sizeof wire));
+    TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
     mark_decode(&wire.mark, &s->mark);
-    s->digest[0] = get64(wire.digest[0]);
-    s->digest[1] = get64(wire.digest[1]);
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
-        struct wire_replica_window window;
-        if (!set_has(windows, node)) continue;
-        TRY(take(c, &window, sizeof window));
-        s->windows[node].boot = get32(window.boot);
-        s->windows[node].high = get64(window.high);
-        s->windows[node].done = get64(window.done);
-        if (s->windows[node].boot == 0) return ERR_DECODE;
-    }
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (set_has(wire.windows, node)) TRY(window_decode(c, &s->windows[node]));
+    TRY(take(c, &digest, sizeof digest));
+    s->digest[0] = get64(digest.digest[0]);
+    s->digest[1] = get64(digest.digest[1]);
     return OK;
 }
 
@@ -584,7 +592,7 @@ static void step_encode(struct out *out, const struct replica_message *m)
                                      .stretch = put64(s->stretch),
                                      .gap = s->gap,
                                      .check = s->check,
-                                     .windows = windows_of(s),
+                                     .digested = s->check,
                                      .count = (uint8_t)s->count};
     put(out, &wire, sizeof wire);
     if (s->check) check_encode(out, s);
@@ -599,13 +607,13 @@ static enum err step_decode(struct cursor *c, struct replica_message *m)
     TRY(learn_decode(&wire.learn, &s->learn));
     TRY(flag_decode(wire.gap, &s->gap));
     TRY(flag_decode(wire.check, &s->check));
-    if (wire.count > REPLICA_STEP_RECORDS || (!s->check && wire.windows != 0)) return ERR_DECODE;
+    if (wire.count > REPLICA_STEP_RECORDS || wire.digested != wire.check) return ERR_DECODE;
     m->join = get64(wire.join);
     s->cursor = get64(wire.cursor);
     s->applied = get64(wire.applied);
     s->stretch = get64(wire.stretch);
     s->count = wire.count;
-    if (s->check) TRY(check_decode(c, wire.windows, s));
+    if (s->check) TRY(check_decode(c, s));
     for (uint32_t i = 0; i < s->count; i++) TRY(record_take(c, &s->records[i]));
     return OK;
 }

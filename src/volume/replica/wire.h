@@ -8,7 +8,7 @@
  *       COMMIT, AGAIN  join                           FORWARD        forward
  *       CONFIRM        confirm                        CONFIRMED      confirmed
  *       DONE           done                           WANT           want
- *       STEP           step, [check, windows], records               FOLLOW  follow
+ *       FOLLOW         follow                         STEP           step, [check, windows, digest], records
  *       ASK, AGREED    ask
  *     heartbeats = struct wire_replica_heartbeats, then that many messages of the kinds HEARTBEAT and HEARTBEAT_ACK
  *
@@ -85,7 +85,7 @@ AT(wire_replica_heartbeats, count, 2);
 /* ---- parts ---- */
 
 struct wire_replica_join {
-    le64 join; /* not 0, wherever there is one */
+    le64 join; /* not 0, but for heartbeats */
 };
 SIZE(wire_replica_join, 8);
 
@@ -150,22 +150,25 @@ struct wire_replica_learn {
     le64 base, low; /* low: all ones: no gap */
     le64 cursor;    /* all ones: the walk is over */
     le64 applied;
+    le32 reserved0;
     uint8_t on; /* flag; 1 in a STEP */
-    uint8_t reserved[3];
+    uint8_t reserved1[3];
 };
-SIZE(wire_replica_learn, 36);
+SIZE(wire_replica_learn, 40);
 AT(wire_replica_learn, cursor, 16);
-AT(wire_replica_learn, on, 32);
+AT(wire_replica_learn, on, 36);
 
 /* ---- by kind ---- */
 
 struct wire_replica_heartbeat {
+    le64 join; /* here 0: none */
     le64 clock;
     struct wire_replica_config config;
 };
-SIZE(wire_replica_heartbeat, 40);
+SIZE(wire_replica_heartbeat, 48);
 
 struct wire_replica_heartbeat_ack {
+    le64 join; /* here 0: none */
     le64 clock, echo;
     le64 version; /* not less than the config's */
     le32 boot_of;
@@ -173,10 +176,10 @@ struct wire_replica_heartbeat_ack {
     uint8_t reserved[3];
     struct wire_replica_config config;
 };
-SIZE(wire_replica_heartbeat_ack, 64);
-AT(wire_replica_heartbeat_ack, version, 16);
-AT(wire_replica_heartbeat_ack, granted, 28);
-AT(wire_replica_heartbeat_ack, config, 32);
+SIZE(wire_replica_heartbeat_ack, 72);
+AT(wire_replica_heartbeat_ack, version, 24);
+AT(wire_replica_heartbeat_ack, granted, 36);
+AT(wire_replica_heartbeat_ack, config, 40);
 
 struct wire_replica_prepared {
     le64 join;
@@ -216,9 +219,11 @@ struct wire_replica_want {
     le64 join;
     struct wire_replica_learn learn;
     struct wire_replica_mark mark;
+    uint8_t reserved[4];
 };
-SIZE(wire_replica_want, 56);
-AT(wire_replica_want, mark, 44);
+SIZE(wire_replica_want, 64);
+AT(wire_replica_want, learn, 8);
+AT(wire_replica_want, mark, 48);
 
 struct wire_replica_step {
     le64 join;
@@ -226,21 +231,27 @@ struct wire_replica_step {
     le64 cursor, applied; /* before; applied + count = learn.applied, but for a gap or a new learner: then count is 0 */
     le64 stretch;         /* cursor + stretch is no more than all ones */
     uint8_t gap;          /* flag */
-    uint8_t check;        /* flag: wire_replica_check follows */
-    uint8_t windows;      /* set: which follow that; without it 0 */
+    uint8_t check;        /* flag: wire_replica_check follows, and windows */
+    uint8_t digested;     /* flag: a digest follows; as `check` */
     uint8_t count;        /* of records */
 };
-SIZE(wire_replica_step, 72);
-AT(wire_replica_step, cursor, 44);
-AT(wire_replica_step, stretch, 60);
-AT(wire_replica_step, gap, 68);
+SIZE(wire_replica_step, 76);
+AT(wire_replica_step, cursor, 48);
+AT(wire_replica_step, stretch, 64);
+AT(wire_replica_step, gap, 72);
 
 struct wire_replica_check {
-    struct wire_replica_mark mark; /* its sequence is learn.applied */
+    struct wire_replica_mark mark; /* its sequence is learn.applied, and not 0 */
+    uint8_t windows;               /* set: which follow */
+    uint8_t reserved[3];
+};
+SIZE(wire_replica_check, 16);
+AT(wire_replica_check, windows, 12);
+
+struct wire_replica_digest {
     le64 digest[2];
 };
-SIZE(wire_replica_check, 28);
-AT(wire_replica_check, digest, 12);
+SIZE(wire_replica_digest, 16);
 
 struct wire_replica_follow {
     le64 join;
