@@ -15,6 +15,8 @@
 
 #include "base/bytes.h"
 #include "sim/must.h"
+#include "store/mutation.h"
+#include "volume/replica/codec.h"
 
 bool world_failed(const struct world *w)
 {
@@ -189,6 +191,29 @@ static void say_message(struct world *w, uint32_t from, uint32_t to, const struc
               (unsigned long long)m->commit, w->cut[from][to] || w->session[from][to] == 0 ? " (lost)" : "");
 }
 
+/* Content has the names of the model, which no wire carries. */
+static void name_content(const struct replica_message *m, struct replica_message *to)
+{
+    if (m->kind == REPLICA_RECORD) to->u.record.change.body = m->u.record.change.body;
+    if (m->kind == REPLICA_FORWARD) to->u.forward.change.body = m->u.forward.change.body;
+    if (m->kind != REPLICA_STEP) return;
+    if (m->u.step.stretch != 0) to->u.step.body = m->u.step.body;
+    for (uint32_t i = 0; i < m->u.step.count; i++) to->u.step.records[i].change.body = m->u.step.records[i].change.body;
+}
+
+/* What comes out of the wire at the other end. With a rule switched off replicas may say what the wire does not let through. */
+static void through_the_wire(struct world *w, const struct replica_message *m, struct replica_message *ret_message)
+{
+    uint8_t head[LINK_HEAD_MAX];
+    uint32_t volume = 0;
+    *ret_message = *m;
+    if (store_mutation != MUTATE_NONE) return;
+    uint32_t bytes = replica_encode(1, m, head);
+    enum err err = replica_decode(head, bytes, &volume, ret_message);
+    if (err != OK) world_fail(w, "the wire does not let a message of kind %d through: %s", (int)m->kind, err_name(err));
+    name_content(m, ret_message);
+}
+
 static void send(struct world *w, uint32_t from, uint32_t to, const struct replica_message *m)
 {
     say_message(w, from, to, m);
@@ -196,7 +221,7 @@ static void send(struct world *w, uint32_t from, uint32_t to, const struct repli
     uint32_t times = w->plan.reorder && !w->calm && world_chance(w, 20) ? 2 : 1;
     for (uint32_t i = 0; i < times; i++) {
         uint32_t letter = world_letter(w);
-        w->letters[letter].message = *m;
+        through_the_wire(w, m, &w->letters[letter].message);
         world_plan_it(w, latency(w, from, to),
                       &(struct happening){
                           .kind = HAPPEN_MESSAGE, .node = (uint8_t)to, .a = from, .b = w->session[from][to], .letter = letter});

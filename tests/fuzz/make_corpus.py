@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the seed corpus of the fuzzers: on-disk structures from the kept bytes in tests/golden/format.txt, commands, sessions
+"""Makes the seed corpus of the fuzzers: structures of disk and wire from the kept bytes in tests/golden/format.txt, commands, sessions
 and requests from the lists below.
 
     tests/fuzz/make_corpus.py       writes tests/fuzz/corpus/fuzz_NAME/golden_SECTION, or .../NAME
@@ -24,6 +24,9 @@ SEEDS = {
     "directory": [["directory"]],
     "register": [["register_look"], ["register_accept"], ["register_promise"], ["register_moved"], ["register_outbid"],
                  ["acceptor"]],
+    "replica": [["replica_" + kind] for kind in (
+        "heartbeat", "heartbeat_ack", "record", "record_noop", "prepared", "commit", "forward", "confirm", "confirmed", "done", "want",
+        "want_new", "step", "step_gap", "step_check", "follow", "again", "ask", "agreed", "heartbeats")],
 }
 
 

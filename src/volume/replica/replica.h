@@ -12,6 +12,7 @@
  *     follow.c   the other side of it         read.c     which reads may be served
  *     forward.c  changes of clients           admit.c    tickets at the owner
  *     learn.c    catching up                  teach.c    the other side of it
+ *     wire.h     messages as bytes            codec.c    from these and back, for who carries them
  *
  * The 18 rules of the protocol are cited where they are obeyed; each has a switch in store/mutation.h.
  *
