@@ -193,14 +193,6 @@ static void wire_reset(void *arg)
     client_lost(n->cluster, n->number, false);
 }
 
-static enum err wire_keep_join(void *arg, uint64_t join)
-{
-    struct cluster_node *n = arg;
-    io_task_sleep(n->io, IO_MS_NS);
-    n->join = join;
-    return OK;
-}
-
 /* ---- machines ---- */
 
 static enum err create(struct cluster_node *n);
@@ -228,9 +220,9 @@ static enum err start(struct cluster_node *n)
         .contents = &n->contents,
         .volume = 1,
         .setup = {.node = (uint8_t)n->number, .timing = c->timing, .walk_blocks = 64, .strict = c->strict},
-        .wires = {n, wire_send, wire_fetch, wire_propose, wire_fence, wire_reset, wire_keep_join},
+        .wires = {n, wire_send, wire_fetch, wire_propose, wire_fence, wire_reset},
         .boot = ++n->boot,
-        .join = n->join,
+        .first_join = 1,
         .credit = CREDIT};
     return host_open(&host, &n->host);
 }
@@ -357,7 +349,7 @@ static void node_begin(struct cluster *c, uint32_t i)
     struct cluster_node *n = &c->node[i];
     struct io_task task;
     struct formatting f = {.node = n};
-    *n = (struct cluster_node){.cluster = c, .number = i, .io = sim_machine(c->sim, i + 1), .join = 1};
+    *n = (struct cluster_node){.cluster = c, .number = i, .io = sim_machine(c->sim, i + 1)};
     snprintf(n->image, sizeof n->image, "node%u", i);
     sim_disk_create(c->sim, n->image, IMAGE_BYTES);
     if (i > 0) {

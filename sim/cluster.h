@@ -27,7 +27,7 @@
 enum {
     CLUSTER_NODES = 3,
     CLUSTER_CLIENTS = 8,
-    CLUSTER_OWN = 4, /* blocks of each client */
+    CLUSTER_OWN = 64, /* blocks of each client: most are not written twice soon, so what went wrong stays to be seen */
     CLUSTER_BLOCKS = CLUSTER_CLIENTS * CLUSTER_OWN,
     CLUSTER_HOLES = 2000, /* blocks of a client's stretch of zeros and holes, from CLUSTER_HOLES_AT on */
     CLUSTER_HOLES_AT = 4096,
@@ -67,7 +67,6 @@ struct cluster_node {
     bool up;    /* it has power and is not about to start */
     bool ready; /* its replica is open */
     uint32_t life, boot;
-    uint64_t join; /* as it was kept */
     struct store *store;
     struct mem *mem;
     struct replica_contents contents;

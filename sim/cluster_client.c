@@ -13,7 +13,8 @@
 #include "sim/cluster.h"
 #include "sim/must.h"
 
-enum { NUMBER_SHIFT = 8, BLOCK_SHIFT = 3 };
+enum { NUMBER_SHIFT = 12, BLOCK_SHIFT = 3 };
+static_assert(CLUSTER_BLOCKS << BLOCK_SHIFT == 1 << NUMBER_SHIFT, "numbers and blocks do not meet");
 
 static void think(struct cluster_client *k, uint64_t us)
 {

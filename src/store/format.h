@@ -243,6 +243,17 @@ enum record_flags { RECORD_LEARN = 1 };
 
 enum { STATE_LOCAL = 0 }; /* first byte of a key that is this replica's own */
 
+/* The key {STATE_LOCAL, STATE_WINDOWS}: which requests of which nodes took place, an array of REQUEST_NODES of these. */
+enum { STATE_WINDOWS = 'w', REQUEST_NODES = 8, REQUEST_WINDOW = 64 };
+
+struct disk_window {
+    le32 boot; /* of the node; 0: none yet */
+    le32 reserved;
+    le64 high; /* newest request that took place */
+    le64 done; /* bit i: high - i did */
+};
+SIZE(disk_window, 24);
+
 struct disk_record {
     le32 crc; /* CRC32C of bytes 4 to 64, entries, references (and payload of STATE and MOVE), XOR address_mix(log address) */
     uint8_t kind;

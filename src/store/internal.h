@@ -218,9 +218,18 @@ void volume_remove(struct store *s, struct volume *v);          /* with its delt
 /* Sets a key of the keyed state; no bytes of value: removes it. False: no memory. */
 bool state_set(struct store *s, struct volume *v, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
                uint32_t value_bytes);
+/* A key; false: there is none. */
+bool state_find(const struct volume *v, const uint8_t *key, uint32_t key_bytes, const void **ret_value, uint32_t *ret_bytes);
 enum err state_write(struct store *s, struct volume *v);                                /* [task] pages to META */
 enum err state_load(struct store *s, struct volume *v);                                 /* [task] */
 uint64_t state_page_locator(const struct store *s, const struct volume *v, uint32_t i); /* for the walk; 0: none */
+
+/* ---- windows.c: which requests took place ---- */
+
+/* Room for windows_note. ERR_NO_MEMORY. */
+enum err windows_room(struct store *s, struct volume *v);
+/* The operation's request took place. */
+void windows_note(struct store *s, struct volume *v, const struct store_op *op);
 
 /* ---- delta.c: newest mappings in RAM ---- */
 

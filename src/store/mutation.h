@@ -116,6 +116,7 @@
     X(MUTATE_READ_UNPUBLISHED, "a read is served before what it must see is published")                                        \
     X(MUTATE_RESEND_CURRENT, "a prepared record goes out again with the blocks as they are now")                               \
     X(MUTATE_FORWARD_DROPPED, "what another node forwarded is dropped before it is ordered")                                   \
+    X(MUTATE_REQUESTS_FORGOTTEN, "publishing does not note whose request it was")                                              \
     X(MUTATE_SESSION_UNTOLD, "the core does not hear of sessions that are gone")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X) HOST_MUTATIONS(X)

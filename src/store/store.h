@@ -142,6 +142,20 @@ void store_publish(struct store *store, struct store_op *op);
  *     learn.
  */
 
+/*
+ * Requests. An operation may say whose request it is: node (below REQUEST_NODES), boot of that node (not 0) and number, which
+ * grows. Publishing notes it in the volume's request windows, together with the operation itself; so they tell after any crash
+ * which requests took place. Who learns sets them as they are elsewhere: an operation with `learn`, filled in below.
+ */
+struct store_window {
+    uint32_t boot;       /* 0: none yet */
+    uint64_t high, done; /* newest request that took place; bit i: high - i did (REQUEST_WINDOW of them) */
+};
+void store_windows(const struct store *store, uint32_t volume, struct store_window ret_windows[REQUEST_NODES]);
+/* Fills in kind, learn, key and value of an operation that sets them; `ret_value` lives until done. */
+void store_windows_op(const struct store_window windows[REQUEST_NODES], struct disk_window ret_value[REQUEST_NODES],
+                      struct store_op *op);
+
 /* [task] Discards every prepared operation of the volume from `sequence` on; logged and durable when it returns. Nothing of the
  * volume may be waiting or under way, and nothing may be submitted meanwhile. ERR_NO_VOLUME, ERR_ORDER (`sequence` is
  * published, or beyond the one after the newest), ERR_AGAIN (something is under way), ERR_PERMISSION (read_only),

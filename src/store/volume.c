@@ -119,17 +119,22 @@ bool state_set(struct store *s, struct volume *v, const uint8_t *key, uint32_t k
     return true;
 }
 
+bool state_find(const struct volume *v, const uint8_t *key, uint32_t key_bytes, const void **ret_value, uint32_t *ret_bytes)
+{
+    bool found;
+    uint32_t at = state_position(v, key, key_bytes, &found);
+    if (!found) return false;
+    *ret_value = v->state[at].bytes + v->state[at].key_bytes;
+    *ret_bytes = v->state[at].value_bytes;
+    return true;
+}
+
 enum err store_state_get(const struct store *s, uint32_t volume, const void *key, uint32_t key_bytes, const void **ret_value,
                          uint32_t *ret_bytes)
 {
     const struct volume *v = volume_find(s, volume);
     if (!v) return ERR_NO_VOLUME;
-    bool found;
-    uint32_t at = state_position(v, key, key_bytes, &found);
-    if (!found) return ERR_NO_KEY;
-    *ret_value = v->state[at].bytes + v->state[at].key_bytes;
-    *ret_bytes = v->state[at].value_bytes;
-    return OK;
+    return state_find(v, key, key_bytes, ret_value, ret_bytes) ? OK : ERR_NO_KEY;
 }
 
 static void page_id_put(struct disk_page *page, uint32_t volume, uint8_t level, uint64_t index)

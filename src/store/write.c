@@ -234,6 +234,7 @@ static enum admit admit(struct store *s, struct store_op *op, struct volume **re
         return ADMIT_FAILED;
     }
     if (op_has_key(op) && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem)) *ret_err = ERR_NO_MEMORY;
+    if (*ret_err == OK && v != NULL && op->boot != 0) *ret_err = windows_room(s, v);
     uint32_t entries, leaves;
     delta_cost(op, &entries, &leaves);
     if (*ret_err == OK && (entries > s->delta.entry_room / 2 || leaves > s->delta.leaf_room / 2)) *ret_err = ERR_LIMIT;
@@ -364,6 +365,7 @@ static void published(struct store *s, struct volume *v, const struct store_op *
     } else {
         v->published = max64(v->published, op->sequence);
         v->epoch = op->epoch > v->epoch ? op->epoch : v->epoch;
+        windows_note(s, v, op);
     }
     struct delta *d = &s->delta;
     if (d->entries_used > d->entry_room / 2 || d->leaves_used > d->leaf_room / 2) upkeep_kick(s);

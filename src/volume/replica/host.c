@@ -330,7 +330,6 @@ enum err host_open(const struct replica_host_config *config, struct replica_host
     h->config = *config;
     h->config.setup.arg = h;
     h->config.setup.effect = effect;
-    h->join = config->join;
     h->timer.fire = timer_fires;
     lists_of(h);
     TRY(memory_of(h));

@@ -41,8 +41,6 @@ struct replica_wires {
     void (*propose)(void *arg, const struct replica_config *config);
     void (*fence)(void *arg, uint8_t node); /* host_fenced, or nothing */
     void (*reset)(void *arg);               /* drop all sessions of clients */
-    /* [task] Makes the join durable. */
-    enum err (*keep_join)(void *arg, uint64_t join);
 };
 
 struct replica_host_config {
@@ -54,7 +52,7 @@ struct replica_host_config {
     struct replica_setup setup; /* but `arg` and `effect` */
     struct replica_wires wires;
     uint32_t boot;   /* of this store, higher than ever before */
-    uint64_t join;   /* as it was kept last; 0: none */
+    uint64_t first_join; /* under which the register lists a volume that was made with it; 0: the replica has to learn */
     uint64_t credit; /* blocks that may be prepared here and not published */
 };
 

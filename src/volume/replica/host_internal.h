@@ -14,6 +14,8 @@
 
 #include "volume/replica/host.h"
 
+static_assert((int)REQUEST_NODES == (int)REPLICA_NODES_MAX && (int)REQUEST_WINDOW == (int)REPLICA_REQUESTS, "windows agree");
+
 enum { HOST_OPS = 2 * REPLICA_TAIL, HOST_RESENDS = REPLICA_TAIL };
 
 /* A record that was prepared in this life. */

@@ -17,6 +17,61 @@ static uint64_t cost_of(const struct store_op *op)
     return op->kind == RECORD_DATA && op->what == ENTRY_NEW ? op->count : 0;
 }
 
+/* ---- what the replica keeps of itself ---- */
+
+static const uint8_t self_key[] = {STATE_LOCAL, 'r'};
+
+/* Value of the local key `self_key`. A volume that does not have it stands as it was made. */
+struct disk_self {
+    le64 join;
+};
+static_assert(sizeof(struct disk_self) == 8, "value of a local key");
+
+static enum err self_get(const struct replica_host *h, uint64_t *ret_join)
+{
+    const void *value;
+    uint32_t bytes;
+    struct disk_self self;
+    *ret_join = h->config.first_join;
+    if (store_state_get(h->config.store, h->config.volume, self_key, sizeof self_key, &value, &bytes) != OK) return OK;
+    if (bytes != sizeof self) return ERR_DECODE;
+    memcpy(&self, value, sizeof self);
+    *ret_join = get64(self.join);
+    return OK;
+}
+
+struct self_put {
+    struct store_op op;
+    struct io_task *task;
+    bool over;
+};
+
+static void self_is_put(struct store_op *op)
+{
+    struct self_put *put = CONTAINER(op, struct self_put, op);
+    put->over = true;
+    io_task_wake(put->task);
+}
+
+/* [task] */
+static enum err self_set(struct replica_host *h, uint64_t join)
+{
+    struct disk_self self = {.join = put64(join)};
+    struct self_put put = {.op = {.done = self_is_put,
+                                  .kind = RECORD_STATE,
+                                  .learn = true,
+                                  .volume = h->config.volume,
+                                  .sequence = h->published,
+                                  .key = self_key,
+                                  .key_bytes = sizeof self_key,
+                                  .value = &self,
+                                  .value_bytes = sizeof self},
+                           .task = io_task_self()};
+    store_prepare(h->config.store, &put.op);
+    while (!put.over) io_task_park();
+    return put.op.err;
+}
+
 /* ---- taking up ---- */
 
 static void tell_record(const struct store_op *op, struct replica_record *ret_record)
@@ -44,7 +99,13 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
     TRY(store_volume_next(c->store, c->volume, &info));
     h->published = h->publish_to = h->end = info.published;
     uint64_t used = 0;
-    struct replica_facts facts = {.boot = c->boot, .committed = {info.published, info.epoch}, .join = c->join, .records = room};
+    struct replica_facts facts = {.boot = c->boot, .committed = {info.published, info.epoch}, .records = room};
+    struct store_window windows[REQUEST_NODES];
+    TRY(self_get(h, &h->join));
+    facts.join = h->join;
+    store_windows(c->store, c->volume, windows);
+    for (uint32_t i = 0; i < REPLICA_NODES_MAX; i++)
+        facts.windows[i] = (struct replica_window){windows[i].boot, windows[i].high, windows[i].done};
     for (struct store_op *op; (op = store_prepared_next(c->store, c->volume, h->end)) != NULL; h->end = op->sequence) {
         if (facts.tail == REPLICA_TAIL || op->node >= REPLICA_NODES_MAX) return ERR_LIMIT;
         if (facts.tail == 0) facts.committed.epoch = op->previous_epoch;
@@ -135,7 +196,7 @@ void host_publish(struct replica_host *h, uint64_t upto)
 static enum err discard(struct replica_host *h)
 {
     const struct replica_host_config *c = &h->config;
-    if (h->join != h->discard_join) TRY(c->wires.keep_join(c->wires.arg, h->discard_join));
+    if (h->join != h->discard_join) TRY(self_set(h, h->discard_join));
     h->join = h->discard_join;
     if (h->discard_from > h->end) return OK;
     TRY(store_discard(c->store, c->volume, h->discard_from));
