@@ -362,6 +362,23 @@ static void node_begin(struct cluster *c, uint32_t i)
     if (f.err != OK) lab_fail(c->lab, "format: %s", err_name(f.err));
 }
 
+/* For what one rule is about. */
+static void aim(struct cluster *c, int mutation)
+{
+    c->cut_power = c->cut_all = c->cut_links = c->cut_register = c->cut_paths = c->lose = 0;
+    c->clients_count = CLUSTER_CLIENTS;
+    c->delay_us = 30000;
+    switch (mutation) {
+    case MUTATE_RESEND_CURRENT:
+        c->nodes = 2;
+        c->cut_power = 500;
+        c->quick = true;
+        break;
+    case MUTATE_SESSION_UNTOLD: c->cut_paths = 900; break;
+    default: break;
+    }
+}
+
 static void draw(struct cluster *c)
 {
     c->nodes = 2 + (uint32_t)cluster_below(c, 2);
@@ -374,6 +391,7 @@ static void draw(struct cluster *c)
     c->cut_links = cluster_chance(c, 400) ? 100 : 0;
     c->cut_register = cluster_chance(c, 300) ? 200 : 0;
     c->lose = cluster_chance(c, 700) ? 400 : 0;
+    c->cut_paths = cluster_chance(c, 400) ? 400 : 0;
 }
 
 void cluster_begin(struct cluster *c, struct lab *lab, const struct history_options *options)
@@ -384,6 +402,7 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     prng_init(&c->prng, options->seed ^ 0xc1057e5);
     list_init(&c->asks);
     draw(c);
+    if (options->mutation >= MUTATE_HOST) aim(c, options->mutation);
     for (uint32_t a = 0; a < CLUSTER_NODES; a++) {
         for (uint32_t b = 0; b < CLUSTER_NODES; b++) {
             c->pipe[a][b] = (struct cluster_pipe){.cluster = c, .from = a, .to = b, .timer.fire = pipe_fires};

@@ -123,8 +123,9 @@ struct cluster {
     struct replica_timing timing;
     uint32_t nodes, clients_count;
     bool strict, calm, quiet;
-    uint64_t delay_us;                                          /* of a message, at most */
-    uint32_t lose, cut_links, cut_register, cut_power, cut_all; /* odds of faults, per thousand */
+    uint64_t delay_us;                                                     /* of a message, at most */
+    uint32_t lose, cut_links, cut_register, cut_power, cut_all, cut_paths; /* odds of faults, per thousand */
+    bool quick;                                                            /* who dies is back at once */
     struct cluster_node node[CLUSTER_NODES];
     struct cluster_pipe pipe[CLUSTER_NODES][CLUSTER_NODES];
     struct replica_config config; /* the register */
@@ -152,6 +153,8 @@ bool cluster_chance(struct cluster *c, uint32_t per_thousand);
 void client_begin(struct cluster *c, uint32_t number);
 /* The node died, or dropped its sessions: its clients hear of it. */
 void client_lost(struct cluster *c, uint32_t node, bool died);
+/* One session is dropped: both sides hear of it. */
+void client_drop(struct cluster *c, uint32_t number);
 uint32_t client_content(uint32_t block, uint32_t number);
 /* The number that a block's content has; false: nobody wrote that. */
 bool client_number(const struct cluster *c, uint32_t block, const uint8_t *data, uint32_t *ret_number);

@@ -217,16 +217,26 @@ static void wakes(struct io_timer *timer)
     issue(k);
 }
 
+void client_drop(struct cluster *c, uint32_t number)
+{
+    struct cluster_client *k = &c->clients[number];
+    if (k->session == 0) return;
+    k->lost = k->session;
+    k->session = 0;
+    k->abandoned = k->busy;
+    think(k, 0);
+}
+
 void client_lost(struct cluster *c, uint32_t node, bool died)
 {
     for (uint32_t i = 0; i < c->clients_count; i++) {
         struct cluster_client *k = &c->clients[i];
-        if (k->session == 0 || k->node != node) continue;
-        k->lost = died ? 0 : k->session;
-        k->session = 0;
-        if (died) k->busy = k->abandoned = false; /* nothing of that node will ever answer */
-        if (!died) k->abandoned = k->busy;
-        think(k, died ? 500 + cluster_below(c, 5000) : 0);
+        if (k->node != node) continue;
+        if (!died) client_drop(c, i);
+        if (!died || (k->session == 0 && !k->busy)) continue;
+        k->busy = k->abandoned = false; /* nothing of that node will ever answer */
+        k->session = k->lost = 0;
+        think(k, 500 + cluster_below(c, 5000));
     }
 }
 

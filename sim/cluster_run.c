@@ -71,7 +71,7 @@ static void die(struct cluster *c, uint32_t node)
 {
     if (!c->node[node].up) return;
     cluster_crash(c, node);
-    cluster_start(c, node, cluster_chance(c, 400) ? IO_MS_NS : a_while(c) / (1 + cluster_below(c, 4)));
+    cluster_start(c, node, c->quick || cluster_chance(c, 400) ? IO_MS_NS : a_while(c) / (1 + cluster_below(c, 4)));
 }
 
 /* What comes here is decided once: a power cut from within a callback of the machine that loses it would pull the ground away
@@ -86,6 +86,8 @@ static void goes_wrong(struct io_timer *timer)
     if (cluster_chance(c, c->cut_power)) die(c, a);
     if (cluster_chance(c, c->cut_links)) cut_link(c, a, b);
     if (cluster_chance(c, c->lose)) cluster_link_reset(c, a, b);
+    for (uint32_t i = 0; i < c->clients_count; i++)
+        if (cluster_chance(c, c->cut_paths)) client_drop(c, i);
     if (cluster_chance(c, c->cut_register)) {
         c->node[a].register_cut = true;
         mend_in(c, a_while(c), a, 0, false);

@@ -112,18 +112,15 @@
 
 /* What connects the protocol with the store (volume/replica/host.h); looked for with sim/cluster.h. */
 #define HOST_MUTATIONS(X)                                                                                                      \
-    X(MUTATE_PUBLISH_UNDER_READ, "a record is published while its blocks are read again as it has them")                       \
-    X(MUTATE_READ_UNPUBLISHED, "a read is served before what it must see is published")                                        \
     X(MUTATE_RESEND_CURRENT, "a prepared record goes out again with the blocks as they are now")                               \
     X(MUTATE_FORWARD_DROPPED, "what another node forwarded is dropped before it is ordered")                                   \
-    X(MUTATE_REQUESTS_FORGOTTEN, "publishing does not note whose request it was")                                              \
     X(MUTATE_SESSION_UNTOLD, "the core does not hear of sessions that are gone")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X) HOST_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */
 #define MUTATE_REGISTER MUTATE_ACCEPT_UNPROMISED
 #define MUTATE_REPLICA MUTATE_READ_WITHOUT_LEASE
-#define MUTATE_HOST MUTATE_PUBLISH_UNDER_READ
+#define MUTATE_HOST MUTATE_RESEND_CURRENT
 
 #define MUTATE_ENUM(name, text) name,
 enum mutation { MUTATIONS(MUTATE_ENUM) MUTATE_COUNT };

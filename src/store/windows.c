@@ -29,7 +29,7 @@ void windows_note(struct store *s, struct volume *v, const struct store_op *op)
 {
     uint32_t boot = op->boot;
     uint64_t request = op->request;
-    if (boot == 0 || op->node >= REQUEST_NODES || MUTATED(MUTATE_REQUESTS_FORGOTTEN)) return;
+    if (boot == 0 || op->node >= REQUEST_NODES) return;
     if (windows_room(s, v) != OK) { /* only in recovery: whoever appends has made sure of it */
         log_fail(s, ERR_NO_MEMORY, "request windows");
         return;

@@ -51,9 +51,9 @@ struct replica_host_config {
     uint32_t volume;            /* it is there, its CREATE published or prepared */
     struct replica_setup setup; /* but `arg` and `effect` */
     struct replica_wires wires;
-    uint32_t boot;   /* of this store, higher than ever before */
+    uint32_t boot;       /* of this store, higher than ever before */
     uint64_t first_join; /* under which the register lists a volume that was made with it; 0: the replica has to learn */
-    uint64_t credit; /* blocks that may be prepared here and not published */
+    uint64_t credit;     /* blocks that may be prepared here and not published */
 };
 
 /* [task] Takes up what the store has. ERR_NO_VOLUME, ERR_NO_MEMORY, ERR_LIMIT (more is prepared than a replica can hold). */

@@ -173,8 +173,7 @@ static void slot_end(struct replica_host *h, struct host_slot *slot)
 
 void host_publish_go(struct replica_host *h)
 {
-    while (h->published < h->publish_to) {
-        if (host_slot(h, h->published + 1)->reading && !MUTATED(MUTATE_PUBLISH_UNDER_READ)) break;
+    while (h->published < h->publish_to && !host_slot(h, h->published + 1)->reading) {
         struct host_slot *slot = host_slot(h, ++h->published);
         h->credit_back += cost_of(slot->op);
         store_publish(h->config.store, slot->op);
