@@ -9,6 +9,7 @@
  *     --mutation NAME   with a rule switched off     --time S   stop after so many seconds
  *     --directed        with --mutation: the history aimed at it; with --control, too, but with the rule in force; without
  *                       a mutation: all of those histories, with the rules in force
+ *     --history N       that one of them
  */
 #include <signal.h>
 #include <stdio.h>
@@ -35,7 +36,7 @@ static const char *const texts[MUTATE_COUNT] = {REPLICA_MUTATIONS(MUTATION_TEXT)
 
 struct options {
     uint64_t from, count, seconds;
-    uint32_t mutation;
+    uint32_t mutation, history; /* history: counted from 1; 0: none */
     bool trace, quiet, all, directed, control;
 };
 
@@ -51,7 +52,9 @@ static struct shared *shared;
 static bool run_one(struct world *w, const struct options *o, uint64_t seed)
 {
     alarm(HISTORY_SECONDS);
-    if (o->directed && o->mutation == 0) {
+    if (o->history != 0) {
+        direct_replica_one(w, o->history - 1, seed, o->trace);
+    } else if (o->directed && o->mutation == 0) {
         direct_replica_all(w, seed);
     } else if (o->directed) {
         direct_replica_run(w, o->mutation, seed, o->trace);
@@ -127,6 +130,7 @@ static int seeds_main(struct world *w, const struct options *o)
     COUNT(reigns), COUNT(takeovers), COUNT(removals), COUNT(joins), COUNT(conflicts), COUNT(gaps), COUNT(stale);
     COUNT(unconfirmed), COUNT(duplicates), COUNT(parked), COUNT(resent), COUNT(mismatches), COUNT(stalls), COUNT(bumps);
     COUNT(resets), COUNT(refused_full), COUNT(passes);
+    COUNT(resigned), COUNT(lost), COUNT(failed);
 #undef COUNT
     printf("\n");
     return shared->failures > 0;
@@ -183,7 +187,7 @@ static void usage(const char *why)
         stderr,
         "izar-sim --replica: %s\n"
         "usage: izar-sim --replica --seed N | --seeds FROM COUNT | --mutations [--mutation NAME] [--time SECONDS] [--trace]\n"
-        "       [--mutation NAME --directed [--control]]\n"
+        "       [--mutation NAME --directed [--control]] [--history N]\n"
         "mutations:",
         why);
     for (uint32_t m = MUTATE_REPLICA; m < MUTATE_COUNT; m++) fprintf(stderr, " %s", names[m] + strlen("MUTATE_"));
@@ -227,6 +231,9 @@ int replica_main(int argc, char **argv)
             i += 2;
         } else if (strcmp(name, "--mutation") == 0) {
             o.mutation = mutation_of(value);
+            i++;
+        } else if (strcmp(name, "--history") == 0) {
+            o.history = (uint32_t)number_of(value) + 1;
             i++;
         } else if (strcmp(name, "--directed") == 0) {
             o.directed = true;
