@@ -24,7 +24,7 @@ bool world_failed(const struct world *w)
 void world_fail(struct world *w, const char *format, ...)
 {
     va_list values;
-    if (world_failed(w)) return;
+    if (world_failed(w) || w->lawless) return;
     int used = snprintf(w->failure, sizeof w->failure, "at %.6f s: ", (double)w->now / 1e6);
     va_start(values, format);
     vsnprintf(w->failure + used, sizeof w->failure - (size_t)used, format, values);

@@ -172,8 +172,8 @@ struct world_plan {
 struct world {
     struct prng prng;
     struct world_plan plan;
-    bool trace, calm, quiet; /* calm: nothing goes wrong any more; quiet: clients begin nothing new */
-    bool manual, rotten;     /* manual: clients do what they are told. rotten: content was lost on purpose */
+    bool trace, calm, quiet;      /* calm: nothing goes wrong any more; quiet: clients begin nothing new */
+    bool manual, rotten, lawless; /* clients do what they are told; content was lost on purpose; nothing is judged */
     uint64_t delay[WORLD_NODES][WORLD_NODES], register_delay; /* more than usual, for directed histories */
     uint64_t now, order;
     struct world_time *heap;

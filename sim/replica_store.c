@@ -26,7 +26,7 @@ void store_begin(struct model_store *s, uint64_t join, uint64_t capacity)
 static void apply_record(struct volume_state *v, const struct replica_record *record, uint64_t newest)
 {
     const struct replica_change *c = &record->change;
-    for (uint64_t b = c->lba; b < c->lba + c->count; b++) {
+    for (uint64_t b = c->lba; b < min64(c->lba + c->count, WORLD_BLOCKS); b++) {
         v->value[b] = (uint32_t)c->body;
         v->newest[b] = newest;
     }

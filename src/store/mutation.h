@@ -101,6 +101,8 @@
     X(MUTATE_FENCED_EVER, "a replica that was off once counts as off ever after")                                              \
     X(MUTATE_UNVOUCHED, "a restarted replica serves before the owner told it where it must be")                                \
     X(MUTATE_LOSS_UNNOTICED, "nobody notices that a replica lost what it had acknowledged")                                    \
+    X(MUTATE_CUT_UNJUDGED, "two replicas that are cut off from each other both stay in sync")                                  \
+    X(MUTATE_NO_EDGE, "messages of others are not checked")                                                                    \
     X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)

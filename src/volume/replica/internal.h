@@ -34,6 +34,8 @@ struct peer {
     uint32_t boot;          /* which `clock` belongs to */
     uint32_t life;          /* newest boot of it that anything came from */
     uint32_t epoch;         /* that it was last heard in */
+    uint8_t silent;         /* of which it hears nothing, it says */
+    uint64_t silent_since;  /* it says so about somebody in sync, and this owner hears both; NEVER */
     /* owner.c: in this epoch */
     uint64_t acked, sent; /* in its present life */
     uint64_t acked_before;
@@ -190,6 +192,10 @@ static inline bool is_me(const struct replica *r, uint32_t node)
     return node == r->setup.node;
 }
 
+/* ---- edge.c ---- */
+/* Within the bounds that this node counts on. */
+bool edge_takes(const struct replica_message *m);
+
 /* ---- lease.c ---- */
 void lease_assume_promises(struct replica *r);
 void lease_beat(struct replica *r, uint32_t to);
@@ -201,6 +207,8 @@ bool lease_is_held(const struct replica *r);
 /* When the last promise to anybody who does not count has run out; may be in the past. */
 uint64_t lease_quiet_at(const struct replica *r);
 bool lease_suspects(const struct replica *r, uint32_t node);
+/* Replicas that this node hears nothing of. */
+uint8_t lease_silent(const struct replica *r);
 
 /* ---- member.c ---- */
 /* Those whose word is needed: in sync, or proposed to be while that is undecided (rule 11). */

@@ -94,6 +94,7 @@ struct replica_heartbeat {
     uint64_t echo;    /* ack */
     uint32_t boot_of; /* ack: boot of the asker */
     bool granted;     /* ack: the sender promised */
+    uint8_t silent;   /* replicas that the sender has heard nothing of for too long */
     uint64_t version; /* ack: newest version that the sender knows of, or has proposed */
     struct replica_config config;
 };

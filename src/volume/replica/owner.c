@@ -218,6 +218,7 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     p->acked = max64(p->acked, sequence);
     p->sent = max64(p->sent, p->acked);
     bool newer = m->u.prepared.credit_at > p->credit_at;
+    if (m->u.prepared.credit_at > r->end) return;
     if (newer || (m->u.prepared.credit_at == p->credit_at && m->u.prepared.credit > p->credit)) {
         p->credit_at = m->u.prepared.credit_at;
         p->credit = m->u.prepared.credit;

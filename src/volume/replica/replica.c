@@ -122,7 +122,7 @@ static bool note_life(struct replica *r, const struct replica_message *m)
 
 static void on_message(struct replica *r, const struct replica_message *m)
 {
-    if (m->from >= REPLICA_NODES_MAX || is_me(r, m->from) || !note_life(r, m)) return;
+    if (!edge_takes(m) || is_me(r, m->from) || !note_life(r, m)) return;
     r->route_due = r->route_due || r->peers[m->from].epoch != m->epoch;
     r->peers[m->from].epoch = m->epoch;
     if (!MUTATED(MUTATE_FENCED_EVER)) r->peers[m->from].fenced = false; /* it is on again */

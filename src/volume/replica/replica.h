@@ -12,6 +12,7 @@
  *     follow.c   the other side of it         read.c     which reads may be served
  *     forward.c  changes of clients           admit.c    tickets at the owner
  *     learn.c    catching up                  teach.c    the other side of it
+ *     edge.c     what is taken from others
  *
  * The 18 rules of the protocol are cited where they are obeyed; each has a switch in store/mutation.h.
  *
@@ -21,6 +22,8 @@
  *     proof that a newcomer may take over as soon as its own promises have run out).
  *   - A lease counts only when whoever granted it knows no newer version than the one who holds it, proposed ones included.
  *     So a value that adds a replica silences everybody who has not heard of it.
+ *   - Of two replicas in sync that hear the owner and not each other one leaves, by the owner's judgement, because neither
+ *     could serve reads. (Not: their reads go to the owner. Leases of all are what makes a takeover by anybody safe.)
  *   - No commit while anybody outside the in-sync set may hold a lease: looked up at each commit, not computed once (rule 16).
  *   - A learner pulls: each step carries the next stretch of the walk, whole, and the committed records since the last step.
  *     Nothing is locked while a stretch is read. A lost step is asked for again; a gap costs a second pass.
