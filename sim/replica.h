@@ -130,8 +130,11 @@ struct world_node {
     uint64_t sessions_from;          /* older sessions of clients are gone */
     uint64_t lost[WORLD_CLIENTS];    /* and so is this one of each client, and those before it */
     bool register_cut, slow_disk;
-    bool damaged;    /* walks and digests fail */
-    bool full;       /* steps of catch-up find no space */
+    bool damaged;      /* walks and digests fail */
+    bool full;         /* steps of catch-up find no space */
+    uint64_t put_back; /* join of a store that was put back to an image: it lacks what it acknowledged under that */
+    bool has_image;
+    struct model_store *image;
     uint64_t refill; /* blocks that come back to the store after a while */
     struct replica *core;
     struct model_store *store;
@@ -248,6 +251,9 @@ void client_reset(struct world *w, uint32_t client);
 /* Directed: client 0 reads or writes block 0 over a node. */
 void client_direct(struct world *w, uint32_t node, bool read);
 void client_node_gone(struct world *w, uint32_t node);
+
+/* By the register it is in sync, and it has all that it ever acknowledged. */
+bool world_holds(const struct world *w, const struct replica_config *config, uint32_t node);
 
 /* replica_fault.c */
 void plan_draw(struct prng *prng, struct world_plan *ret_plan);

@@ -183,6 +183,9 @@ void store_restore(struct world *w, uint32_t node, const struct model_store *ima
     s->live = s->durable = image->durable;
     s->written = s->synced;
     s->syncing = 0;
+    uint64_t used = tail_cost(&s->live);
+    s->space = w->plan.capacity > used ? w->plan.capacity - used : 0;
+    w->nodes[node].put_back = s->live.join;
 }
 
 void store_facts(struct world *w, uint32_t node, struct replica_record *room, struct replica_facts *ret_facts)
@@ -226,7 +229,7 @@ static void judge_commit(struct world *w, uint32_t node, const struct replica_ma
 {
     for (uint32_t i = 0; i < w->plan.nodes; i++) {
         const struct volume_state *v = &w->nodes[i].store->durable;
-        if (!set_has(w->config.in_sync, i) || v->join != w->config.join[i]) continue;
+        if (!world_holds(w, &w->config, i)) continue;
         const struct replica_mark *its = &v->tail[mark->sequence % WORLD_TAIL].mark;
         bool has = mark->sequence <= v->end && its->sequence == mark->sequence && its->epoch == mark->epoch;
         if (!has && mark->sequence > v->committed.sequence)
