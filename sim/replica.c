@@ -26,7 +26,7 @@ bool world_failed(const struct world *w)
 void world_fail(struct world *w, const char *format, ...)
 {
     va_list values;
-    if (world_failed(w)) return;
+    if (world_failed(w) || w->lawless) return;
     int used = snprintf(w->failure, sizeof w->failure, "at %.6f s: ", (double)w->now / 1e6);
     va_start(values, format);
     vsnprintf(w->failure + used, sizeof w->failure - (size_t)used, format, values);
@@ -422,10 +422,24 @@ void world_suspend(struct world *w, uint32_t node, uint64_t us)
 
 /* ---- happenings ---- */
 
+bool world_holds(const struct world *w, const struct replica_config *config, uint32_t node)
+{
+    uint64_t join = w->nodes[node].store->durable.join;
+    return set_has(config->in_sync, node) && join == config->join[node] && join != w->nodes[node].put_back;
+}
+
+/* The budget of faults: a value under which nobody has everything any more got lost on its way. */
+static bool is_lost(const struct world *w, const struct replica_config *config)
+{
+    for (uint32_t i = 0; i < w->plan.nodes; i++)
+        if (world_holds(w, config, i)) return false;
+    return config->forced_epoch == 0;
+}
+
 static void at_register(struct world *w, const struct happening *h)
 {
     const struct replica_config *c = &w->letters[h->letter].config;
-    if (c->version == w->config.version + 1) {
+    if (c->version == w->config.version + 1 && !is_lost(w, c)) {
         w->config = *c;
         world_say(w, "register: version %llu, epoch %u, owner %u, in sync %x", (unsigned long long)c->version, c->epoch,
                   c->owner, c->in_sync);
@@ -538,6 +552,7 @@ struct world *world_open(void)
     for (uint32_t i = 0; i < WORLD_NODES; i++) {
         w->nodes[i].core = must(calloc(1, replica_size()));
         w->nodes[i].store = must(calloc(1, sizeof *w->nodes[i].store));
+        w->nodes[i].image = must(calloc(1, sizeof *w->nodes[i].image));
     }
     return w;
 }
@@ -547,6 +562,7 @@ void world_close(struct world *w)
     for (uint32_t i = 0; i < WORLD_NODES; i++) {
         free(w->nodes[i].core);
         free(w->nodes[i].store);
+        free(w->nodes[i].image);
     }
     free(w->heap);
     free(w->places);
@@ -564,6 +580,7 @@ void world_begin(struct world *w, uint64_t seed, const struct world_plan *plan, 
     for (uint32_t i = 0; i < WORLD_NODES; i++) {
         fresh.nodes[i].core = w->nodes[i].core;
         fresh.nodes[i].store = w->nodes[i].store;
+        fresh.nodes[i].image = w->nodes[i].image;
         memset(w->nodes[i].core, 0, replica_size());
     }
     *w = fresh;

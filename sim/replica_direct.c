@@ -4,7 +4,8 @@
  * reads block 0; the judge is the same. With the rule in force a history ends well, or nobody answers; without it a read is
  * wrong.
  */
-#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "sim/replica.h"
 #include "store/mutation.h"
@@ -27,6 +28,15 @@ static void write_over(struct world *w, uint32_t node)
 {
     client_direct(w, node, false);
     finish(w, 60);
+}
+
+/* Four blocks that the client knows nothing of. */
+static void write_others(struct world *w, uint32_t node)
+{
+    struct replica_change change = {.kind = REPLICA_WRITE, .lba = WORLD_JUDGED, .count = 4, .body = WORLD_PUMP << 24};
+    world_step(
+        w, node,
+        &(struct replica_event){.kind = REPLICA_ON_CHANGE, .id = (uint64_t)WORLD_PUMP << 56, .session = 1, .change = &change});
 }
 
 static void read_over(struct world *w, uint32_t node)
@@ -397,16 +407,16 @@ static void less_space(struct world *w, uint64_t seed, bool trace)
 static void less_space_late(struct world *w, uint64_t seed, bool trace)
 {
     start(w, seed, trace, 2, 2, 40);
-    w->delay[0][1] = 30 * MS;
-    client_direct(w, 0, false);
     run(w, 5);
     world_crash(w, 1);
-    w->delay[0][1] = 0;
+    write_others(w, 0);
     w->nodes[1].store->space = 0;
     world_boot(w, 1);
     until_in_sync(w, 1);
-    finish(w, 100);
-    if (w->clients[0].writing) world_fail(w, "a write that a replica has no space for does not go on without it");
+    run(w, 100);
+    const struct volume_state *v = &w->nodes[0].store->live;
+    if (v->end != 3 || v->committed.sequence != 3)
+        world_fail(w, "a write that a replica has no space for does not go on without it");
 }
 
 /* Node 1 restarts within the epoch with a record that it has not published, and nothing is written after that. */
@@ -538,6 +548,236 @@ static void fence_again(struct world *w, uint64_t seed, bool trace)
     if (w->config.in_sync != 3) world_fail(w, "a replica that was off once is left out, and is on");
 }
 
+static uint64_t odd_number(struct world *w)
+{
+    static const uint64_t odd[] = {0, 1, 2, 3, 63, 64, 127, 128, 512, 513, UINT32_MAX, UINT64_MAX, UINT64_MAX - 1, 1ull << 52};
+    return world_chance(w, 600) ? world_below(w, 12) : odd[world_below(w, sizeof odd / sizeof odd[0])];
+}
+
+static void odd_record(struct world *w, struct replica_record *record)
+{
+    record->mark = (struct replica_mark){.sequence = odd_number(w), .epoch = (uint32_t)odd_number(w)};
+    record->previous_epoch = (uint32_t)odd_number(w);
+    record->change.kind = (enum replica_kind)world_below(w, 4);
+    record->change.count = (uint32_t)odd_number(w);
+    record->change.lba = odd_number(w);
+    record->change.request = (struct replica_request){.node = (uint8_t)odd_number(w), .boot = (uint32_t)odd_number(w)};
+    record->change.request.number = odd_number(w);
+}
+
+static void odd_step(struct world *w, struct replica_step *s)
+{
+    s->learn = (struct replica_learn){.on = world_chance(w, 900), .base = odd_number(w), .low = odd_number(w)};
+    s->learn.cursor = odd_number(w);
+    s->cursor = odd_number(w);
+    s->applied = odd_number(w);
+    s->learn.applied = world_chance(w, 500) ? s->applied : odd_number(w);
+    s->gap = world_chance(w, 500);
+    s->check = world_chance(w, 300);
+    s->digested = world_chance(w, 300);
+    s->mark = (struct replica_mark){.sequence = odd_number(w), .epoch = (uint32_t)odd_number(w)};
+    s->count = world_chance(w, 800) ? (uint32_t)world_below(w, REPLICA_STEP_RECORDS) : (uint32_t)odd_number(w);
+    for (uint32_t i = 0; i < REPLICA_STEP_RECORDS; i++) odd_record(w, &s->records[i]);
+}
+
+static void odd_beat(struct world *w, struct replica_heartbeat *beat)
+{
+    beat->clock = odd_number(w);
+    beat->echo = odd_number(w);
+    beat->boot_of = (uint32_t)odd_number(w);
+    beat->granted = world_chance(w, 500);
+    beat->silent = (uint8_t)odd_number(w);
+    beat->version = odd_number(w);
+    beat->config = w->config;
+    if (world_chance(w, 950)) return;
+    beat->config.version = odd_number(w);
+    beat->config.epoch = (uint32_t)odd_number(w);
+    beat->config.owner = (uint8_t)odd_number(w);
+    beat->config.boot = (uint32_t)odd_number(w);
+    beat->config.in_sync = (uint8_t)world_below(w, 8);
+    beat->config.join[world_below(w, 3)] = odd_number(w);
+}
+
+/* Anything at all, in the name of a node that is there. */
+static void odd_message(struct world *w, uint32_t node)
+{
+    struct replica_message m = {.kind = (enum replica_message_kind)world_below(w, REPLICA_AGREED + 2)};
+    m.from = (uint8_t)world_below(w, 4);
+    m.boot = m.from < 3 && world_chance(w, 998) ? w->nodes[m.from].life : (uint32_t)odd_number(w);
+    m.epoch = world_chance(w, 900) ? w->config.epoch : (uint32_t)odd_number(w);
+    m.join = m.from < 3 && world_chance(w, 500) ? w->config.join[m.from] : odd_number(w);
+    if (world_chance(w, 300)) m.join = w->config.join[node];
+    m.commit = odd_number(w);
+    m.read = odd_number(w);
+    switch (m.kind) {
+    case REPLICA_HEARTBEAT:
+    case REPLICA_HEARTBEAT_ACK: odd_beat(w, &m.u.beat); break;
+    case REPLICA_RECORD: odd_record(w, &m.u.record); break;
+    case REPLICA_PREPARED:
+        m.u.prepared = (struct replica_prepared){.sequence = odd_number(w), .end = odd_number(w), .want = odd_number(w)};
+        m.u.prepared.published = (struct replica_mark){.sequence = odd_number(w), .epoch = (uint32_t)odd_number(w)};
+        m.u.prepared.credit = odd_number(w);
+        m.u.prepared.credit_at = odd_number(w);
+        break;
+    case REPLICA_WANT:
+    case REPLICA_STEP:
+    case REPLICA_FOLLOW:
+    case REPLICA_AGAIN: odd_step(w, &m.u.step); break;
+    case REPLICA_FORWARD:
+    case REPLICA_CONFIRM:
+    case REPLICA_CONFIRMED:
+    case REPLICA_DONE: {
+        struct replica_record record;
+        odd_record(w, &record);
+        m.u.forward = (struct replica_forward){.change = record.change, .clock = odd_number(w), .ticket = odd_number(w)};
+        m.u.forward.alive = world_chance(w, 500);
+        break;
+    }
+    case REPLICA_COMMIT:
+    case REPLICA_ASK:
+    case REPLICA_AGREED: break;
+    }
+    world_step(w, node, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+}
+
+/* An owner that orders and never commits. */
+static void endless_records(struct world *w)
+{
+    struct replica_message m = {.kind = REPLICA_RECORD, .boot = w->nodes[0].life, .epoch = w->config.epoch};
+    m.join = w->config.join[1];
+    for (uint64_t sequence = 1; sequence < 2 * REPLICA_KEPT; sequence++) {
+        m.u.record = (struct replica_record){.mark = {sequence, m.epoch}, .previous_epoch = m.epoch};
+        m.u.record.change.kind = REPLICA_FREE;
+        world_step(w, 1, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+    }
+}
+
+/* Somebody says anything at all to a node. Only that the node lives on is judged: what such a world then holds is nothing that
+ * anybody promised. */
+static void odd_messages(struct world *w, uint64_t seed, bool trace)
+{
+    for (uint32_t round = 0; round < 12; round++) {
+        start(w, seed * 100 + round, trace, 3, 3, 40);
+        w->rotten = w->lawless = true;
+        if (round % 3 == 1) {
+            world_crash(w, 2);
+            run(w, 100);
+            world_boot(w, 2);
+        }
+        if (round == 0) endless_records(w);
+        for (uint32_t i = 0; i < 1500; i++) {
+            odd_message(w, round % 3 == 1 ? 2 : round % 3 == 2 ? 1 : 0);
+            if (i % 20 == 0) run(w, 1);
+        }
+    }
+}
+
+/* Nodes 1 and 2 do not hear each other; node 0, the owner, hears both. */
+static void cut_members(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 3, 40);
+    cut(w, 1, 2);
+    until_in_sync(w, 3);
+    run(w, 200);
+    read_over(w, 1);
+    if (w->clients[0].busy) world_fail(w, "of two replicas that are cut off from each other neither serves");
+    if (w->config.in_sync != 3) world_fail(w, "a replica comes back that another does not hear");
+    write_over(w, 0);
+    mend(w, 1, 2);
+    until_in_sync(w, 7);
+    run(w, 20);
+    read_over(w, 2);
+    if (w->clients[0].busy) world_fail(w, "after a cut a replica does not serve any more");
+}
+
+static struct model_store image;
+
+/* An image of node 1 is put back that lacks two writes; it starts within the epoch. */
+static void put_back(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    write_others(w, 0);
+    run(w, 10);
+    store_save(w, 1, &image);
+    write_over(w, 0);
+    write_over(w, 0);
+    world_crash(w, 1);
+    store_restore(w, 1, &image);
+    world_boot(w, 1);
+    client_direct(w, 1, true);
+    finish(w, 60);
+    until_in_sync(w, 1);
+    until_in_sync(w, 3);
+    run(w, 20);
+    read_over(w, 1);
+    if (w->clients[0].busy) world_fail(w, "it does not serve any more");
+}
+
+/* The same with the owner: it must not open a reign on what is left. */
+static void put_back_owner(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    store_save(w, 0, &image);
+    write_over(w, 0);
+    write_over(w, 0);
+    run(w, 10);
+    world_crash(w, 0);
+    store_restore(w, 0, &image);
+    world_boot(w, 0);
+    client_direct(w, 0, true);
+    finish(w, 60);
+    until_in_sync(w, 2);
+    until_in_sync(w, 3);
+    run(w, 20);
+    read_over(w, 0);
+    if (w->clients[0].busy || w->config.owner != 1) world_fail(w, "nobody took over from an owner that lost what it had");
+}
+
+/* Its store takes nothing more: the owner's, then a replica's. */
+static void failed_store(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 3, 40);
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_FAILED});
+    until_in_sync(w, 6);
+    run(w, 100);
+    write_over(w, 0);
+    write_over(w, 2);
+    world_step(w, 2, &(struct replica_event){.kind = REPLICA_ON_FAILED});
+    until_in_sync(w, 2);
+    run(w, 100);
+    write_over(w, 1);
+    read_over(w, 1);
+    if (w->clients[0].busy || w->clients[0].writing) world_fail(w, "the volume does not go on without a store that failed");
+    world_crash(w, 0);
+    world_boot(w, 0);
+    until_in_sync(w, 3);
+}
+
+/* The owner cannot read what a learner needs, the learner finds no space for it, and cannot read what it has: each for a
+ * while, in which nobody else is kept from anything. */
+static void failing_walk(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    for (uint32_t i = 0; i < 3 && !world_failed(w); i++) {
+        world_crash(w, 1);
+        until_in_sync(w, 1);
+        store_begin(w->nodes[1].store, 0, w->plan.capacity);
+        world_boot(w, 1);
+        w->nodes[0].damaged = i == 0;
+        w->nodes[1].full = i == 1;
+        w->nodes[1].damaged = i == 2;
+        run(w, 150);
+        write_over(w, 0);
+        if (w->clients[0].writing || w->config.in_sync != 1)
+            world_fail(w, "round %u: a learner joins, or writes wait for it", i);
+        w->nodes[0].damaged = w->nodes[1].full = w->nodes[1].damaged = false;
+        until_in_sync(w, 3);
+        run(w, 20);
+        read_over(w, 1);
+        if (w->clients[0].busy) world_fail(w, "round %u: the new replica does not serve", i);
+    }
+}
+
 static const struct {
     enum mutation mutation;
     void (*run)(struct world *w, uint64_t seed, bool trace);
@@ -560,6 +800,12 @@ static const struct {
     {MUTATE_NO_CREDIT, beyond_credit},
     {MUTATE_CREDIT_KEPT, less_space},
     {MUTATE_NONE, less_space_late},
+    {MUTATE_UNVOUCHED, put_back},
+    {MUTATE_LOSS_UNNOTICED, put_back_owner},
+    {MUTATE_NONE, failed_store},
+    {MUTATE_NO_EDGE, odd_messages},
+    {MUTATE_CUT_UNJUDGED, cut_members},
+    {MUTATE_NONE, failing_walk},
     {MUTATE_NOOP_PILE, crash_loop},
     {MUTATE_STRICT_BLIND, suspended_owner},
     {MUTATE_FORCED_AGAIN, forced_restart},
@@ -575,7 +821,16 @@ enum { HISTORIES = sizeof histories / sizeof histories[0] };
 /* All of them, with the rules in force. */
 void direct_replica_all(struct world *w, uint64_t seed)
 {
-    for (uint32_t i = 0; i < HISTORIES && (i == 0 || !world_failed(w)); i++) histories[i].run(w, seed, false);
+    for (uint32_t i = 0; i < HISTORIES && (i == 0 || !world_failed(w)); i++) {
+        histories[i].run(w, seed, false);
+        size_t used = strlen(w->failure);
+        if (used != 0) snprintf(w->failure + used, sizeof w->failure - used, " (history %u)", i);
+    }
+}
+
+void direct_replica_one(struct world *w, uint32_t history, uint64_t seed, bool trace)
+{
+    if (history < HISTORIES) histories[history].run(w, seed, trace);
 }
 
 bool direct_replica_has(uint32_t mutation)

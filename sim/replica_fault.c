@@ -28,6 +28,11 @@ enum fault {
     FAULT_SLOW_DISK,
     FAULT_ROT,
     FAULT_ISOLATE,
+    FAULT_EXCHANGE,
+    FAULT_IMAGE,
+    FAULT_PUT_BACK,
+    FAULT_DAMAGE,
+    FAULT_FULL,
     FAULTS
 };
 
@@ -126,6 +131,34 @@ static void rot(struct world *w, uint32_t node)
     w->rotten = true;
 }
 
+/* Another one has everything, too. */
+static bool is_spare(const struct world *w, uint32_t node)
+{
+    for (uint32_t i = 0; i < w->plan.nodes; i++)
+        if (i != node && world_holds(w, &w->config, i)) return true;
+    return false;
+}
+
+/* Its disk is exchanged for an empty one; or, `back`, put back to what it was when an image was made. */
+static void exchange(struct world *w, uint32_t node, bool back)
+{
+    struct world_node *n = &w->nodes[node];
+    if (!is_spare(w, node) || (back && !n->has_image)) return;
+    world_crash(w, node);
+    world_say(w, "node %u has %s", node, back ? "the disk of an image" : "another disk");
+    if (back)
+        store_restore(w, node, n->image);
+    else
+        store_begin(n->store, 0, w->plan.capacity);
+    boot_in(w, node, a_while(w) / 4);
+}
+
+static void make_image(struct world *w, uint32_t node)
+{
+    store_save(w, node, w->nodes[node].image);
+    w->nodes[node].has_image = true;
+}
+
 static void isolate(struct world *w, uint32_t node)
 {
     for (uint32_t i = 0; i < w->plan.nodes; i++)
@@ -166,6 +199,22 @@ static void go_wrong(struct world *w, enum fault fault)
         break;
     case FAULT_ROT: rot(w, a); break;
     case FAULT_ISOLATE: isolate(w, a); break;
+    case FAULT_EXCHANGE: exchange(w, a, false); break;
+    case FAULT_IMAGE: make_image(w, a); break;
+    case FAULT_PUT_BACK:
+        if (w->nodes[a].has_image)
+            exchange(w, a, true);
+        else
+            make_image(w, a);
+        break;
+    case FAULT_DAMAGE:
+        w->nodes[a].damaged = true;
+        mend_in(w, a_while(w), FAULT_DAMAGE, a, 0);
+        break;
+    case FAULT_FULL:
+        w->nodes[a].full = true;
+        mend_in(w, a_while(w), FAULT_FULL, a, 0);
+        break;
     case FAULTS: break;
     }
 }
@@ -189,6 +238,11 @@ void fault_mends(struct world *w, const struct happening *h)
     case FAULT_REGISTER_CUT: w->nodes[h->b].register_cut = false; break;
     case FAULT_PATH_CUT: w->clients[h->b].cut[h->c] = false; break;
     case FAULT_SLOW_DISK: w->nodes[h->b].slow_disk = false; break;
+    case FAULT_DAMAGE: w->nodes[h->b].damaged = false; break;
+    case FAULT_FULL: w->nodes[h->b].full = false; break;
+    case FAULT_EXCHANGE:
+    case FAULT_IMAGE:
+    case FAULT_PUT_BACK:
     case FAULT_CRASH:
     case FAULT_ALL_CRASH:
     case FAULT_FREEZE:
@@ -215,7 +269,7 @@ static void mend_all(struct world *w)
     w->register_slow_until = 0;
     for (uint32_t i = 0; i < w->plan.nodes; i++) {
         struct world_node *n = &w->nodes[i];
-        n->register_cut = n->slow_disk = false;
+        n->register_cut = n->slow_disk = n->damaged = n->full = false;
         if (!n->up) boot_in(w, i, world_below(w, 100000));
     }
     for (uint32_t i = 0; i < w->plan.clients; i++) {

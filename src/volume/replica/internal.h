@@ -34,8 +34,11 @@ struct peer {
     uint32_t boot;          /* which `clock` belongs to */
     uint32_t life;          /* newest boot of it that anything came from */
     uint32_t epoch;         /* that it was last heard in */
+    uint8_t silent;         /* of which it hears nothing, it says */
+    uint64_t silent_since;  /* it says so about somebody in sync, and this owner hears both; NEVER */
     /* owner.c: in this epoch */
-    uint64_t acked, sent;
+    uint64_t acked, sent; /* in its present life */
+    uint64_t acked_before;
     uint64_t moved;             /* when something was sent while nothing was open, or acked; for sending again */
     uint64_t credit, credit_at; /* credit_at 0: not known */
     uint64_t full_since;        /* since when it cannot take what was ordered; NEVER */
@@ -95,7 +98,8 @@ enum learning { LEARN_IDLE, LEARN_LEAVING, LEARN_WANTING, LEARN_APPLYING, LEARN_
 /* A learner's content as of `mark`, compared with the owner's. */
 struct check {
     bool on, mine_known, theirs_known;
-    uint64_t id; /* of the digest that the host is at */
+    bool mine_lost; /* some of it cannot be read */
+    uint64_t id;    /* of the digest that the host is at */
     struct replica_mark mark;
     uint64_t mine[2], theirs[2];
 };
@@ -116,6 +120,9 @@ struct replica {
     uint64_t trust_from;   /* silence before that is not held against anybody */
     uint64_t mutant_quiet; /* MUTATE_PROMISE_RACE */
     uint64_t mutant_base;  /* MUTATE_BASE_LOGGED */
+    bool claimed;          /* this life of the node has proposed itself as owner */
+    bool joined;           /* its join is of this life */
+    bool failed;           /* its store takes nothing more */
     bool force;            /* this learner is to become owner of what it has, as it is */
     bool route_due;        /* changes of clients may have somewhere to go now */
 
@@ -137,6 +144,8 @@ struct replica {
 
     /* follow.c */
     uint64_t matched;     /* up to here this log is the owner's of this epoch */
+    bool vouched;         /* in this life it had everything that was committed at one time, and its word counted since */
+    uint64_t vouch_at;    /* ... once it has come so far; NEVER: not told */
     uint64_t commit_seen; /* the owner says */
     uint64_t complained;  /* when a gap was last reported */
     uint64_t complained_of;
@@ -183,6 +192,10 @@ static inline bool is_me(const struct replica *r, uint32_t node)
     return node == r->setup.node;
 }
 
+/* ---- edge.c ---- */
+/* Within the bounds that this node counts on. */
+bool edge_takes(const struct replica_message *m);
+
 /* ---- lease.c ---- */
 void lease_assume_promises(struct replica *r);
 void lease_beat(struct replica *r, uint32_t to);
@@ -194,6 +207,8 @@ bool lease_is_held(const struct replica *r);
 /* When the last promise to anybody who does not count has run out; may be in the past. */
 uint64_t lease_quiet_at(const struct replica *r);
 bool lease_suspects(const struct replica *r, uint32_t node);
+/* Replicas that this node hears nothing of. */
+uint8_t lease_silent(const struct replica *r);
 
 /* ---- member.c ---- */
 /* Those whose word is needed: in sync, or proposed to be while that is undecided (rule 11). */
@@ -204,6 +219,8 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
 void member_on_config(struct replica *r, const struct replica_config *config);
 void member_tick(struct replica *r);
 void member_consider(struct replica *r);
+/* This node is not what the register takes it for: it gives up its join, and is left out or taken over from. */
+void member_resign(struct replica *r);
 
 /* ---- tail.c ---- */
 void tail_open(struct replica *r, const struct replica_facts *facts);
@@ -257,6 +274,7 @@ void follow_on_record(struct replica *r, const struct replica_message *m);
 void follow_on_commit(struct replica *r, const struct replica_message *m);
 void follow_report(struct replica *r, uint64_t want);
 void follow_publish(struct replica *r);
+void follow_vouch(struct replica *r);
 /* It takes records from an owner. */
 bool follow_is_member(const struct replica *r);
 bool follow_listens(const struct replica *r, const struct replica_message *m);
@@ -295,7 +313,7 @@ void learn_settled(struct replica *r);
 void learn_tick(struct replica *r);
 void learn_on_step(struct replica *r, const struct replica_message *m);
 void learn_on_again(struct replica *r, const struct replica_message *m);
-void learn_on_applied(struct replica *r);
+void learn_on_applied(struct replica *r, bool failed);
 void learn_on_digest(struct replica *r, const struct replica_event *event);
 void learn_on_learned(struct replica *r);
 void learn_on_force(struct replica *r);

@@ -40,6 +40,7 @@ static void fill(const struct replica *r, struct replica_message *m)
     m->u.beat.clock = r->now;
     m->u.beat.config = r->config;
     m->u.beat.version = r->config.version + (r->proposed ? 1 : 0);
+    m->u.beat.silent = lease_silent(r);
 }
 
 void lease_beat(struct replica *r, uint32_t to)
@@ -66,6 +67,7 @@ static void note_clock(struct replica *r, const struct replica_message *m)
     p->boot = m->boot;
     p->clock = m->u.beat.clock;
     p->heard = r->now;
+    p->silent = m->u.beat.silent;
 }
 
 /* Somebody who is in sync by the register and knows it, and is not what it was when it came in sync: its disk was exchanged, or
@@ -100,6 +102,10 @@ void lease_on_heartbeat_ack(struct replica *r, const struct replica_message *m)
     note_join(r, m);
     if (m->u.beat.boot_of != r->boot || m->u.beat.echo > r->now) return; /* asked in another life */
     p->round = max64(p->round, m->u.beat.echo);
+    if (m->from == r->config.owner && m->epoch == r->config.epoch && m->commit != 0) {
+        r->vouch_at = min64(r->vouch_at, m->commit);
+        follow_vouch(r);
+    }
     if (!m->u.beat.granted || r->role == REPLICA_UNKNOWN) return;
     /* Either this or rule 16 alone would do against a promise that is given while its giver proposes to leave us out. */
     if (m->u.beat.version > r->config.version && !MUTATED(MUTATE_PROMISE_RACE)) return;
@@ -125,6 +131,15 @@ uint64_t lease_quiet_at(const struct replica *r)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
         if (!set_has(counted, node) && !is_me(r, node)) at = max64(at, r->peers[node].promise_until);
     return at;
+}
+
+uint8_t lease_silent(const struct replica *r)
+{
+    uint8_t set = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (set_has(r->config.in_sync | r->config.learners, node) && !is_me(r, node) && lease_suspects(r, node))
+            set |= node_bit(node);
+    return set;
 }
 
 /* Nothing that was sent to it came back for too long: one deaf direction of a link is as bad as two. */

@@ -8,7 +8,8 @@
  * when a newer version is seen. A proposal that nobody wants any more is buried by swapping in the old value under the next
  * version.
  *
- *     owner          leaves out who is silent or gave up its join; brings in a learner that has prepared all it committed
+ *     owner          leaves out who is silent or gave up its join, and one of two that do not hear each other; brings in a
+ *                    learner that has prepared all it committed
  *     in sync        takes over when the owner is silent or gave up its join; or, when it is the owner itself, restarted, in a
  *                    new epoch
  *     anybody else   nothing (rule 13)
@@ -30,9 +31,18 @@ uint8_t member_leased(const struct replica *r)
     return MUTATED(MUTATE_LEAVE_WITHOUT_REGISTER) ? member_counted(r) : r->config.in_sync | r->pending;
 }
 
+/* The register knows of a life of this node that the store does not remember. */
+static bool was_put_back(const struct replica *r)
+{
+    const struct replica_config *c = &r->config;
+    uint64_t joined = c->join[r->setup.node] >> 32;
+    return (!r->joined && joined >= r->boot) || (c->owner == r->setup.node && !r->claimed && c->boot >= r->boot);
+}
+
 bool member_has_join(const struct replica *r)
 {
-    return r->join == r->config.join[r->setup.node] || MUTATED(MUTATE_NO_JOIN_FENCE);
+    if (MUTATED(MUTATE_NO_JOIN_FENCE)) return true;
+    return !r->failed && r->join == r->config.join[r->setup.node] && !was_put_back(r);
 }
 
 static enum replica_role role_of(const struct replica *r)
@@ -51,14 +61,15 @@ static enum replica_role role_of(const struct replica *r)
 static void epoch_begins(struct replica *r)
 {
     r->matched = r->commit_seen = r->committed;
+    r->vouch_at = NEVER;
     r->open = r->flushing = false;
     r->opening = 0;
     r->commit_due = r->commit_wakes = NEVER;
     r->ticket_count = 0;
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
-        p->acked = p->credit = p->credit_at = 0;
-        p->full_since = NEVER;
+        p->acked = p->acked_before = p->credit = p->credit_at = 0;
+        p->full_since = p->silent_since = NEVER;
         p->sent = r->committed;
         p->moved = r->now;
         p->phase = PHASE_NONE;
@@ -120,6 +131,20 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
     owner_commit(r);
 }
 
+void member_resign(struct replica *r)
+{
+    r->counts.resigned++;
+    r->role = REPLICA_LEARNER;
+    r->open = r->flushing = false;
+    r->opening = 0;
+    r->commit_due = r->commit_wakes = NEVER;
+    r->ticket_count = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) r->peers[node].phase = PHASE_NONE;
+    read_forget(r);
+    learn_start(r);
+    lease_beat_all(r);
+}
+
 /* ---- proposing ---- */
 
 static void set_move(struct replica_config *c, uint8_t set, bool in)
@@ -157,13 +182,51 @@ static uint8_t disowned(const struct replica *r)
     return set;
 }
 
+/* Both are heard here; they do not hear each other. */
+static bool are_cut(const struct replica *r, uint32_t a, uint32_t b)
+{
+    uint64_t recently = 2 * r->setup.timing.heartbeat_us;
+    const struct peer *p = &r->peers[a], *q = &r->peers[b];
+    if (is_me(r, a) || is_me(r, b) || r->now - p->heard > recently || r->now - q->heard > recently) return false;
+    return set_has(p->silent, b) || set_has(q->silent, a);
+}
+
+static uint32_t cuts_of(const struct replica *r, uint32_t node, uint8_t set)
+{
+    uint32_t cuts = 0;
+    for (uint32_t other = 0; other < REPLICA_NODES_MAX; other++)
+        cuts += other != node && set_has(set, other) && are_cut(r, node, other);
+    return cuts;
+}
+
+/* Replicas in sync that do not hear each other hold no leases, and would refuse reads for as long as that lasts. So one leaves,
+ * if it lasts: the one that most do not hear, or the higher number. It does not come back before it hears all. */
+static uint8_t cut_off(struct replica *r)
+{
+    uint8_t set = 0;
+    uint32_t worst = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        struct peer *p = &r->peers[node];
+        uint32_t cuts = set_has(r->config.in_sync, node) ? cuts_of(r, node, r->config.in_sync) : 0;
+        if (cuts == 0 || MUTATED(MUTATE_CUT_UNJUDGED))
+            p->silent_since = NEVER;
+        else if (p->silent_since == NEVER)
+            p->silent_since = r->now;
+        bool lasts = p->silent_since != NEVER && r->now - p->silent_since >= 2 * r->setup.timing.heartbeat_us;
+        if (!lasts || cuts < worst) continue;
+        worst = cuts;
+        set = node_bit(node);
+    }
+    return set;
+}
+
 /* Rule 3: the only way out of the in-sync set. */
 static bool owner_wishes(struct replica *r, struct replica_config *c)
 {
-    uint8_t silent = suspects(r), leave = silent | disowned(r), join = 0;
+    uint8_t silent = suspects(r), leave = silent | disowned(r) | cut_off(r), join = 0;
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct peer *p = &r->peers[node];
-        if (!teach_may_join(r, node)) continue;
+        if (!teach_may_join(r, node) || cuts_of(r, node, c->in_sync) != 0) continue;
         join |= node_bit(node);
         c->join[node] = p->join;
     }
@@ -186,6 +249,7 @@ static uint64_t patience(const struct replica *r, uint8_t silent)
 
 static void claim(struct replica *r, struct replica_config *c)
 {
+    r->claimed = true;
     c->epoch++;
     c->owner = r->setup.node;
     c->boot = r->boot;

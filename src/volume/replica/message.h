@@ -94,14 +94,17 @@ struct replica_heartbeat {
     uint64_t echo;    /* ack */
     uint32_t boot_of; /* ack: boot of the asker */
     bool granted;     /* ack: the sender promised */
+    uint8_t silent;   /* replicas that the sender has heard nothing of for too long */
     uint64_t version; /* ack: newest version that the sender knows of, or has proposed */
     struct replica_config config;
 };
 
 struct replica_prepared {
     uint64_t sequence;
-    uint64_t want;   /* not 0: send again from here */
-    uint64_t credit; /* blocks that may still be written after the sender's newest record, `credit_at` */
+    uint64_t end;                  /* newest record that the sender has prepared, the owner's or not */
+    struct replica_mark published; /* newest that it has published */
+    uint64_t want;                 /* not 0: send again from here */
+    uint64_t credit;               /* blocks that may still be written after the sender's newest record, `credit_at` */
     uint64_t credit_at;
 };
 
