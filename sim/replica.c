@@ -149,7 +149,7 @@ static void letter_free(struct world *w, uint32_t letter)
 static uint64_t clock_of(const struct world *w, uint32_t node)
 {
     const struct world_node *n = &w->nodes[node];
-    uint64_t since = w->now - n->clock_from;
+    uint64_t since = w->now > n->clock_from ? w->now - n->clock_from : 0;
     return n->clock_base + since + (uint64_t)((int64_t)since * n->rate_ppm / 1000000);
 }
 
@@ -245,6 +245,18 @@ static void ask_register(struct world *w, uint32_t node, const struct replica_co
                   &(struct happening){.kind = HAPPEN_REGISTER, .a = node, .b = n->life, .letter = letter});
 }
 
+static void fence(struct world *w, uint32_t node, uint32_t victim)
+{
+    world_say(w, "node %u fences node %u%s", node, victim, w->fence_fails ? ", in vain" : "");
+    if (w->fence_fails) return;
+    w->fences++;
+    if (w->nodes[victim].up)
+        world_plan_it(w, 1000 + world_below(w, w->plan.timing.promise_us),
+                      &(struct happening){.kind = HAPPEN_BOOT, .node = (uint8_t)victim});
+    world_crash(w, victim);
+    store_note(w, node, 500, &(struct replica_event){.kind = REPLICA_ON_FENCED, .node = (uint8_t)victim});
+}
+
 static const char *const role_names[] = {"unknown", "owner", "in sync", "learner", "outside"};
 
 static void act(void *arg, const struct replica_effect *e)
@@ -259,7 +271,7 @@ static void act(void *arg, const struct replica_effect *e)
         ask_register(w, node, e->config);
         break;
     case REPLICA_DO_SEND: send(w, node, e->node, e->message); break;
-    case REPLICA_DO_FENCE: break;
+    case REPLICA_DO_FENCE: fence(w, node, e->node); break;
     case REPLICA_DO_ANSWER:
     case REPLICA_DO_READ:
     case REPLICA_DO_REFUSE:
@@ -361,6 +373,7 @@ void world_boot(struct world *w, uint32_t node)
                                   .timing = w->plan.timing,
                                   .walk_blocks = w->plan.walk_blocks,
                                   .strict = w->plan.strict,
+                                  .fence = w->plan.fence,
                                   .arg = w,
                                   .effect = act};
     world_say(w, "node %u starts, committed %llu, tail %u", node, (unsigned long long)facts.committed.sequence, facts.tail);
@@ -397,6 +410,14 @@ void world_freeze(struct world *w, uint32_t node, uint64_t us)
     if (!w->nodes[node].up) return;
     world_say(w, "node %u stands still for %.3f s", node, (double)us / 1e6);
     w->nodes[node].frozen_until = max64(w->nodes[node].frozen_until, w->now + us);
+}
+
+void world_suspend(struct world *w, uint32_t node, uint64_t us)
+{
+    struct world_node *n = &w->nodes[node];
+    n->clock_base = clock_of(w, node);
+    n->clock_from = w->now + us;
+    world_freeze(w, node, us);
 }
 
 /* ---- happenings ---- */
@@ -447,6 +468,7 @@ static void at_node(struct world *w, const struct happening *h)
     case HAPPEN_NOTE:
         e = w->letters[h->letter].event;
         w->nodes[h->node].store->space += e.credit;
+        if (e.kind == REPLICA_ON_WALKED) store_walked(w, h->node, &e);
         break;
     case HAPPEN_SYNC:
     case HAPPEN_REGISTER:
@@ -455,6 +477,7 @@ static void at_node(struct world *w, const struct happening *h)
     case HAPPEN_MAP_READ:
     case HAPPEN_ANSWER:
     case HAPPEN_CLIENT:
+    case HAPPEN_PUMP:
     case HAPPEN_FAULT:
     case HAPPEN_MEND:
     case HAPPEN_BOOT: abort();
@@ -489,6 +512,7 @@ static bool happen(struct world *w, const struct happening *h)
     case HAPPEN_MAP_READ:
     case HAPPEN_ANSWER: client_happens(w, h); break;
     case HAPPEN_CLIENT: client_wakes(w, (uint32_t)h->a, h->b); break;
+    case HAPPEN_PUMP: client_pumps(w); break;
     case HAPPEN_FAULT: fault_happens(w); break;
     case HAPPEN_MEND: fault_mends(w, h); break;
     case HAPPEN_BOOT: world_boot(w, h->node); break;
@@ -566,4 +590,5 @@ void world_begin(struct world *w, uint64_t seed, const struct world_plan *plan, 
     }
     for (uint32_t i = 0; i < plan->clients; i++)
         world_plan_it(w, world_below(w, 10000), &(struct happening){.kind = HAPPEN_CLIENT, .a = i});
+    if (plan->pump_us != 0) world_plan_it(w, plan->pump_us, &(struct happening){.kind = HAPPEN_PUMP});
 }

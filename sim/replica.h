@@ -11,9 +11,10 @@
  *
  * A world is one volume on 2 to 8 nodes. Nodes crash, freeze and have clocks of their own; links lose, cut one way, are reset,
  * and in some worlds reorder and repeat; the register is always right and often out of reach. Every block has one client that
- * writes it, with increasing numbers, and all clients read all blocks, each over the node that it likes: so what a read may
- * return is known exactly, at once: nothing older than what was acknowledged or read before it began, nothing that nobody
- * wrote.
+ * writes it, alone or with its neighbours, with increasing numbers, and all clients read all blocks, each over the node that it
+ * likes: so what a read may return is known exactly, at once: nothing older than what was acknowledged or read before it began,
+ * nothing that nobody wrote there. In some worlds there is a pump, too: a client at the owner that writes as fast as it can,
+ * whose blocks are only compared in the end.
  */
 #ifndef IZAR_SIM_REPLICA_H
 #define IZAR_SIM_REPLICA_H
@@ -23,8 +24,11 @@
 
 enum {
     WORLD_NODES = REPLICA_NODES_MAX,
-    WORLD_BLOCKS = 8,
+    WORLD_BLOCKS = 16,
+    WORLD_JUDGED = 12, /* of these: clients write them; the pump writes the others */
     WORLD_CLIENTS = 6,
+    WORLD_PUMP = 7, /* its number as a client */
+    WORLD_RANGES = 4096,
     WORLD_CONTENTS = 1024,
     WORLD_JOURNAL = 512,
     WORLD_TAIL = 1024, /* slots for prepared records, by sequence */
@@ -37,6 +41,7 @@ int replica_main(int argc, char **argv);
 /* ---- the store ---- */
 
 struct content {
+    uint64_t first, count, since; /* how it was asked for */
     uint32_t set;
     uint32_t value[WORLD_BLOCKS];
 };
@@ -86,6 +91,7 @@ enum happening_kind {
     HAPPEN_MAP_READ,
     HAPPEN_ANSWER, /* at the client */
     HAPPEN_CLIENT, /* it wakes up */
+    HAPPEN_PUMP,
     HAPPEN_FAULT,
     HAPPEN_MEND,
     HAPPEN_BOOT,
@@ -132,7 +138,11 @@ struct world_node {
 struct world_client {
     bool busy;
     bool writing; /* the newest value of its block is not acknowledged yet */
-    uint32_t block, write_block, node;
+    uint32_t block, count, write_block, write_count, node;
+    uint32_t written; /* its writes have numbers */
+    struct {
+        uint8_t block, count;
+    } ranges[WORLD_RANGES]; /* of the newest of them */
     uint64_t session, number, deadline;
     bool reading;
     uint32_t floor;
@@ -146,12 +156,14 @@ struct world_block {
 
 struct world_plan {
     uint32_t nodes, replicas, clients, walk_blocks;
-    bool reorder, tight, strict;
+    bool reorder, tight, strict, fence;
     struct replica_timing timing;
     uint64_t faults_until, patience_us; /* after that, all must be well after so long */
     uint32_t kinds;                     /* of faults, a set */
     uint64_t fault_every_us, think_us, client_timeout_us;
     uint64_t capacity;
+    uint64_t pump_us;   /* not 0: one more write every so often */
+    uint64_t digest_us; /* a digest takes so much longer than usual */
     int64_t drift_ppm;
 };
 
@@ -177,7 +189,10 @@ struct world {
     uint64_t content_count;
     struct world_client clients[WORLD_CLIENTS];
     struct world_block blocks[WORLD_BLOCKS];
+    uint64_t pumped;
     uint8_t acting; /* node whose core is running */
+    bool fence_fails;
+    uint64_t fences;
     uint64_t happened, resets;
     struct replica_counts counts; /* of all lives that ended */
     char failure[256];
@@ -200,6 +215,8 @@ void world_run(struct world *w, uint64_t until);
 void world_boot(struct world *w, uint32_t node);
 void world_crash(struct world *w, uint32_t node);
 void world_freeze(struct world *w, uint32_t node, uint64_t us);
+/* As a virtual machine that is suspended: its clock stands still, too. */
+void world_suspend(struct world *w, uint32_t node, uint64_t us);
 void world_link_reset(struct world *w, uint32_t a, uint32_t b);
 /* Its core did not run for longer than a node in health lets it. */
 bool world_was_still(const struct world *w, uint32_t node);
@@ -210,13 +227,17 @@ void world_counts_add(struct replica_counts *sum, const struct replica_counts *m
 void store_begin(struct model_store *s, uint64_t join, uint64_t capacity);
 void store_effect(struct world *w, uint32_t node, const struct replica_effect *e);
 void store_happens(struct world *w, const struct happening *h);
+void store_note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e);
 void store_crash(struct world *w, uint32_t node);
 void store_facts(struct world *w, uint32_t node, struct replica_record *room, struct replica_facts *ret_facts);
 uint32_t store_value(const struct model_store *s, uint32_t block, bool dirty);
+/* A walk is over: some of what it read it reads only now. */
+void store_walked(struct world *w, uint32_t node, const struct replica_event *e);
 
 /* replica_client.c */
 void client_wakes(struct world *w, uint32_t client, uint64_t number);
 void client_happens(struct world *w, const struct happening *h);
+void client_pumps(struct world *w);
 void client_effect(struct world *w, uint32_t node, const struct replica_effect *e);
 void client_reset(struct world *w, uint32_t client);
 /* Directed: client 0 reads or writes block 0 over a node. */

@@ -63,19 +63,36 @@ static struct replica_timing timing(void)
                                    .commit_us = 1 * MS};
 }
 
-/* Node 0 owns the volume; block 0 has been written once. */
-static void start(struct world *w, uint64_t seed, bool trace, uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
+static struct world_plan plan_of(uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
 {
     struct world_plan plan = {.nodes = nodes, .replicas = replicas, .clients = 1, .walk_blocks = 4, .timing = timing()};
     plan.timing.suspect_us = suspect_ms * MS;
     plan.client_timeout_us = 200 * MS;
     plan.capacity = 1000;
     plan.think_us = 1;
-    world_begin(w, seed, &plan, trace);
+    return plan;
+}
+
+/* Node 0 owns the volume; block 0 has been written once. */
+static void start_as(struct world *w, uint64_t seed, bool trace, const struct world_plan *plan)
+{
+    world_begin(w, seed, plan, trace);
     w->calm = w->quiet = w->manual = true;
     run(w, 120);
     write_over(w, 0);
     if (w->clients[0].writing || w->config.owner != 0) world_fail(w, "the directed history does not begin");
+}
+
+static void start(struct world *w, uint64_t seed, bool trace, uint32_t nodes, uint32_t replicas, uint64_t suspect_ms)
+{
+    struct world_plan plan = plan_of(nodes, replicas, suspect_ms);
+    start_as(w, seed, trace, &plan);
+}
+
+static void pump(struct world *w, uint64_t us)
+{
+    w->plan.pump_us = us;
+    world_plan_it(w, 0, &(struct happening){.kind = HAPPEN_PUMP});
 }
 
 /* Node 0 is alone, and brings in node 1; the register decides, but node 0 never hears of it, nor from node 1 again. */
@@ -280,6 +297,247 @@ static void force_promote(struct world *w, uint64_t seed, bool trace)
     if (w->clients[0].writing) world_fail(w, "no writes after a force-promote");
 }
 
+enum { JOIN_MS = 250 };
+
+/* A learner joins within a named time, although the owner has as many writes under way all the time as it may have: one that
+ * was away, one that is new, and one that is new while digests take longer than what is kept of the records. */
+static void join_under_load(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    w->delay[0][1] = w->delay[1][0] = 1 * MS;
+    pump(w, 20);
+    for (uint32_t round = 0; round < 3 && !world_failed(w); round++) {
+        uint64_t pumped = w->pumped;
+        world_crash(w, 1);
+        until_in_sync(w, 1);
+        run(w, 60 + 100);
+        if (w->nodes[0].store->live.committed.sequence < REPLICA_KEPT * 2 || w->pumped - pumped < 1000)
+            world_fail(w, "there is no load");
+        if (round > 0) store_begin(w->nodes[1].store, 0, w->plan.capacity);
+        w->plan.digest_us = round > 1 ? 40 * MS : 0;
+        world_boot(w, 1);
+        run(w, JOIN_MS);
+        if (w->config.in_sync != 3) world_fail(w, "round %u: under load a learner does not join within %u ms", round, JOIN_MS);
+    }
+    w->plan.pump_us = 1000 * MS;
+    run(w, 30);
+    read_over(w, 1);
+}
+
+/* While node 1 is away it loses a block that was not changed since. */
+static void lost_block(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    pump(w, 1 * MS);
+    run(w, 20);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    w->nodes[1].store->live.value[0] = w->nodes[1].store->durable.value[0] = 0;
+    world_boot(w, 1);
+    until_in_sync(w, 3);
+    run(w, 20);
+    read_over(w, 1);
+}
+
+/* More is written than the stores have promised to take. */
+static void beyond_credit(struct world *w, uint64_t seed, bool trace)
+{
+    struct world_plan plan = plan_of(2, 2, 40);
+    plan.capacity = 20;
+    plan.tight = true;
+    start_as(w, seed, trace, &plan);
+    pump(w, 20);
+    run(w, 50);
+    if (w->pumped < 1000) world_fail(w, "there is no load");
+}
+
+/* The owner's disk is exchanged, and it is back before anybody misses it. */
+static void empty_owner(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 0);
+    store_begin(w->nodes[0].store, 0, w->plan.capacity);
+    world_boot(w, 0);
+    until_in_sync(w, 2);
+    until_in_sync(w, 3);
+    read_over(w, 1);
+    read_over(w, 0);
+    if (w->config.owner != 1 || w->clients[0].busy) world_fail(w, "nobody took over from a node with an empty disk");
+}
+
+/* The owner restarts, and hears of space and of a new session before its claim is decided. */
+static void space_before_claim(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 0);
+    w->register_delay = 15 * MS;
+    world_boot(w, 0);
+    run(w, 25);
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = 1});
+    w->register_delay = 0;
+    run(w, 200);
+    read_over(w, 0);
+    if (w->clients[0].busy) world_fail(w, "the restarted owner does not serve");
+}
+
+/* Node 1 restarts within the epoch, with no space at all. */
+static void less_space(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    w->nodes[1].store->space = 0;
+    world_boot(w, 1);
+    run(w, 10);
+    write_over(w, 0);
+    if (w->clients[0].busy) world_fail(w, "a write that a replica has no space for is neither ordered nor refused");
+    if (w->config.in_sync != 3) world_fail(w, "a replica without space left, and nothing was ordered that it cannot take");
+}
+
+/* The same, with a write under way that it cannot take any more: it leaves, and the write goes on. */
+static void less_space_late(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    w->delay[0][1] = 30 * MS;
+    client_direct(w, 0, false);
+    run(w, 5);
+    world_crash(w, 1);
+    w->delay[0][1] = 0;
+    w->nodes[1].store->space = 0;
+    world_boot(w, 1);
+    until_in_sync(w, 1);
+    finish(w, 100);
+    if (w->clients[0].writing) world_fail(w, "a write that a replica has no space for does not go on without it");
+}
+
+/* Node 1 restarts within the epoch with a record that it has not published, and nothing is written after that. */
+static void idle_tail(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    write_over(w, 0);
+    world_crash(w, 1);
+    world_boot(w, 1);
+    uint64_t committed = w->nodes[1].store->live.committed.sequence, end = w->nodes[1].store->live.end;
+    if (committed == end) return;
+    run(w, 20);
+    read_over(w, 1);
+    if (w->config.epoch != 2 || w->clients[0].busy) world_fail(w, "a restarted replica does not publish what it has");
+}
+
+/* Node 0 restarts over and over, and nothing of what it does is ever committed. */
+static void crash_loop(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    cut(w, 0, 1);
+    w->nodes[1].register_cut = true;
+    for (uint32_t i = 0; i < 200 && !world_failed(w); i++) {
+        world_crash(w, 0);
+        world_boot(w, 0);
+        run(w, 12);
+        if (w->nodes[0].store->live.end - w->nodes[0].store->live.committed.sequence > REPLICA_TAIL)
+            world_fail(w, "reigns that come to nothing fill the tail");
+    }
+    if (w->config.epoch < 100) world_fail(w, "there were no reigns");
+    w->nodes[1].register_cut = false;
+    mend(w, 0, 1);
+    run(w, 300);
+    write_over(w, 0);
+    if (w->clients[0].writing) world_fail(w, "the volume does not come back");
+}
+
+/* Node 0 is suspended, and so is its clock; node 1 goes on without it and node 2. Node 2 hears of that from nobody, but of
+ * node 0, which believes that no time has passed. */
+static void suspended_owner(struct world *w, uint64_t seed, bool trace)
+{
+    struct world_plan plan = plan_of(3, 3, 40);
+    plan.strict = true;
+    start_as(w, seed, trace, &plan);
+    cut(w, 1, 2);
+    cut(w, 0, 1);
+    w->nodes[0].register_cut = w->nodes[2].register_cut = true;
+    world_suspend(w, 0, 400 * MS);
+    run(w, 300);
+    write_over(w, 1);
+    if (w->clients[0].writing) world_fail(w, "node 1 does not go on alone");
+    world_run(w, w->nodes[0].frozen_until);
+    read_over(w, 2);
+}
+
+/* Node 0 comes back after a force-promote, to learn everything anew, and restarts on the way. */
+static void forced_restart(struct world *w, uint64_t seed, bool trace)
+{
+    struct replica_status status;
+    struct world_plan plan = plan_of(2, 2, 40);
+    plan.walk_blocks = 1;
+    start_as(w, seed, trace, &plan);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    run(w, 120);
+    for (uint32_t i = 0; i < 3; i++) write_over(w, 0);
+    run(w, 20);
+    world_crash(w, 0);
+    world_boot(w, 1);
+    run(w, 100);
+    world_step(w, 1, &(struct replica_event){.kind = REPLICA_ON_FORCE});
+    until_in_sync(w, 2);
+    run(w, 120);
+    w->blocks[0].acked = w->blocks[0].seen = 0; /* the loss is accepted */
+    world_boot(w, 0);
+    do {
+        run(w, 1);
+        replica_status(w->nodes[0].core, &status);
+    } while (status.learn.cursor < 8 && !world_failed(w) && w->config.in_sync == 2);
+    world_crash(w, 0);
+    world_boot(w, 0);
+    for (uint32_t i = 0; i < 20 && status.role != REPLICA_LEARNER; i++) run(w, 1);
+    run(w, 8);
+    replica_status(w->nodes[0].core, &status);
+    if (status.learn.cursor < 7) world_fail(w, "what was learned is lost in a restart");
+    until_in_sync(w, 3);
+}
+
+/* What node 1 said before it joined comes once more. */
+static void late_words(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    world_boot(w, 1);
+    until_in_sync(w, 3);
+    run(w, 20);
+    struct replica_message m = {.from = 1, .boot = w->nodes[1].life, .epoch = w->config.epoch, .join = w->config.join[1]};
+    uint64_t version = w->config.version;
+    m.kind = REPLICA_WANT;
+    m.u.step.learn = (struct replica_learn){.on = true, .base = 1, .low = REPLICA_NO_GAP};
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+    m.kind = REPLICA_FOLLOW;
+    m.u.step.mark.sequence = 1;
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+    run(w, 100);
+    if (w->config.version != version) world_fail(w, "a replica leaves because of what it said before it joined");
+}
+
+/* Two nodes without a witness. Node 1 was off once; when it is cut off later it must be off again before it is left out. */
+static void fence_again(struct world *w, uint64_t seed, bool trace)
+{
+    struct world_plan plan = plan_of(2, 2, 40);
+    plan.fence = true;
+    start_as(w, seed, trace, &plan);
+    w->nodes[0].register_cut = w->nodes[1].register_cut = true;
+    cut(w, 0, 1);
+    run(w, 60);
+    if (w->fences == 0) world_fail(w, "nobody makes sure that a silent replica is off");
+    mend(w, 0, 1);
+    w->nodes[1].register_cut = false;
+    run(w, 100);
+    w->nodes[0].register_cut = false;
+    run(w, 100);
+    run(w, 100);
+    cut(w, 0, 1);
+    w->fence_fails = true;
+    run(w, 200);
+    if (w->config.in_sync != 3) world_fail(w, "a replica that was off once is left out, and is on");
+}
+
 static const struct {
     enum mutation mutation;
     void (*run)(struct world *w, uint64_t seed, bool trace);
@@ -297,6 +555,19 @@ static const struct {
     {MUTATE_NONE, force_promote},
     {MUTATE_NO_DUPLICATES, duplicate},
     {MUTATE_EPOCH_IGNORED, late_record},
+    {MUTATE_NO_HOLD, join_under_load},
+    {MUTATE_NO_CONTENT_CHECK, lost_block},
+    {MUTATE_NO_CREDIT, beyond_credit},
+    {MUTATE_CREDIT_KEPT, less_space},
+    {MUTATE_NONE, less_space_late},
+    {MUTATE_NOOP_PILE, crash_loop},
+    {MUTATE_STRICT_BLIND, suspended_owner},
+    {MUTATE_FORCED_AGAIN, forced_restart},
+    {MUTATE_LATE_WORDS, late_words},
+    {MUTATE_FENCED_EVER, fence_again},
+    {MUTATE_NO_REMINDER, idle_tail},
+    {MUTATE_JOIN_UNTOLD, empty_owner},
+    {MUTATE_NONE, space_before_claim},
 };
 
 enum { HISTORIES = sizeof histories / sizeof histories[0] };

@@ -66,6 +66,9 @@ void plan_draw(struct prng *prng, struct world_plan *ret_plan)
     p.fault_every_us = p.timing.promise_us / 2 + prng_below(prng, p.timing.promise_us * 3);
     p.think_us = 1000 + prng_below(prng, p.timing.promise_us / 2);
     p.capacity = p.tight ? 6 + prng_below(prng, 10) : 1000;
+    if (!p.tight && p.timing.heartbeat_us == timing_tiny.heartbeat_us && prng_below(prng, 12) == 0)
+        p.pump_us = 20 + prng_below(prng, 300);
+    if (prng_below(prng, 8) == 0) p.digest_us = prng_below(prng, p.timing.promise_us * 2);
     p.drift_ppm = (int64_t)prng_below(prng, 4) * 2500;
     *ret_plan = p;
 }
@@ -261,7 +264,7 @@ static void compare(struct world *w)
         if (memcmp(v->windows, first->windows, sizeof v->windows) != 0 ||
             memcmp(v->windows, replica_windows(w->nodes[i].core), sizeof v->windows) != 0)
             world_fail(w, "node %u: its request windows differ", i);
-        for (uint32_t b = 0; b < WORLD_BLOCKS; b++)
+        for (uint32_t b = 0; b < WORLD_JUDGED; b++)
             if ((v->value[b] & 0xffffff) != w->blocks[b].acked)
                 world_fail(w, "node %u: block %u is %u, and should be %u", i, b, v->value[b] & 0xffffff, w->blocks[b].acked);
     }

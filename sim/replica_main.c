@@ -119,7 +119,7 @@ static int seeds_main(struct world *w, const struct options *o)
 #define COUNT(name) printf(" " #name " %llu", (unsigned long long)c->name)
     COUNT(reigns), COUNT(takeovers), COUNT(removals), COUNT(joins), COUNT(conflicts), COUNT(gaps), COUNT(stale);
     COUNT(unconfirmed), COUNT(duplicates), COUNT(parked), COUNT(resent), COUNT(mismatches), COUNT(stalls), COUNT(bumps);
-    COUNT(resets), COUNT(refused_full);
+    COUNT(resets), COUNT(refused_full), COUNT(passes);
 #undef COUNT
     printf("\n");
     return shared->failures > 0;

@@ -57,12 +57,12 @@ static void do_publish(struct volume_state *v, uint64_t upto)
 static void do_apply(struct volume_state *v, const struct item *item)
 {
     const struct replica_step *s = &item->step;
-    for (uint32_t i = 0; i < s->count; i++) apply_record(v, &s->records[i], s->records[i].mark.sequence);
     for (uint32_t b = 0; b < WORLD_BLOCKS; b++) {
         if (s->stretch == 0 || (item->content.set >> b & 1) == 0) continue;
         v->value[b] = item->content.value[b];
         v->newest[b] = s->learn.applied;
     }
+    for (uint32_t i = 0; i < s->count; i++) apply_record(v, &s->records[i], s->records[i].mark.sequence);
     v->learn = s->learn;
 }
 
@@ -113,7 +113,7 @@ static struct item *item_new(struct world *w, uint32_t node, enum item_kind kind
     return item;
 }
 
-static void note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e)
+void store_note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e)
 {
     struct happening h = {.kind = HAPPEN_NOTE, .node = (uint8_t)node, .life = w->nodes[node].life};
     h.letter = world_letter(w);
@@ -126,9 +126,9 @@ static void tell(struct world *w, uint32_t node, const struct item *item)
     switch (item->kind) {
     case ITEM_PREPARE:
     case ITEM_PUBLISH: break;
-    case ITEM_DISCARD: note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DISCARDED}); break;
-    case ITEM_APPLY: note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_APPLIED}); break;
-    case ITEM_LEARNED: note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_LEARNED}); break;
+    case ITEM_DISCARD: store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DISCARDED}); break;
+    case ITEM_APPLY: store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_APPLIED}); break;
+    case ITEM_LEARNED: store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_LEARNED}); break;
     }
 }
 
@@ -146,7 +146,7 @@ void store_happens(struct world *w, const struct happening *h)
         tell(w, node, item);
     }
     s->syncing = 0;
-    if (upto != 0) note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DURABLE, .sequence = upto});
+    if (upto != 0) store_note(w, node, 0, &(struct replica_event){.kind = REPLICA_ON_DURABLE, .sequence = upto});
     sync_start(w, node);
 }
 
@@ -236,8 +236,8 @@ static void publish(struct world *w, uint32_t node, uint64_t sequence)
     item->sequence = sequence;
     do_item(&s->live, item);
     if (back == 0) return;
-    note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
-         &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = back});
+    store_note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
+               &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = back});
 }
 
 static void discard(struct world *w, uint32_t node, const struct replica_effect *e)
@@ -254,23 +254,34 @@ static void discard(struct world *w, uint32_t node, const struct replica_effect 
     world_say(w, "node %u discards from %llu on, join %llx", node, (unsigned long long)e->sequence, (unsigned long long)e->id);
 }
 
+static void read_changed(const struct volume_state *v, struct content *c, uint32_t which)
+{
+    for (uint64_t b = c->first; b < min64(c->first + c->count, WORLD_BLOCKS); b++) {
+        if ((v->newest[b] <= c->since && c->since != 0) || (which >> b & 1) == 0) continue;
+        c->set |= 1u << b;
+        c->value[b] = v->value[b];
+    }
+}
+
+void store_walked(struct world *w, uint32_t node, const struct replica_event *e)
+{
+    uint32_t which = (uint32_t)prng_next(&w->prng);
+    read_changed(&w->nodes[node].store->live, &w->contents[e->body % WORLD_CONTENTS], which);
+}
+
 static void walk(struct world *w, uint32_t node, const struct replica_effect *e)
 {
     const struct volume_state *v = &w->nodes[node].store->live;
     struct content *c = &w->contents[++w->content_count % WORLD_CONTENTS];
     uint64_t end = e->sequence + e->count;
-    c->set = 0;
-    for (uint64_t b = e->sequence; b < min64(end, WORLD_BLOCKS); b++) {
-        if (v->newest[b] <= e->since && e->since != 0) continue;
-        c->set |= 1u << b;
-        c->value[b] = v->value[b];
-    }
-    note(w, node, 100 + world_below(w, 5000),
-         &(struct replica_event){.kind = REPLICA_ON_WALKED,
-                                 .node = e->node,
-                                 .id = e->id,
-                                 .body = w->content_count,
-                                 .sequence = end >= WORLD_BLOCKS ? 0 : e->count});
+    *c = (struct content){.first = e->sequence, .count = e->count, .since = e->since};
+    read_changed(v, c, UINT32_MAX);
+    store_note(w, node, 100 + world_below(w, 5000),
+               &(struct replica_event){.kind = REPLICA_ON_WALKED,
+                                       .node = e->node,
+                                       .id = e->id,
+                                       .body = w->content_count,
+                                       .sequence = end >= WORLD_BLOCKS ? 0 : e->count});
 }
 
 static void digest(struct world *w, uint32_t node, const struct replica_effect *e)
@@ -279,7 +290,7 @@ static void digest(struct world *w, uint32_t node, const struct replica_effect *
     struct replica_event event = {.kind = REPLICA_ON_DIGEST, .node = e->node, .id = e->id};
     event.digest[0] = hash64(v->value, sizeof v->value, 0);
     event.digest[1] = hash64(v->value, sizeof v->value, 1);
-    note(w, node, 100 + world_below(w, 5000), &event);
+    store_note(w, node, w->plan.digest_us + 100 + world_below(w, 5000), &event);
 }
 
 void store_effect(struct world *w, uint32_t node, const struct replica_effect *e)

@@ -88,8 +88,18 @@
     X(MUTATE_TRUST_OLD_CONFIG, "18: a restarted node goes on under the value that it remembers")                               \
     X(MUTATE_NO_CONTENT_CHECK, "contents are not compared before a replica joins")                                             \
     X(MUTATE_NO_DUPLICATES, "a change that comes twice is executed twice")                                                     \
-    X(MUTATE_WALK_UNLOCKED, "changes are ordered in a stretch while it is read for a learner")                                 \
-    X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")
+    X(MUTATE_WALK_LATE, "a stretch is applied over records that are newer than it")                                            \
+    X(MUTATE_GAP_FORGOTTEN, "a gap in the records of a learner costs no second pass")                                          \
+    X(MUTATE_NO_HOLD, "nobody waits for a learner that is nearly there")                                                       \
+    X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")                                                  \
+    X(MUTATE_CREDIT_KEPT, "credit outlives the life that granted it")                                                          \
+    X(MUTATE_NO_REMINDER, "a restarted replica is told the commit number with the next record only")                           \
+    X(MUTATE_NOOP_PILE, "each reign adds a no-op to the tail")                                                                 \
+    X(MUTATE_STRICT_BLIND, "strict reads need no leases of the node's own")                                                    \
+    X(MUTATE_FORCED_AGAIN, "after a force-promote a learner begins anew whenever it restarts")                                 \
+    X(MUTATE_LATE_WORDS, "what a learner said before it joined counts after that")                                             \
+    X(MUTATE_FENCED_EVER, "a replica that was off once counts as off ever after")                                              \
+    X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */

@@ -3,9 +3,9 @@
  * Tickets: changes at the owner, between arrival and order.
  *
  * Tickets stand in a line. One is ordered when no earlier ticket that touches its blocks still stands, when it is confirmed,
- * when no stretch with its blocks is being read for a learner, and within everybody's credit and the window of the tail. So of
- * two changes of the same blocks the one that came first is ordered first, and a forwarded one keeps its place while its node
- * is asked whether the client's session still lives: a retry that overtook it on another path waits behind it.
+ * when no learner is waited for, and within everybody's credit and the window of the tail. So of two changes of the same blocks
+ * the one that came first is ordered first, and a forwarded one keeps its place while its node is asked whether the client's
+ * session still lives: a retry that overtook it on another path waits behind it.
  *
  * Rule 12: a command older than stale_us is refused, by the owner's own clock, at the moment when it would be ordered: its
  * client may have given it up and done other things since.
@@ -134,8 +134,10 @@ static enum verdict judge(struct replica *r, uint32_t i)
         return GONE;
     }
     if (t->asking || r->end - r->committed >= REPLICA_TAIL || stands_behind(r, i)) return WAIT;
-    if (teach_locks(r, t->change.lba, t->change.count)) return WAIT;
-    if (change_cost(&t->change) <= owner_credit(r)) return ORDER;
+    if (teach_holds(r)) return WAIT;
+    uint64_t credit;
+    if (!owner_credit(r, &credit)) return WAIT;
+    if (change_cost(&t->change) <= credit) return ORDER;
     if (r->committed < r->end) return WAIT; /* what is under way may bring new credit */
     r->counts.refused_full++;
     refuse(r, i, REPLICA_FULL);

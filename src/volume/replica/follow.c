@@ -8,11 +8,15 @@
  */
 #include "volume/replica/internal.h"
 
+bool follow_is_member(const struct replica *r)
+{
+    return r->role == REPLICA_IN_SYNC || (r->role == REPLICA_LEARNER && r->learning == LEARN_FOLLOWING);
+}
+
 /* From the owner, in the epoch that both live in (rule 2), to the replica that this node still is (rule 17). */
 bool follow_listens(const struct replica *r, const struct replica_message *m)
 {
-    bool member = r->role == REPLICA_IN_SYNC || (r->role == REPLICA_LEARNER && r->learning == LEARN_FOLLOWING);
-    if (!member || tail_is_settling(r)) return false;
+    if (!follow_is_member(r) || tail_is_settling(r)) return false;
     if (MUTATED(MUTATE_EPOCH_IGNORED)) return true;
     if (m->epoch != r->config.epoch || m->from != r->config.owner) return false;
     return m->join == r->join || MUTATED(MUTATE_NO_JOIN_FENCE);
@@ -28,7 +32,7 @@ void follow_report(struct replica *r, uint64_t want)
         m.u.prepared.credit_at = r->matched;
         m.u.prepared.credit = r->space + tail_spent_after(r, r->matched);
     }
-    effect_send(r, r->config.owner, &m);
+    effect_send_owner(r, &m);
 }
 
 void follow_publish(struct replica *r)
@@ -40,8 +44,8 @@ void follow_publish(struct replica *r)
 /* The commit number rides on everything that the owner sends. */
 void follow_on_commit(struct replica *r, const struct replica_message *m)
 {
-    bool member = r->role == REPLICA_IN_SYNC || (r->role == REPLICA_LEARNER && r->learning == LEARN_FOLLOWING);
-    if (!member || m->epoch != r->config.epoch || m->from != r->config.owner || m->commit <= r->commit_seen) return;
+    if (!follow_is_member(r) || m->epoch != r->config.epoch || m->from != r->config.owner || m->commit <= r->commit_seen)
+        return;
     r->commit_seen = m->commit;
     follow_publish(r);
 }
@@ -76,6 +80,8 @@ void follow_on_record(struct replica *r, const struct replica_message *m)
         complain(r);
     } else if (record->previous_epoch != tail_epoch(r, r->end) && !MUTATED(MUTATE_NO_PREDECESSOR)) {
         if (r->end > r->committed) tail_discard(r, r->end);
+    } else if (!tail_fits(r, record)) { /* granted by a former life of this node, which had more space */
+        complain(r);
     } else {
         r->matched = max64(r->matched, sequence);
         tail_append(r, record);

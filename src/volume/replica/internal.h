@@ -18,11 +18,11 @@
 enum phase {
     PHASE_NONE,
     PHASE_LEARNING,  /* it asks for steps */
-    PHASE_LOCKED,    /* its stretch is locked, records in it are under way */
-    PHASE_WALKING,   /* the host reads the stretch */
-    PHASE_CHECKING,  /* the host digests */
     PHASE_FOLLOWING, /* it prepares like a member, but does not count */
 };
+
+/* What the host does for a learner. */
+enum work { WORK_NONE, WORK_BUSY, WORK_DONE };
 
 struct peer {
     uint64_t session; /* of the link; 0: none */
@@ -32,20 +32,34 @@ struct peer {
     uint64_t round;         /* newest of my clocks that came back; when I sent it */
     uint64_t clock, heard;  /* its clock as of its newest message that has one, and when that came */
     uint32_t boot;          /* which `clock` belongs to */
+    uint32_t life;          /* newest boot of it that anything came from */
     uint32_t epoch;         /* that it was last heard in */
     /* owner.c: in this epoch */
     uint64_t acked, sent;
-    uint64_t moved; /* when something was sent while nothing was open, or acked; for sending again */
-    uint64_t credit, credit_at;
+    uint64_t moved;             /* when something was sent while nothing was open, or acked; for sending again */
+    uint64_t credit, credit_at; /* credit_at 0: not known */
+    uint64_t full_since;        /* since when it cannot take what was ordered; NEVER */
     /* teach.c: in this epoch */
     enum phase phase;
     uint64_t join;
-    uint64_t host_id;               /* of the walk or digest that the host is at */
-    bool superseded;                /* it wants something else than what the host is at */
+    bool asked;                         /* it waits for a step */
+    bool pressing;                      /* it is in a pass that this owner began */
+    struct replica_learn learn, wanted; /* where it is, or will be with the step under way; where it last said that it is */
+    uint64_t got_on;                    /* when it last got on */
+    uint64_t join_until, join_next;     /* nothing is ordered until then, so that it may join; not tried again before then */
+    enum work walk;
+    uint64_t walk_id, walk_cursor, walk_base; /* which walk the host is at, or was */
+    uint64_t walk_from;                       /* newest committed record when the reading began */
+    uint64_t walk_body, walk_blocks;          /* what was read, and how many blocks that are; 0: all that were left */
+    uint64_t walk_rest;                       /* the host is not asked before then */
+    uint32_t between;                         /* steps without a stretch since the last with one */
+    enum work check;
+    uint64_t check_id, check_digest[2];
     struct replica_mark check_mark; /* what it is checked at, with the windows of then */
     struct replica_window check_windows[REPLICA_NODES_MAX];
-    struct replica_step want;
-    bool disowned; /* in sync by the register, but it says that it gave up its join */
+    uint64_t checked; /* up to which record its content is digested; 0: none */
+    bool told;        /* it has this node's digest of the same */
+    bool disowned;    /* in sync by the register, but it says that it gave up its join */
     bool fenced;
 };
 
@@ -76,7 +90,15 @@ struct waiting_read {
     uint64_t asked_at;
 };
 
-enum learning { LEARN_IDLE, LEARN_LEAVING, LEARN_WANTING, LEARN_APPLYING, LEARN_DIGESTING, LEARN_ENDING, LEARN_FOLLOWING };
+enum learning { LEARN_IDLE, LEARN_LEAVING, LEARN_WANTING, LEARN_APPLYING, LEARN_ENDING, LEARN_FOLLOWING };
+
+/* A learner's content as of `mark`, compared with the owner's. */
+struct check {
+    bool on, mine_known, theirs_known;
+    uint64_t id; /* of the digest that the host is at */
+    struct replica_mark mark;
+    uint64_t mine[2], theirs[2];
+};
 
 struct replica {
     struct replica_setup setup;
@@ -121,8 +143,9 @@ struct replica {
 
     /* owner.c */
     bool open;
-    uint64_t opening;      /* sequence of the no-op of this reign; 0: not ordered yet */
-    uint64_t commit_due;   /* the commit number must be sent by then; NEVER */
+    uint64_t opening;    /* what must be committed first, the no-op of this reign or what comes before it; 0: not ordered yet */
+    bool flushing;       /* it is what comes before it */
+    uint64_t commit_due; /* the commit number must be sent by then; NEVER */
     uint64_t commit_wakes; /* a promise that runs out then holds back a commit; NEVER */
     struct ticket tickets[REPLICA_TICKETS];
     uint32_t ticket_count;
@@ -145,10 +168,15 @@ struct replica {
     uint64_t learn_asked;
     struct replica_learn learn;
     struct replica_step step; /* the one at hand */
+    struct check check;
+    struct replica_mark learned_mark; /* newest record applied; and the windows as of it, once a check has begun */
+    struct replica_window learned_windows[REPLICA_NODES_MAX];
 };
 
 /* ---- replica.c ---- */
 void effect_send(struct replica *r, uint32_t to, struct replica_message *message);
+/* Nowhere when that is this node: a replica that the register takes for the owner, and that is not. */
+void effect_send_owner(struct replica *r, struct replica_message *message);
 void effect_put(struct replica *r, const struct replica_effect *effect);
 static inline bool is_me(const struct replica *r, uint32_t node)
 {
@@ -189,6 +217,8 @@ void tail_settle(struct replica *r);
 /* Blocks that records after `sequence` take. */
 uint64_t tail_spent_after(const struct replica *r, uint64_t sequence);
 bool tail_is_settling(const struct replica *r);
+/* This node has room for it. */
+bool tail_fits(const struct replica *r, const struct replica_record *record);
 void tail_on_durable(struct replica *r, uint64_t sequence);
 void tail_on_discarded(struct replica *r);
 /* Newest record after `committed` that touches these blocks; 0: none. */
@@ -204,6 +234,7 @@ static inline uint64_t change_cost(const struct replica_change *change)
 
 enum request_past { REQUEST_NEW, REQUEST_DONE, REQUEST_OLD };
 enum request_past window_look(const struct replica *r, const struct replica_request *request);
+void window_note(struct replica_window *windows, const struct replica_request *request);
 
 /* ---- owner.c ---- */
 void owner_begin(struct replica *r);
@@ -216,14 +247,18 @@ void owner_tick(struct replica *r);
 void owner_send_commit(struct replica *r);
 /* That replica has room for all records up to this one. */
 bool owner_may_send(const struct replica *r, const struct peer *p, uint64_t sequence);
-/* Blocks that everybody who counts can still take. */
-uint64_t owner_credit(struct replica *r);
+/* Blocks that everybody who counts can still take; false: somebody has not said so since it started. */
+bool owner_credit(const struct replica *r, uint64_t *ret_left);
+/* That node has started again. */
+void owner_on_restart(struct replica *r, uint32_t node);
 
 /* ---- follow.c ---- */
 void follow_on_record(struct replica *r, const struct replica_message *m);
 void follow_on_commit(struct replica *r, const struct replica_message *m);
 void follow_report(struct replica *r, uint64_t want);
 void follow_publish(struct replica *r);
+/* It takes records from an owner. */
+bool follow_is_member(const struct replica *r);
 bool follow_listens(const struct replica *r, const struct replica_message *m);
 
 /* ---- admit.c ---- */
@@ -261,7 +296,7 @@ void learn_tick(struct replica *r);
 void learn_on_step(struct replica *r, const struct replica_message *m);
 void learn_on_again(struct replica *r, const struct replica_message *m);
 void learn_on_applied(struct replica *r);
-void learn_on_digest(struct replica *r, const uint64_t digest[2]);
+void learn_on_digest(struct replica *r, const struct replica_event *event);
 void learn_on_learned(struct replica *r);
 void learn_on_force(struct replica *r);
 
@@ -272,7 +307,14 @@ void teach_on_walked(struct replica *r, const struct replica_event *event);
 void teach_on_digest(struct replica *r, const struct replica_event *event);
 void teach_go(struct replica *r);
 void teach_again(struct replica *r, uint32_t to);
-/* These blocks are being read for a learner: nothing may be ordered in them. */
-bool teach_locks(const struct replica *r, uint64_t lba, uint64_t count);
+/* A learner that is nearly there would be overrun by one more record. */
+bool teach_holds(const struct replica *r);
+bool teach_may_join(const struct replica *r, uint32_t node);
+void teach_bring_in(struct replica *r, uint32_t node);
+static inline bool learn_same(const struct replica_learn *a, const struct replica_learn *b)
+{
+    return a->on == b->on && a->epoch == b->epoch && a->base == b->base && a->low == b->low && a->cursor == b->cursor &&
+           a->applied == b->applied;
+}
 
 #endif

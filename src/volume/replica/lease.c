@@ -36,6 +36,7 @@ void lease_assume_promises(struct replica *r)
 
 static void fill(const struct replica *r, struct replica_message *m)
 {
+    m->join = r->join;
     m->u.beat.clock = r->now;
     m->u.beat.config = r->config;
     m->u.beat.version = r->config.version + (r->proposed ? 1 : 0);
@@ -67,10 +68,20 @@ static void note_clock(struct replica *r, const struct replica_message *m)
     p->heard = r->now;
 }
 
+/* Somebody who is in sync by the register and knows it, and is not what it was when it came in sync: its disk was exchanged, or
+ * it gave up what it had. It does not fall silent by that. */
+static void note_join(struct replica *r, const struct replica_message *m)
+{
+    bool knows = m->u.beat.config.version == r->config.version && set_has(r->config.in_sync, m->from);
+    if (!knows || m->join == r->config.join[m->from] || MUTATED(MUTATE_JOIN_UNTOLD)) return;
+    r->peers[m->from].disowned = true;
+}
+
 void lease_on_heartbeat(struct replica *r, const struct replica_message *m)
 {
     note_clock(r, m);
     member_adopt(r, &m->u.beat.config, false);
+    note_join(r, m);
     if (r->role == REPLICA_UNKNOWN) return;
     struct replica_message ack = {.kind = REPLICA_HEARTBEAT_ACK};
     fill(r, &ack);
@@ -86,6 +97,7 @@ void lease_on_heartbeat_ack(struct replica *r, const struct replica_message *m)
     struct peer *p = &r->peers[m->from];
     note_clock(r, m);
     member_adopt(r, &m->u.beat.config, false);
+    note_join(r, m);
     if (m->u.beat.boot_of != r->boot || m->u.beat.echo > r->now) return; /* asked in another life */
     p->round = max64(p->round, m->u.beat.echo);
     if (!m->u.beat.granted || r->role == REPLICA_UNKNOWN) return;

@@ -9,7 +9,8 @@
  * version.
  *
  *     owner          leaves out who is silent or gave up its join; brings in a learner that has prepared all it committed
- *     in sync        takes over when the owner is silent; or, when it is the owner itself, restarted, in a new epoch
+ *     in sync        takes over when the owner is silent or gave up its join; or, when it is the owner itself, restarted, in a
+ *                    new epoch
  *     anybody else   nothing (rule 13)
  */
 #include "volume/replica/internal.h"
@@ -50,16 +51,18 @@ static enum replica_role role_of(const struct replica *r)
 static void epoch_begins(struct replica *r)
 {
     r->matched = r->commit_seen = r->committed;
-    r->open = false;
+    r->open = r->flushing = false;
     r->opening = 0;
     r->commit_due = r->commit_wakes = NEVER;
     r->ticket_count = 0;
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
         p->acked = p->credit = p->credit_at = 0;
+        p->full_since = NEVER;
         p->sent = r->committed;
         p->moved = r->now;
         p->phase = PHASE_NONE;
+        p->walk = p->check = WORK_NONE;
         p->disowned = false;
     }
     read_forget(r);
@@ -145,19 +148,26 @@ static uint8_t suspects(const struct replica *r)
     return set;
 }
 
+/* Those in sync who said themselves that they are not any more, or who cannot take what was ordered. */
+static uint8_t disowned(const struct replica *r)
+{
+    uint8_t set = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (set_has(r->config.in_sync, node) && !is_me(r, node) && r->peers[node].disowned) set |= node_bit(node);
+    return set;
+}
+
 /* Rule 3: the only way out of the in-sync set. */
 static bool owner_wishes(struct replica *r, struct replica_config *c)
 {
-    uint8_t leave = suspects(r), join = 0;
+    uint8_t silent = suspects(r), leave = silent | disowned(r), join = 0;
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct peer *p = &r->peers[node];
-        if (set_has(c->in_sync, node) && p->disowned) leave |= node_bit(node);
-        if (!r->open || p->phase != PHASE_FOLLOWING || p->acked < r->committed || lease_suspects(r, node)) continue;
-        if (!owner_may_send(r, p, r->end)) continue; /* what is under way would not fit */
+        if (!teach_may_join(r, node)) continue;
         join |= node_bit(node);
         c->join[node] = p->join;
     }
-    if (leave != 0 && r->setup.fence && !is_fenced(r, leave)) return false;
+    if (silent != 0 && r->setup.fence && !is_fenced(r, silent)) return false;
     set_move(c, leave, false);
     set_move(c, join, true);
     return (leave | join) != 0;
@@ -183,20 +193,20 @@ static void claim(struct replica *r, struct replica_config *c)
 
 static bool member_wishes(struct replica *r, struct replica_config *c)
 {
-    uint8_t silent = suspects(r);
+    uint8_t silent = suspects(r), gone = silent | disowned(r);
     if (c->owner == r->setup.node) { /* rule 18: back after a restart; nothing of the old reign is known */
         claim(r, c);
         return true;
     }
-    if (!set_has(silent, c->owner)) {
+    if (!set_has(gone, c->owner)) {
         r->wished_at = NEVER;
         return false;
     }
     if (r->wished_at == NEVER) r->wished_at = r->now;
-    if (r->now - r->wished_at < patience(r, silent)) return false;
+    if (r->now - r->wished_at < patience(r, gone)) return false;
     if (r->setup.fence && !is_fenced(r, silent)) return false;
     claim(r, c);
-    set_move(c, silent, false);
+    set_move(c, gone, false);
     return true;
 }
 

@@ -13,8 +13,9 @@
 #include "volume/replica/config.h"
 
 enum {
-    REPLICA_STEP_RECORDS = 8, /* that one step of catch-up carries */
-    REPLICA_REQUESTS = 64,    /* changes that a node may have under way in one volume; width of the request windows */
+    REPLICA_STEP_RECORDS = 32, /* that one step of catch-up carries */
+    REPLICA_STEP_BLOCKS = 128, /* that they write, unless there is only one */
+    REPLICA_REQUESTS = 64,     /* changes that a node may have under way in one volume; width of the request windows */
 };
 
 /* A record's name: sequences never restart, the epoch says whose. */
@@ -57,9 +58,11 @@ struct replica_window {
 };
 
 /* How far a learner has come; durable with what it describes. Blocks below `cursor` are as of `applied` (or as of `low` when
- * that is not REPLICA_NO_GAP: the stream had a gap since), blocks from it on as of `base` or later. */
+ * that is not REPLICA_NO_GAP: the stream had a gap since), blocks from it on as of `base` or later. Some may be newer than
+ * that: the records after `applied` do not mind. */
 struct replica_learn {
-    bool on; /* the map is a mixture: neither served nor promoted */
+    bool on;        /* the map is a mixture: neither served nor promoted */
+    uint32_t epoch; /* of the owner that the newest step came from */
     uint64_t base, low, cursor, applied;
 };
 
@@ -77,7 +80,7 @@ enum replica_message_kind {
     REPLICA_CONFIRMED, /* back */
     REPLICA_DONE,      /* owner: what came of a forwarded change */
     REPLICA_WANT,      /* learner: the next step, please */
-    REPLICA_STEP,      /* owner: committed records since the last, and the next stretch of the walk */
+    REPLICA_STEP,      /* owner: the next stretch of the walk, and committed records since the last step */
     REPLICA_FOLLOW,    /* learner: contents agree; send me the records from here on */
     REPLICA_AGAIN,     /* owner: they are no longer kept; learn the rest */
     REPLICA_ASK,       /* strict read: do you still agree? */
@@ -116,12 +119,13 @@ struct replica_step {
     uint64_t stretch;           /* STEP: blocks of the walk from `cursor` on, their changed content is `body`; 0: none */
     uint64_t body;
     bool gap;                 /* STEP: records before `applied` are no longer kept */
-    bool check;               /* STEP: the last one: now your content must have this digest */
-    struct replica_mark mark; /* STEP: check: the last record of all; WANT, FOLLOW: the newest published */
-    uint64_t digest[2];
+    bool check;               /* STEP: with this step, digest your content; WANT: that was done, at `mark` */
+    bool digested;            /* STEP: this is mine as of `mark`; WANT: I know yours as of `mark` */
+    struct replica_mark mark; /* STEP, WANT: where contents are compared; FOLLOW: the newest published */
+    uint64_t digest[2];       /* STEP: digested */
     struct replica_window windows[REPLICA_NODES_MAX]; /* STEP: check */
     uint32_t count;
-    struct replica_record records[REPLICA_STEP_RECORDS];
+    struct replica_record records[REPLICA_STEP_RECORDS]; /* they come after the stretch */
 };
 
 struct replica_message {
@@ -130,7 +134,7 @@ struct replica_message {
     uint32_t boot; /* of the sender */
     uint32_t
         epoch; /* that the sender lives in; RECORD, PREPARED and all that follow from them count in their own only (rule 2) */
-    uint64_t join;   /* the learner's or the in-sync replica's, in both directions */
+    uint64_t join;   /* the learner's or the in-sync replica's, in both directions; of heartbeats and their acks the sender's */
     uint64_t commit; /* owner: everything up to here is committed */
     uint64_t read;   /* ASK, AGREED */
     union {

@@ -3,7 +3,9 @@
  * The owner: orders, ships, commits.
  *
  *     BEGIN    a reign: what the tail holds is inherited. It keeps its epochs
- *     OPEN     a no-op in the new epoch behind it (rule 6); until that is committed nothing is ordered and nothing served
+ *     OPEN     a no-op in the new epoch behind it (rule 6); until that is committed nothing is ordered and nothing served. What
+ *              was inherited is committed first when it ends with a no-op: so reigns that come to nothing leave one, however
+ *              many they are
  *     ORDER    the next sequence; prepared here, and shipped to all who count and all who follow, at once
  *     COMMIT   durable on all who count, and no promise left to anybody else (rules 3, 7, 11, 16): publish, answer
  *     TELL     the commit number rides on every message, and on one of its own when none comes within a millisecond
@@ -16,24 +18,35 @@
 
 #define NO_CREDIT UINT64_MAX /* less than none */
 
-void owner_begin(struct replica *r)
+static bool is_shipped_to(const struct replica *r, uint32_t node)
 {
-    r->counts.reigns++;
-    r->open = false;
-    r->opening = 0;
-    owner_open(r);
+    return !is_me(r, node) && (set_has(member_counted(r), node) || r->peers[node].phase == PHASE_FOLLOWING);
+}
+
+static void ship_all(struct replica *r)
+{
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (is_shipped_to(r, node)) owner_ship(r, node);
 }
 
 void owner_open(struct replica *r)
 {
     if (r->role != REPLICA_OWNER || r->opening != 0 || tail_is_settling(r)) return;
-    r->opening = r->end + 1;
-    owner_order(r, &(struct replica_change){.kind = REPLICA_NOOP});
+    bool idle = r->end > r->committed && tail_at(r, r->end)->change.kind == REPLICA_NOOP;
+    r->flushing = idle && !MUTATED(MUTATE_NOOP_PILE);
+    r->opening = r->flushing ? r->end : r->end + 1;
+    if (r->flushing)
+        ship_all(r);
+    else
+        owner_order(r, &(struct replica_change){.kind = REPLICA_NOOP});
 }
 
-static bool is_shipped_to(const struct replica *r, uint32_t node)
+void owner_begin(struct replica *r)
 {
-    return !is_me(r, node) && (set_has(member_counted(r), node) || r->peers[node].phase == PHASE_FOLLOWING);
+    r->counts.reigns++;
+    r->open = r->flushing = false;
+    r->opening = 0;
+    owner_open(r);
 }
 
 static uint64_t join_of(const struct replica *r, uint32_t node)
@@ -47,6 +60,37 @@ static uint64_t credit_left(const struct replica *r, const struct peer *p, uint6
     if (p->credit_at == 0 || p->credit_at + 1 < r->first || p->credit_at > sequence) return 0;
     uint64_t used = tail_spent_after(r, p->credit_at) - tail_spent_after(r, sequence);
     return p->credit >= used ? p->credit - used : NO_CREDIT;
+}
+
+/* The newest record once more: a replica that has it knows then that all of its log is the owner's, and publishes it; one that
+ * does not says from where on it needs more. Either way its credit is known again. */
+static void owner_remind(struct replica *r, uint32_t node)
+{
+    if (r->end < r->first || r->opening == 0 || MUTATED(MUTATE_NO_REMINDER)) return;
+    r->peers[node].sent = r->end - 1;
+    owner_ship(r, node);
+}
+
+/* What it granted it granted in another life. */
+void owner_on_restart(struct replica *r, uint32_t node)
+{
+    struct peer *p = &r->peers[node];
+    if (MUTATED(MUTATE_CREDIT_KEPT)) return;
+    p->credit = p->credit_at = 0;
+    p->full_since = NEVER;
+    p->phase = PHASE_NONE;
+    if (r->role == REPLICA_OWNER && set_has(member_counted(r), node)) owner_remind(r, node);
+}
+
+/* A replica that has less room than it had may be unable to take what was ordered before that was known. What it cannot take
+ * for so long that it would have left if it were silent, it leaves for. */
+static void note_full(struct replica *r, struct peer *p)
+{
+    if (p->credit_at == 0 || owner_may_send(r, p, r->end))
+        p->full_since = NEVER;
+    else if (p->full_since == NEVER)
+        p->full_since = r->now;
+    if (p->full_since != NEVER && r->now - p->full_since > r->setup.timing.suspect_us) p->disowned = true;
 }
 
 /* It can hold all that was ordered up to `sequence`. */
@@ -71,7 +115,7 @@ void owner_ship(struct replica *r, uint32_t to)
     if (p->acked == p->sent) p->moved = r->now;
     /* Nobody waited for a follower's credit, so it is not sent more than it can hold. */
     bool follows = p->phase == PHASE_FOLLOWING && !set_has(member_counted(r), to);
-    uint64_t upto = follows ? min64(r->end, p->acked + REPLICA_TAIL) : r->end;
+    uint64_t upto = follows ? min64(r->end, p->acked + REPLICA_KEPT / 2) : r->end;
     while (p->sent < upto && (!follows || owner_may_send(r, p, p->sent + 1))) {
         struct replica_message m = {.kind = REPLICA_RECORD, .join = join_of(r, to), .u.record = *tail_at(r, ++p->sent)};
         effect_send(r, to, &m);
@@ -84,8 +128,7 @@ void owner_order(struct replica *r, const struct replica_change *change)
     struct replica_record record = {
         .mark = {.sequence = r->end + 1, .epoch = r->config.epoch}, .previous_epoch = tail_epoch(r, r->end), .change = *change};
     tail_append(r, &record);
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
-        if (is_shipped_to(r, node)) owner_ship(r, node);
+    ship_all(r);
     r->commit_due = NEVER;
 }
 
@@ -117,10 +160,16 @@ void owner_commit(struct replica *r)
     r->commit_wakes = quiet_at > r->now ? quiet_at : NEVER;
     if (quiet_at > r->now) return;
     tail_publish(r, upto);
+    answer_upto(r, from, upto);
+    if (r->flushing) {
+        r->flushing = false;
+        r->opening = 0;
+        owner_open(r);
+        return;
+    }
     r->route_due = r->route_due || !r->open;
     r->open = true;
     r->commit_due = min64(r->commit_due, r->now + r->setup.timing.commit_us);
-    answer_upto(r, from, upto);
 }
 
 void owner_send_commit(struct replica *r)
@@ -146,7 +195,7 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     struct peer *p = &r->peers[m->from];
     if (!counts(r, m)) return;
     uint64_t sequence = min64(m->u.prepared.sequence, r->end);
-    if (sequence > p->acked) p->moved = r->now;
+    if (sequence > p->acked) p->moved = p->got_on = r->now;
     p->acked = max64(p->acked, sequence);
     p->sent = max64(p->sent, p->acked);
     bool newer = m->u.prepared.credit_at > p->credit_at;
@@ -160,18 +209,21 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     }
     if (p->sent < r->end && is_shipped_to(r, m->from)) owner_ship(r, m->from);
     owner_commit(r);
+    teach_bring_in(r, m->from);
 }
 
-uint64_t owner_credit(struct replica *r)
+bool owner_credit(const struct replica *r, uint64_t *ret_left)
 {
     uint64_t left = r->space;
     uint8_t counted = member_counted(r);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         if (!set_has(counted, node) || is_me(r, node)) continue;
+        if (r->peers[node].credit_at == 0) return false;
         uint64_t its = credit_left(r, &r->peers[node], r->end);
         left = min64(left, its != NO_CREDIT ? its : 0);
     }
-    return MUTATED(MUTATE_NO_CREDIT) ? UINT64_MAX : left;
+    *ret_left = MUTATED(MUTATE_NO_CREDIT) ? UINT64_MAX : left;
+    return true;
 }
 
 void owner_tick(struct replica *r)
@@ -180,9 +232,15 @@ void owner_tick(struct replica *r)
     owner_open(r);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
-        if (!is_shipped_to(r, node) || p->acked >= r->end) continue;
+        if (set_has(member_counted(r), node) && !is_me(r, node)) note_full(r, p);
+        bool silent = p->credit_at == 0 && p->phase != PHASE_FOLLOWING;
+        if (!is_shipped_to(r, node) || (p->acked >= r->end && !silent)) continue;
         if (r->now - p->moved < 2 * r->setup.timing.heartbeat_us) continue;
         p->moved = r->now;
+        if (p->acked >= r->end || r->committed == r->end) {
+            owner_remind(r, node);
+            continue;
+        }
         p->sent = p->acked != 0 || p->phase == PHASE_FOLLOWING ? p->acked : r->committed;
         r->counts.resent++;
         owner_ship(r, node);

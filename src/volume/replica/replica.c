@@ -38,6 +38,11 @@ void effect_send(struct replica *r, uint32_t to, struct replica_message *message
     effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_SEND, .node = (uint8_t)to, .message = message});
 }
 
+void effect_send_owner(struct replica *r, struct replica_message *message)
+{
+    if (!is_me(r, r->config.owner)) effect_send(r, r->config.owner, message);
+}
+
 size_t replica_size(void)
 {
     return sizeof(struct replica);
@@ -93,6 +98,7 @@ static void on_link(struct replica *r, uint32_t node, uint64_t session)
 {
     struct peer *p = &r->peers[node];
     p->session = session;
+    if (!MUTATED(MUTATE_FENCED_EVER)) p->fenced = false;
     p->boot = 0;
     p->clock = p->heard = 0;
     admit_drop(r, node);
@@ -104,11 +110,22 @@ static void on_link(struct replica *r, uint32_t node, uint64_t session)
     if (set_has(member_counted(r), node) || p->phase == PHASE_FOLLOWING) owner_ship(r, node);
 }
 
+/* What a former life of it said, or was granted in it, counts no more. */
+static bool note_life(struct replica *r, const struct replica_message *m)
+{
+    struct peer *p = &r->peers[m->from];
+    if (m->boot < p->life) return false;
+    if (m->boot > p->life && p->life != 0) owner_on_restart(r, m->from);
+    p->life = m->boot;
+    return true;
+}
+
 static void on_message(struct replica *r, const struct replica_message *m)
 {
-    if (m->from >= REPLICA_NODES_MAX || is_me(r, m->from)) return;
+    if (m->from >= REPLICA_NODES_MAX || is_me(r, m->from) || !note_life(r, m)) return;
     r->route_due = r->route_due || r->peers[m->from].epoch != m->epoch;
     r->peers[m->from].epoch = m->epoch;
+    if (!MUTATED(MUTATE_FENCED_EVER)) r->peers[m->from].fenced = false; /* it is on again */
     follow_on_commit(r, m); /* before the record that it comes with: so it is durable when that is */
     switch (m->kind) {
     case REPLICA_HEARTBEAT: lease_on_heartbeat(r, m); break;
@@ -132,9 +149,8 @@ static void on_message(struct replica *r, const struct replica_message *m)
 static void on_durable(struct replica *r, uint64_t sequence)
 {
     tail_on_durable(r, sequence);
-    bool follows = r->role == REPLICA_IN_SYNC || r->learning == LEARN_FOLLOWING;
     if (r->role == REPLICA_OWNER) owner_commit(r);
-    if (!follows || tail_is_settling(r)) return;
+    if (!follow_is_member(r) || tail_is_settling(r)) return;
     follow_report(r, 0);
     follow_publish(r);
 }
@@ -142,7 +158,7 @@ static void on_durable(struct replica *r, uint64_t sequence)
 static void on_credit(struct replica *r, uint64_t credit)
 {
     r->space += credit;
-    if (r->role == REPLICA_IN_SYNC || r->learning == LEARN_FOLLOWING) follow_report(r, 0);
+    if (follow_is_member(r)) follow_report(r, 0);
 }
 
 static void dispatch(struct replica *r, const struct replica_event *e)
@@ -162,7 +178,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
     case REPLICA_ON_APPLIED: learn_on_applied(r); break;
     case REPLICA_ON_DIGEST:
         if (is_me(r, e->node))
-            learn_on_digest(r, e->digest);
+            learn_on_digest(r, e);
         else
             teach_on_digest(r, e);
         break;
@@ -204,7 +220,9 @@ static const char *why(const struct replica *r)
     switch (r->role) {
     case REPLICA_UNKNOWN: return "the register has not been read since the start";
     case REPLICA_OUTSIDE: return "no replica of this volume is here";
-    case REPLICA_LEARNER: return r->learning == LEARN_FOLLOWING ? "caught up, waiting to join" : "catching up";
+    case REPLICA_LEARNER:
+        if (is_me(r, r->config.owner)) return "the owner by the register, but its store is another one, or gave up what it had";
+        return r->learning == LEARN_FOLLOWING ? "caught up, waiting to join" : "catching up";
     case REPLICA_OWNER:
         if (!r->open) return why_not_owner(r);
         return lease_is_held(r) ? "serving" : "a replica in sync does not answer";

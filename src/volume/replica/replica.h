@@ -23,8 +23,10 @@
  *   - A lease counts only when whoever granted it knows no newer version than the one who holds it, proposed ones included.
  *     So a value that adds a replica silences everybody who has not heard of it.
  *   - No commit while anybody outside the in-sync set may hold a lease: looked up at each commit, not computed once (rule 16).
- *   - A learner pulls: each step carries the committed records since the last and the next stretch of the walk, whole. The
- *     owner orders nothing in that stretch while it is read. A lost step is asked for again; a gap costs a second pass.
+ *   - A learner pulls: each step carries the next stretch of the walk, whole, and the committed records since the last step.
+ *     Nothing is locked while a stretch is read. A lost step is asked for again; a gap costs a second pass.
+ *   - Foreground waits for a learner that is nearly there (teach.c), a heartbeat at most without seeing it get on: so a replica
+ *     joins in bounded time under any load. It waits for nobody in a first pass.
  *   - Forwarded changes are always confirmed under the ticket (one more round trip), because forwarding is rare.
  *   - A second chance is never taken by time: what was sent to an owner stays open until an owner says what came of it.
  *
@@ -34,7 +36,7 @@
  * between two nodes belong into one frame.
  *
  * What is not here: outcomes of compare-and-write, reads forwarded from nodes that are not in sync (they are refused), an
- * orderly hand-over of ownership, pacing of learners beyond the host's own. DO_FENCE is a hook that no simulated world uses
+ * orderly hand-over of ownership, pacing of first passes beyond the host's own. DO_FENCE is a hook that no simulated world uses
  * yet. A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
  *
  * All calls come from the loop that owns the volume. An effect is acted on, or copied, inside the callback, which must not call
@@ -52,7 +54,7 @@ enum {
     REPLICA_KEPT = 512,    /* records kept in memory: the tail, and what learners may still ask for */
     REPLICA_READS = 64,    /* reads that wait */
     REPLICA_TICKETS = 128, /* changes at the owner that wait for their order */
-    REPLICA_WALK = 2048,   /* walk_blocks, unless tests want less */
+    REPLICA_WALK = 128,    /* walk_blocks, unless tests want less: with the records, the content of a step is at most 1 MiB */
 };
 
 struct replica;
@@ -72,7 +74,7 @@ extern const struct replica_timing replica_timing_fast;    /* 50, 400, 600 ms */
 struct replica_setup {
     uint8_t node; /* this one */
     struct replica_timing timing;
-    uint32_t walk_blocks; /* that one stretch of a walk covers; they are locked while it is read */
+    uint32_t walk_blocks; /* changed ones that one stretch of a walk may have */
     bool strict;          /* confirm each read with a peer: this node's clock may stand still (virtual machines) */
     bool fence;           /* two nodes without a witness: ask the host to fence a peer before it is left out */
     void *arg;
@@ -81,14 +83,14 @@ struct replica_setup {
 
 /* What is durable on this node. All of it but the tail changes together with the record or effect that says so. */
 struct replica_facts {
-    uint32_t boot;                 /* of the store: higher than ever before */
+    uint32_t boot; /* of this node: higher than ever before, also when its store is new or was put back to what it had been */
     struct replica_mark committed; /* newest record that is surely published; learning: where the node came from */
     uint64_t join;                 /* 0: not in sync with anybody */
     struct replica_learn learn;
     struct replica_window windows[REPLICA_NODES_MAX];
     uint32_t tail; /* prepared records after `committed` */
     const struct replica_record *records;
-    uint64_t credit;              /* as ON_CREDIT */
+    uint64_t credit;              /* as ON_CREDIT; may be less than before the restart */
     struct replica_config config; /* as it was before the restart: for people only, nothing is decided by it (rule 18) */
 };
 
@@ -103,7 +105,7 @@ enum replica_event_kind {
     REPLICA_ON_CHANGE,  /* id, session, change (kind, lba, count, body): a command of a client */
     REPLICA_ON_LOST,    /* session: the client's session is gone, nobody waits for its answers */
     REPLICA_ON_READ,    /* id, lba, count */
-    REPLICA_ON_WALKED,  /* node, id, body, sequence: how many blocks after the cursor are now done; 0: all */
+    REPLICA_ON_WALKED,  /* node, id, body, sequence: how many blocks from the cursor on are now done; 0: all. */
     REPLICA_ON_APPLIED, /* the step is durable */
     REPLICA_ON_DIGEST,  /* node, id, digest */
     REPLICA_ON_LEARNED,
@@ -135,10 +137,13 @@ enum replica_effect_kind {
     REPLICA_DO_ANSWER,  /* id, outcome: of a change */
     REPLICA_DO_READ,    /* id: read the map now (dirty: only a mutation reads over it) */
     REPLICA_DO_REFUSE,  /* id: this read cannot be served here now */
-    REPLICA_DO_WALK,    /* node, id, sequence = cursor, count, since: content of those of `count` blocks from the cursor on that
-                         * changed after `since` (0: all, also never written ones); ON_WALKED */
-    REPLICA_DO_APPLY,   /* step: its records, then its blocks, then step->learn: durable as one; ON_APPLIED */
-    REPLICA_DO_DIGEST,  /* node, id: of the published content as it is now; ON_DIGEST */
+    REPLICA_DO_WALK,   /* node, id, sequence = cursor, count, since: content of the blocks from the cursor on that changed after
+                         * `since` (0: all, also never written ones), `count` of these at most; any number of others may be
+                         * passed over. Published content, of any moment from now on; ON_WALKED */
+    REPLICA_DO_APPLY,  /* step: its blocks, then its records, then step->learn: durable as one; ON_APPLIED */
+    REPLICA_DO_DIGEST, /* node, id, sequence: of the content as of this record, which is the newest published or applied now.
+                         * More is published or applied while it is made; a later DO_DIGEST for the same node takes the place of
+                         * it; ON_DIGEST */
     REPLICA_DO_LEARNED, /* mark, id = join, windows: learning is over, the volume stands at mark; ON_LEARNED */
     REPLICA_DO_RESET,   /* this node stood still: drop all clients' sessions before anything that came over them (rule 12) */
     REPLICA_DO_FENCE,   /* node: make sure that it is off; ON_FENCED, or nothing */
@@ -193,7 +198,7 @@ const struct replica_window *replica_windows(const struct replica *replica);
 /* Counters of things that should happen in tests. */
 struct replica_counts {
     uint64_t reigns, takeovers, removals, joins, conflicts, gaps, stale, unconfirmed, duplicates, parked, resent, mismatches,
-        stalls, bumps, resets, refused_full;
+        stalls, bumps, resets, refused_full, passes;
 };
 const struct replica_counts *replica_counts(const struct replica *replica);
 

@@ -12,6 +12,9 @@
  */
 #include "volume/replica/internal.h"
 
+/* Records that a replica takes before it publishes some: more than any owner sends (owner.c). */
+enum { FOLLOW_MOST = REPLICA_KEPT - 1 };
+
 struct replica_record *tail_at(struct replica *r, uint64_t sequence)
 {
     assert(sequence >= r->first && sequence <= r->end);
@@ -55,6 +58,12 @@ void tail_open(struct replica *r, const struct replica_facts *facts)
     r->durable = r->end;
 }
 
+bool tail_fits(const struct replica *r, const struct replica_record *record)
+{
+    if (r->end + 1 - r->committed > FOLLOW_MOST) return false;
+    return change_cost(&record->change) <= r->space || MUTATED(MUTATE_NO_CREDIT);
+}
+
 void tail_append(struct replica *r, const struct replica_record *record)
 {
     assert(!tail_is_settling(r) && record->mark.sequence == r->end + 1);
@@ -67,9 +76,9 @@ void tail_append(struct replica *r, const struct replica_record *record)
 
 /* ---- windows ---- */
 
-static void window_note(struct replica *r, const struct replica_request *request)
+void window_note(struct replica_window *windows, const struct replica_request *request)
 {
-    struct replica_window *w = &r->windows[request->node];
+    struct replica_window *w = &windows[request->node];
     if (request->boot == 0 || request->boot < w->boot) return;
     if (request->boot > w->boot) *w = (struct replica_window){.boot = request->boot};
     if (request->number > w->high) {
@@ -92,7 +101,7 @@ void tail_publish(struct replica *r, uint64_t upto)
 {
     assert(upto <= r->end && (upto <= r->durable || MUTATED(MUTATE_ACK_VOLATILE)));
     if (upto <= r->committed) return;
-    for (uint64_t s = r->committed + 1; s <= upto; s++) window_note(r, &tail_at(r, s)->change.request);
+    for (uint64_t s = r->committed + 1; s <= upto; s++) window_note(r->windows, &tail_at(r, s)->change.request);
     r->committed_epoch = tail_at(r, upto)->mark.epoch;
     r->committed = upto;
     effect_put(r, &(struct replica_effect){.kind = REPLICA_DO_PUBLISH, .sequence = upto});
@@ -167,7 +176,7 @@ void tail_on_discarded(struct replica *r)
         tail_settle(r);
     } else if (r->role == REPLICA_OWNER) {
         owner_open(r);
-    } else if (r->role == REPLICA_IN_SYNC || r->learning == LEARN_FOLLOWING) {
+    } else if (follow_is_member(r)) {
         follow_report(r, r->end + 1);
     } else {
         learn_settled(r);
