@@ -583,6 +583,28 @@ TEST(nothing_is_not_checked)
     CHECK_ERR(ERR_DECODE, replica_decode(head, bytes, &volume, &back));
 }
 
+/* What is said of a message of which some bytes are zeros now. */
+static enum err zeroed(uint32_t what, size_t at, size_t size)
+{
+    uint8_t head[LINK_HEAD_MAX];
+    struct replica_message m, back;
+    uint32_t volume;
+    plain(what, &m);
+    uint32_t bytes = replica_encode(1, &m, head);
+    memset(head + at, 0, size);
+    return replica_decode(head, bytes, &volume, &back);
+}
+
+TEST(nobody_is_in_records_only)
+{
+    size_t size = sizeof(struct wire_replica_request);
+    CHECK_OK(zeroed(REPLICA_RECORD, IN_RECORD(change.request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_FORWARD, OF(forward, change.request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_CONFIRM, OF(confirm, request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_DONE, OF(done, request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_STEP, IN_WINDOW(boot), sizeof(struct wire_replica_window))); /* nor is it listed */
+}
+
 TEST(a_new_version_is_told_from_its_first_byte)
 {
     const uint8_t newer = REPLICA_WIRE_VERSION + 1;
@@ -709,6 +731,6 @@ TEST(heartbeats_are_nothing_else)
     }
 }
 
-TESTS(random_messages_come_back, limits_are_kept, nothing_is_not_checked, a_new_version_is_told_from_its_first_byte,
-      content_is_what_blocks_have, heartbeats_fill_a_head, random_heartbeats_come_back, heartbeats_keep_limits,
-      heartbeats_are_nothing_else)
+TESTS(random_messages_come_back, limits_are_kept, nothing_is_not_checked, nobody_is_in_records_only,
+      a_new_version_is_told_from_its_first_byte, content_is_what_blocks_have, heartbeats_fill_a_head,
+      random_heartbeats_come_back, heartbeats_keep_limits, heartbeats_are_nothing_else)
