@@ -384,6 +384,62 @@ static void head_over_pages(struct lab *lab)
     }
 }
 
+/* The volume catches up from where it stands; false: something is wrong, or the power failed. */
+static bool learn(struct lab *lab, uint32_t turns)
+{
+    for (uint32_t i = 0; on(lab) && lab->volumes[0].learn.turns != turns; i++) {
+        lab->full = false;
+        learn_some(lab);
+        if (i % 16 == 5 && !lab->tasks[0].used) lab_task_start(lab, &lab->tasks[0], i % 3 ? TASK_FLUSH : TASK_CLEAN, 0, 0);
+        sim_run_for(lab->sim, 6, 1000000000);
+        workload_collect(lab);
+        if (i > 20000) lab_fail(lab, "the volume does not catch up");
+    }
+    return on(lab);
+}
+
+/* Catching up, with checkpoints and the cleaner at work, while the power fails at each change, one after the other. */
+static void caught_up(struct lab *lab)
+{
+    if (!begin(lab)) return;
+    for (uint32_t n = 0; n < 80 && !lab_failed(lab); n++) {
+        uint64_t since = lab->volumes[0].model.now.sequence;
+        uint32_t turns = lab->volumes[0].learn.turns + 2;
+        for (uint32_t i = 0; i < 3; i++)
+            if (!resize(lab, 96 + below(lab, 600)) || !put(lab, below(lab, 90), 4)) return;
+        sim_cut_at(lab->sim, 1 + n);
+        if (!learn(lab, turns) && !lab_failed(lab)) {
+            lab_crash(lab);
+            if (!come_back(lab) || !judge_verify(lab) || !learn(lab, turns)) return;
+        }
+        sim_cut_at(lab->sim, 0);
+        if (!workload_drain(lab)) return;
+        since = min64(since, lab->volumes[0].model.now.sequence);
+        if (!task(lab, TASK_CHANGED, since) || !judge_verify(lab)) return;
+        if (n % 8 == 0 && !close_open(lab)) return;
+    }
+}
+
+/* Catching up on a full pool: what does not fit takes with it all that was given behind it. */
+static void learns_when_full(struct lab *lab)
+{
+    if (!begin(lab)) return;
+    for (uint64_t lba = 0; !lab->full && lba + 8 <= lab->mix.volume_blocks; lba += 8)
+        if (!put(lab, lba, 8)) return;
+    if (!lab->full) lab_fail(lab, "the pool does not run full");
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < 400 && on(lab); i++) {
+        lab->full = false;
+        learn_some(lab);
+        sim_run_for(lab->sim, 40, 3000000000u);
+        failed += lab->volumes[0].learn.failed != 0;
+        workload_collect(lab);
+    }
+    if (on(lab) && failed == 0) lab_fail(lab, "no step fails for space");
+    lab_crash(lab);
+    if (!lab_failed(lab) && come_back(lab)) judge_verify(lab);
+}
+
 /* ---- the list ---- */
 
 static const struct {
@@ -399,6 +455,8 @@ static const struct {
     {"misdirected-twin", misdirected_twin, 20, 64, MUTATE_NO_ADDRESS_IN_CRC},
     {"lost-checkpoint", lost_checkpoint, 40, 64, MUTATE_ONE_CHECKPOINT},
     {"shrink-and-grow", shrink_and_grow, 40, 2000, MUTATE_NONE},
+    {"caught-up", caught_up, 40, 96, MUTATE_NONE},
+    {"learns-when-full", learns_when_full, 20, 600, MUTATE_LEARN_GAP},
     {"head-over-pages", head_over_pages, 256, 400, MUTATE_NONE},
 };
 

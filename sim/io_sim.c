@@ -4,8 +4,8 @@
  *
  * An operation meets its fate when it is submitted (struct io_op keeps it in `tries`) and has its effect when it is
  * completed: a read returns what is there then, a write reads its buffer then. So a caller that changes a buffer, or reuses
- * a place, under an operation in flight is caught. Operations under way are in `pending`, in the order of submission,
- * because a power cut settles them in this order after all that was completed.
+ * a place, under an operation in flight is caught. Operations under way are in the `pending` of their machine, in the order of
+ * submission, because a power cut settles them in this order after all that was completed.
  *
  * Three streams of chance come from the seed: the schedule, the faults, and io_random. So a fault budget can change without
  * changing the bytes of the pool's secret.
@@ -37,17 +37,19 @@ enum event_kind { EVENT_OP, EVENT_TIMER, EVENT_JOB };
 struct event {
     uint64_t at, tie;
     enum event_kind kind;
+    uint32_t machine;
     void *what;
 };
 
 struct sent {
     uint64_t at;
+    uint32_t machine;
     struct io_msg *msg;
 };
 
 struct io_file {
     struct list link;
-    struct sim *sim;
+    struct io *io;
     struct sim_place *place;
     unsigned flags;
     uint32_t under_way;
@@ -60,19 +62,23 @@ struct sim_place {
     uint32_t readers, writers; /* locks */
 };
 
+/* A machine: its one loop. */
 struct io {
     struct sim *sim;
+    uint32_t number;
+    bool off;
+    struct list pending;
 };
 
 struct sim {
-    struct io loop;
+    struct io machines[SIM_MACHINES_MAX];
     struct prng schedule, fate, bytes;
     uint64_t now;
     struct event *heap; /* from 1 */
     uint32_t events, event_room;
     struct sent *sent; /* ring */
     uint32_t sent_first, sent_count, sent_room;
-    struct list pending, files;
+    struct list files;
     uint32_t files_open;
     struct page_pool pool;
     struct net *net;
@@ -137,13 +143,14 @@ static void event_sink(struct sim *sim, uint32_t place, struct event event)
     event_place(sim, place, event);
 }
 
-static void event_push(struct sim *sim, enum event_kind kind, void *what, uint64_t delay_ns)
+static void event_push(struct io *io, enum event_kind kind, void *what, uint64_t delay_ns)
 {
+    struct sim *sim = io->sim;
     if (sim->events + 1 >= sim->event_room) {
         sim->event_room = sim->event_room ? 2 * sim->event_room : 256;
         sim->heap = must(realloc(sim->heap, sim->event_room * sizeof *sim->heap));
     }
-    struct event event = {sim->now + delay_ns, prng_next(&sim->schedule), kind, what};
+    struct event event = {sim->now + delay_ns, prng_next(&sim->schedule), kind, io->number, what};
     event_rise(sim, ++sim->events, event);
 }
 
@@ -183,7 +190,7 @@ void io_after(struct io *io, uint64_t delay_ns, struct io_timer *timer)
 {
     assert(timer->place == 0);
     timer->due_ns = io->sim->now + delay_ns;
-    event_push(io->sim, EVENT_TIMER, timer, delay_ns);
+    event_push(io, EVENT_TIMER, timer, delay_ns);
 }
 
 void io_cancel(struct io *io, struct io_timer *timer)
@@ -208,13 +215,13 @@ void io_send(struct io *to, struct io_msg *msg)
     uint32_t last = (sim->sent_first + sim->sent_count - 1) % sim->sent_room;
     uint64_t at = sim->now + prng_below(&sim->schedule, 2000);
     if (sim->sent_count > 0) at = max64(at, sim->sent[last].at);
-    sim->sent[(sim->sent_first + sim->sent_count++) % sim->sent_room] = (struct sent){at, msg};
+    sim->sent[(sim->sent_first + sim->sent_count++) % sim->sent_room] = (struct sent){at, to->number, msg};
 }
 
 void io_submit_job(struct io *io, struct io_job *job)
 {
     job->owner = io;
-    event_push(io->sim, EVENT_JOB, job, prng_below(&io->sim->schedule, 20000));
+    event_push(io, EVENT_JOB, job, prng_below(&io->sim->schedule, 20000));
 }
 
 void io_memory_large(void *at, size_t size)
@@ -224,6 +231,11 @@ void io_memory_large(void *at, size_t size)
 }
 
 /* ---- files ---- */
+
+static bool is_off(const struct io *io)
+{
+    return io->off || io->sim->off;
+}
 
 static struct sim_place *place_find(struct sim *sim, const char *name)
 {
@@ -259,14 +271,14 @@ enum err io_file_open(struct io *io, const char *path, unsigned flags, struct io
 {
     struct sim *sim = io->sim;
     struct sim_place *place = place_find(sim, path);
-    if (sim->off) return ERR_POWER;
+    if (is_off(io)) return ERR_POWER;
     if (place && place->vanished) return ERR_NO_FILE;
     if (place && (flags & IO_OPEN_CREATE) && (flags & IO_OPEN_EXCLUSIVE)) return ERR_FILE_EXISTS;
     if (!place && !(flags & IO_OPEN_CREATE)) return ERR_NO_FILE;
     if (!place) place = place_make(sim, path, 0);
     TRY(place_lock(place, flags));
     struct io_file *file = must(calloc(1, sizeof *file));
-    file->sim = sim;
+    file->io = io;
     file->place = place;
     file->flags = flags;
     list_push(&sim->files, &file->link);
@@ -277,7 +289,7 @@ enum err io_file_open(struct io *io, const char *path, unsigned flags, struct io
 
 enum err io_file_info(struct io_file *file, struct io_file_info *ret_info)
 {
-    if (file->sim->off) return ERR_POWER;
+    if (is_off(file->io)) return ERR_POWER;
     if (file->place->vanished) return ERR_VANISHED;
     *ret_info = (struct io_file_info){.size = disk_size(file->place->disk), .align = ALIGN, .discards = true};
     return OK;
@@ -286,7 +298,7 @@ enum err io_file_info(struct io_file *file, struct io_file_info *ret_info)
 enum err io_file_resize(struct io_file *file, uint64_t size)
 {
     assert(!(file->flags & IO_OPEN_READ_ONLY));
-    if (file->sim->off) return ERR_POWER;
+    if (is_off(file->io)) return ERR_POWER;
     if (file->place->vanished) return ERR_VANISHED;
     disk_resize(file->place->disk, size);
     return OK;
@@ -301,21 +313,21 @@ static void file_forget(struct io_file *file)
             file->place->writers--;
     }
     list_remove(&file->link);
-    file->sim->files_open--;
+    file->io->sim->files_open--;
     free(file);
 }
 
 void io_file_close(struct io_file *file)
 {
     if (!file) return;
-    assert(file->under_way == 0 || file->sim->off);
+    assert(file->under_way == 0 || is_off(file->io));
     if (file->under_way == 0) {
         file_forget(file);
         return;
     }
     /* The operations still point to it: sim_power_on frees it with them. */
     file->flags |= 1u << 31;
-    file->sim->files_open--;
+    file->io->sim->files_open--;
 }
 
 /* ---- faults ---- */
@@ -421,8 +433,8 @@ static void op_submit(struct io *io, struct io_file *file, enum op_kind kind, st
     op->kind = (uint8_t)kind;
     op->tries = FATE_DEAD;
     file->under_way++;
-    list_push(&sim->pending, &op->link);
-    if (!sim->off && !file->place->vanished) {
+    list_push(&io->pending, &op->link);
+    if (!is_off(io) && !file->place->vanished) {
         if (kind == OP_SYNC) op->offset = disk_newest(file->place->disk);
         if (kind == OP_READ)
             sim->reads++;
@@ -434,7 +446,7 @@ static void op_submit(struct io *io, struct io_file *file, enum op_kind kind, st
                 (unsigned long long)op->length, op->flags & IO_WRITE_DURABLE ? ", durable" : "");
         if (kind != OP_READ && sim->cut_at > 0 && --sim->cut_at == 0) cut_now(sim, op);
     }
-    event_push(sim, EVENT_OP, op, op_latency(sim, op));
+    event_push(io, EVENT_OP, op, op_latency(sim, op));
 }
 
 void io_read(struct io *io, struct io_file *file, uint64_t offset, void *buf, uint32_t length, struct io_op *op)
@@ -536,7 +548,7 @@ static void op_effect(struct sim *sim, struct io_op *op)
 {
     struct sim_place *place = op->file->place;
     if (op->tries == FATE_DEAD) {
-        op->err = sim->off ? ERR_POWER : ERR_VANISHED;
+        op->err = is_off(op->io) ? ERR_POWER : ERR_VANISHED;
         return;
     }
     switch ((enum op_kind)op->kind) {
@@ -639,30 +651,32 @@ enum sim_end sim_run_for(struct sim *sim, uint64_t events, uint64_t span_ns)
 
 /* ---- power ---- */
 
-static void settle_pending(struct sim *sim, const struct sim_place *of, enum mood mood)
+/* Of one machine, or of all who use a disk. */
+static void settle_pending(struct io *io, const struct sim_place *of, enum mood mood)
 {
-    for (struct list *l = sim->pending.next; l != &sim->pending; l = l->next) {
+    for (struct list *l = io->pending.next; l != &io->pending; l = l->next) {
         struct io_op *op = CONTAINER(l, struct io_op, link);
         if ((of && op->file->place != of) || op->tries == FATE_DEAD) continue;
         bool lost = op->tries == SIM_LOST + 1 || op->tries == SIM_MISDIRECTED + 1;
         if (op->kind == OP_WRITE && !lost)
-            disk_settle_write(op->file->place->disk, op->offset, op->buf, op->length, mood, &sim->fate);
+            disk_settle_write(op->file->place->disk, op->offset, op->buf, op->length, mood, &io->sim->fate);
         op->tries = FATE_DEAD;
     }
 }
+
+static const char *const mood_names[] = {"drops", "applies", "drops or applies", "tears"};
 
 static void settle_all(struct sim *sim)
 {
     enum mood mood = (enum mood)prng_below(&sim->fate, MOOD_COUNT);
     for (int i = 0; i < DISKS_MAX; i++)
         if (sim->places[i].disk) disk_settle(sim->places[i].disk, mood, &sim->fate);
-    settle_pending(sim, NULL, mood);
+    for (int i = 0; i < SIM_MACHINES_MAX; i++) settle_pending(&sim->machines[i], NULL, mood);
     net_power_cut(sim->net);
     sim->off = true;
     sim->cut_at = 0;
     sim_note(sim, mood);
-    static const char *const names[] = {"drops", "applies", "drops or applies", "tears"};
-    sim_say(sim, "POWER CUT, %s what was not durable", names[mood]);
+    sim_say(sim, "POWER CUT, %s what was not durable", mood_names[mood]);
 }
 
 void sim_power_cut(struct sim *sim)
@@ -675,17 +689,25 @@ bool sim_is_off(const struct sim *sim)
     return sim->off;
 }
 
+/* Of one machine; NULL: of all. */
+static void files_forget(struct sim *sim, const struct io *of)
+{
+    for (struct list *l = sim->files.next, *next; l != &sim->files; l = next) {
+        struct io_file *file = CONTAINER(l, struct io_file, link);
+        next = l->next;
+        if (of && file->io != of) continue;
+        if (file->flags & 1u << 31) sim->files_open++;
+        file_forget(file);
+    }
+}
+
 static void forget_all(struct sim *sim)
 {
     sim->events = 0; /* timers are not told: their owners may be gone */
     sim->sent_first = sim->sent_count = 0;
-    list_init(&sim->pending);
+    for (int i = 0; i < SIM_MACHINES_MAX; i++) list_init(&sim->machines[i].pending);
     net_forget(sim->net);
-    for (struct list *l; (l = sim->files.next) != &sim->files;) {
-        struct io_file *file = CONTAINER(l, struct io_file, link);
-        if (file->flags & 1u << 31) sim->files_open++;
-        file_forget(file);
-    }
+    files_forget(sim, NULL);
 }
 
 void sim_power_on(struct sim *sim)
@@ -693,7 +715,44 @@ void sim_power_on(struct sim *sim)
     assert(sim->off);
     forget_all(sim);
     sim->off = false;
+    for (int i = 0; i < SIM_MACHINES_MAX; i++) sim->machines[i].off = false;
     sim_say(sim, "power on");
+}
+
+/* ---- power of one machine ---- */
+
+void sim_machine_cut(struct sim *sim, uint32_t number)
+{
+    struct io *io = &sim->machines[number];
+    assert(number < SIM_MACHINES_MAX && !is_off(io));
+    enum mood mood = (enum mood)prng_below(&sim->fate, MOOD_COUNT);
+    for (struct list *l = sim->files.next; l != &sim->files; l = l->next) {
+        const struct io_file *file = CONTAINER(l, struct io_file, link);
+        if (file->io == io && !file->place->vanished) disk_settle(file->place->disk, mood, &sim->fate);
+    }
+    settle_pending(io, NULL, mood);
+    io->off = true;
+    sim_note(sim, mood);
+    sim_say(sim, "machine %u LOSES POWER, %s what was not durable", number, mood_names[mood]);
+}
+
+void sim_machine_on(struct sim *sim, uint32_t number)
+{
+    struct io *io = &sim->machines[number];
+    struct event *old = sim->heap;
+    uint32_t events = sim->events, sent = sim->sent_count;
+    assert(number < SIM_MACHINES_MAX && io->off && !sim->off);
+    sim->events = sim->sent_count = 0;
+    for (uint32_t i = 1; i <= events; i++)
+        if (old[i].machine != number) event_rise(sim, ++sim->events, (struct event)old[i]);
+    for (uint32_t i = 0; i < sent; i++) {
+        struct sent message = sim->sent[(sim->sent_first + i) % sim->sent_room];
+        if (message.machine != number) sim->sent[(sim->sent_first + sim->sent_count++) % sim->sent_room] = message;
+    }
+    list_init(&io->pending);
+    files_forget(sim, io);
+    io->off = false;
+    sim_say(sim, "machine %u has power", number);
 }
 
 void sim_cut_at(struct sim *sim, uint64_t n)
@@ -728,7 +787,7 @@ void sim_disk_vanish(struct sim *sim, const char *name)
     assert(place && !place->vanished);
     enum mood mood = (enum mood)prng_below(&sim->fate, MOOD_COUNT);
     disk_settle(place->disk, mood, &sim->fate);
-    settle_pending(sim, place, mood);
+    for (int i = 0; i < SIM_MACHINES_MAX; i++) settle_pending(&sim->machines[i], place, mood);
     place->vanished = true;
     sim_say(sim, "%s vanishes", name);
 }
@@ -770,6 +829,7 @@ static void seed_all(struct sim *sim, uint64_t seed, bool trace)
     sim->trace = trace;
     sim->changes = sim->reads = sim->cut_at = 0;
     sim->off = false;
+    for (int i = 0; i < SIM_MACHINES_MAX; i++) sim->machines[i].off = false;
     sim->hash = seed;
     sim->damages = 0;
     memset(sim->odds, 0, sizeof sim->odds);
@@ -780,8 +840,10 @@ static void seed_all(struct sim *sim, uint64_t seed, bool trace)
 struct sim *sim_open(uint64_t seed, bool trace)
 {
     struct sim *sim = must(calloc(1, sizeof *sim));
-    sim->loop.sim = sim;
-    list_init(&sim->pending);
+    for (uint32_t i = 0; i < SIM_MACHINES_MAX; i++) {
+        sim->machines[i] = (struct io){.sim = sim, .number = i};
+        list_init(&sim->machines[i].pending);
+    }
     list_init(&sim->files);
     page_pool_init(&sim->pool);
     sim->net = net_open(sim);
@@ -819,7 +881,13 @@ struct net *net_of_loop(const struct io *io)
 
 struct io *sim_loop(struct sim *sim)
 {
-    return &sim->loop;
+    return sim_machine(sim, 0);
+}
+
+struct io *sim_machine(struct sim *sim, uint32_t number)
+{
+    assert(number < SIM_MACHINES_MAX);
+    return &sim->machines[number];
 }
 
 uint64_t sim_now_ns(const struct sim *sim)

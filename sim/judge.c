@@ -150,6 +150,7 @@ static void judge_listed(struct lab *lab, struct lab_volume *lv, const struct st
 {
     struct model_volume *v = &lv->model;
     check_info(lab, lv, info);
+    if (info->learning) lab_fail(lab, "volume %u is learning", v->id);
     if (lab_failed(lab)) return;
     memset(&v->now, 0, sizeof v->now);
     if (info->prepared < v->count) v->count = info->prepared;
@@ -158,6 +159,7 @@ static void judge_listed(struct lab *lab, struct lab_volume *lv, const struct st
     lv->must = min64(lv->must, v->count);
     if (lv->digest_at > v->count) lv->digest_at = 0;
     state_at(v, info->published, &v->now);
+    v->now.keys[LOCAL_KEY] = lv->learn.local;
     if (!v->now.exists && info->published > 0)
         lab_fail(lab, "volume %u exists, although deleted", v->id);
     else if (info->blocks != v->now.blocks)
@@ -191,7 +193,9 @@ void judge_recovered(struct lab *lab)
         struct store_volume_info info;
         if (lv->retired) continue;
         bool listed = info_of(lab, lv->model.id, &info);
-        if (!listed)
+        if (lv->learn.on)
+            learn_recovered(lab, lv, listed ? &info : NULL);
+        else if (!listed)
             judge_absent(lab, lv);
         else
             judge_listed(lab, lv, &info);
@@ -202,9 +206,8 @@ void judge_recovered(struct lab *lab)
 
 /* ---- decisions ---- */
 
-static void check_recovered_op(struct lab *lab, const struct model_volume *v, const struct store_op *op)
+static void check_recovered_op(struct lab *lab, const struct model_volume *v, const struct store_op *op, uint64_t next)
 {
-    uint64_t next = v->now.sequence + 1;
     if (op->sequence != next || next > v->count) {
         lab_fail(lab, "volume %u: %llu waits, expected %llu of %llu", v->id, (unsigned long long)op->sequence,
                  (unsigned long long)next, (unsigned long long)v->count);
@@ -212,6 +215,7 @@ static void check_recovered_op(struct lab *lab, const struct model_volume *v, co
     }
     const struct model_op *m = &v->ops[next - 1];
     bool same = op->kind == m->kind && op->epoch == m->epoch && op->request == m->request;
+    same = same && op->previous_epoch == (next > 1 ? v->ops[next - 2].epoch : 0);
     if (m->kind == RECORD_DATA) same = same && op->lba == m->lba && op->count == m->count;
     if (m->kind == RECORD_CREATE || m->kind == RECORD_RESIZE) same = same && op->lba == m->lba;
     if (!same) lab_fail(lab, "volume %u: recovered operation %llu is not the one submitted", v->id, (unsigned long long)next);
@@ -226,12 +230,61 @@ static void publish_recovered(struct lab *lab, struct lab_volume *lv, uint64_t u
             lab_fail(lab, "volume %u: %llu does not wait for its decision", v->id, (unsigned long long)v->now.sequence + 1);
             return;
         }
-        check_recovered_op(lab, v, op);
+        check_recovered_op(lab, v, op, v->now.sequence + 1);
         if (lab_failed(lab)) return;
         store_publish(lab->store, op);
         state_advance(v, &v->now);
         lv->must = max64(lv->must, v->now.sequence);
     }
+}
+
+static void inherited_done(struct store_read *read)
+{
+    read->count = 0;
+}
+
+static bool inherited_is_read(void *arg)
+{
+    const struct lab *lab = arg;
+    return lab->inherited.count == 0;
+}
+
+/* A new owner ships what it inherited: the blocks are those that were written. False when the power went. */
+static bool read_inherited(struct lab *lab, const struct store_op *op, const struct model_op *m)
+{
+    struct store_read *read = &lab->inherited;
+    uint32_t first = (uint32_t)prng_below(&lab->prng, min32(m->count, LAB_READ_BLOCKS)),
+             count = 1 + (uint32_t)prng_below(&lab->prng, min32(m->count, LAB_READ_BLOCKS) - first);
+    *read = (struct store_read){.done = inherited_done, .lba = m->lba + first, .count = count, .data = lab->reads[0].data};
+    read->of = op;
+    memset(read->data, 0xa5, (size_t)count * BLOCK_SIZE);
+    store_read(lab->store, read);
+    if (!lab_until(lab, inherited_is_read, lab, "a read of an inherited operation")) return false;
+    if (read->err != OK && !judge_error(lab, read->err))
+        lab_fail(lab, "volume %u: inherited %llu: %s", op->volume, (unsigned long long)op->sequence, err_name(read->err));
+    for (uint32_t i = 0; read->err == OK && i < count; i++) {
+        uint32_t content = m->what == ENTRY_NEW ? m->contents[first + i] : 0;
+        if (!content_is(content, read->data + (size_t)i * BLOCK_SIZE))
+            lab_fail(lab, "volume %u: block %llu of inherited operation %llu is not what was written", op->volume,
+                     (unsigned long long)read->lba + i, (unsigned long long)op->sequence);
+    }
+    return true;
+}
+
+/* All that wait, in order, are those that were submitted. */
+static bool check_inherited(struct lab *lab, const struct model_volume *v)
+{
+    uint64_t next = v->now.sequence;
+    const struct store_op *op;
+    while ((op = store_prepared_next(lab->store, v->id, next)) != NULL && !lab_failed(lab)) {
+        const struct model_op *m = &v->ops[next];
+        check_recovered_op(lab, v, op, ++next);
+        if (!lab_failed(lab) && m->kind == RECORD_DATA && prng_chance(&lab->prng, 300000) && !read_inherited(lab, op, m))
+            return false;
+    }
+    if (next != v->count)
+        lab_fail(lab, "volume %u: %llu waits, but is not among those that wait", v->id, (unsigned long long)next + 1);
+    return true;
 }
 
 static bool discard_recovered(struct lab *lab, uint32_t i, uint64_t from)
@@ -257,6 +310,7 @@ static bool decide(struct lab *lab, uint32_t i)
 {
     struct lab_volume *lv = &lab->volumes[i];
     struct model_volume *v = &lv->model;
+    if (!check_inherited(lab, v)) return false;
     uint64_t how = lab->mix.faults & FAULTS_OF_DATA ? 0 : prng_below(&lab->prng, 3);
     uint64_t least = max64(lv->must, v->now.sequence);
     uint64_t up_to = how == 0 ? v->count : how == 1 ? least : least + prng_below(&lab->prng, v->count - least + 1);
@@ -267,8 +321,9 @@ static bool decide(struct lab *lab, uint32_t i)
 
 bool judge_decide(struct lab *lab)
 {
+    if (!learn_settle(lab)) return false;
     for (uint32_t i = 0; i < lab->volume_count && !lab_failed(lab); i++)
-        if (!lab->volumes[i].retired && !decide(lab, i)) return false;
+        if (!lab->volumes[i].retired && !lab->volumes[i].learn.on && !decide(lab, i)) return false;
     return !sim_is_off(lab->sim);
 }
 
@@ -306,23 +361,32 @@ static bool verify_nowhere(struct lab *lab, uint32_t i)
     return verify_stretch(lab, i, lba, (uint32_t)min64(v->now.blocks - lba, 8));
 }
 
-static void verify_state(struct lab *lab, const struct model_volume *v)
+/* The first key that is not as in a state; NO_KEY: all are. */
+enum { NO_KEY = LOCAL_KEY + 1 };
+
+static uint32_t wrong_key(struct lab *lab, const struct model_volume *v, const struct model_state *state)
 {
     uint8_t key[STATE_KEY_MAX], value[STATE_VALUE_MAX];
-    for (uint32_t k = 0; k < KEYS; k++) {
+    for (uint32_t k = 0; k <= LOCAL_KEY; k++) {
         const void *got = NULL;
-        uint32_t got_bytes = 0, bytes = v->now.keys[k] ? value_fill(v->now.keys[k], value) : 0;
+        uint32_t got_bytes = 0, bytes = state->keys[k] ? value_fill(state->keys[k], value) : 0;
         enum err err = store_state_get(lab->store, v->id, key, key_fill(k, key), &got, &got_bytes);
         if (bytes == 0 && err == ERR_NO_KEY) continue;
-        if (err != OK || got_bytes != bytes || memcmp(got, value, bytes) != 0)
-            lab_fail(lab, "volume %u: key %u: %s, %u bytes instead of %u", v->id, k, err_name(err), got_bytes, bytes);
+        if (err != OK || got_bytes != bytes || memcmp(got, value, bytes) != 0) return k;
     }
+    return NO_KEY;
+}
+
+bool judge_keys(struct lab *lab, const struct model_volume *v, const struct model_state *state)
+{
+    return wrong_key(lab, v, state) == NO_KEY;
 }
 
 static bool verify_volume(struct lab *lab, uint32_t i)
 {
     const struct model_volume *v = &lab->volumes[i].model;
-    verify_state(lab, v);
+    uint32_t key = wrong_key(lab, v, &v->now);
+    if (key != NO_KEY) lab_fail(lab, "volume %u: key %u is not as it was set", v->id, key);
     for (uint32_t w = 0; w < v->window_count && !lab_failed(lab); w++) {
         const struct window *window = &v->windows[w];
         if (window->lba >= v->now.blocks) continue;
@@ -335,6 +399,7 @@ static bool verify_volume(struct lab *lab, uint32_t i)
 bool judge_verify(struct lab *lab)
 {
     check_strangers(lab);
+    if (!learn_settle(lab)) return false;
     for (uint32_t i = 0; i < lab->volume_count && !lab_failed(lab); i++) {
         struct store_volume_info info;
         const struct model_volume *v = &lab->volumes[i].model;
@@ -353,6 +418,7 @@ bool judge_verify(struct lab *lab)
 void judge_digest(struct lab *lab, const struct lab_task *task)
 {
     struct lab_volume *lv = &lab->volumes[task->volume];
+    if (lv->learn.on || lv->learn.turns != task->turns) return;
     if (task->err != OK || lv->model.now.sequence != task->published) return; /* it changed meanwhile: of no known state */
     if (lv->digest_at == task->published && memcmp(lv->digest, task->digest, sizeof lv->digest) != 0)
         lab_fail(lab, "volume %u: another digest for the same state %llu", lv->model.id, (unsigned long long)lv->digest_at);
@@ -364,7 +430,8 @@ void judge_changed(struct lab *lab, const struct lab_task *task)
 {
     const struct model_volume *v = &lab->volumes[task->volume].model;
     struct model_state *old = &lab->scratch, *new = &lab->since;
-    if (task->err != OK) return;
+    const struct lab_learn *learn = &lab->volumes[task->volume].learn;
+    if (task->err != OK || learn->on || learn->turns != task->turns) return;
     state_at(v, task->sequence, old);
     state_at(v, task->published, new); /* as it was when it began: later changes may be in or not */
     uint64_t end = new->blocks;        /* what was beyond the volume's end at any time since then is not told */

@@ -144,6 +144,7 @@ void lab_task_start(struct lab *lab, struct lab_task *task, enum task_kind kind,
     task->volume = volume;
     task->sequence = sequence;
     task->published = lab->volumes[volume].model.now.sequence;
+    task->turns = lab->volumes[volume].learn.turns;
     sim_say(lab->sim, "%s (volume %u, sequence %llu)", names[kind], lab->volumes[volume].model.id,
             (unsigned long long)sequence);
     if (io_task_start(lab->io, &task->task, task_main, task) != OK) abort();
@@ -256,7 +257,10 @@ struct lab *lab_open(void)
 void lab_close(struct lab *lab)
 {
     for (int i = 0; i < LAB_READS; i++) free(lab->reads[i].data);
-    for (int i = 0; i < LAB_VOLUMES; i++) volume_done(&lab->volumes[i].model);
+    for (int i = 0; i < LAB_VOLUMES; i++) {
+        volume_done(&lab->volumes[i].model);
+        free(lab->volumes[i].learn.steps);
+    }
     for (struct list *l; (l = list_pop(&lab->free_bufs)) != NULL;) free(CONTAINER(l, struct op_buf, link));
     sim_close(lab->sim);
     free(lab);
@@ -307,7 +311,6 @@ void lab_begin_as(struct lab *lab, uint64_t seed, const struct mix *mix, enum mu
     lab->next_content = lab->recent_count = 0;
     lab->clock = lab->request = 0;
     lab->write_max = RECORD_BLOCKS_MAX;
-    lab->epoch = 1;
     lab->full = lab->failed = lab->damaged = lab->lied = lab->vanished = lab->reopen = lab->every = false;
     lab->crashes = lab->unreadable = lab->rollbacks = 0;
     lab->failure[0] = '\0';

@@ -6,6 +6,7 @@
  *     lab.c       the pool's life: format, open, close, crash, tasks
  *     judge.c     after every start: what the store says against what the oracle allows
  *     workload.c  operations, reads, and waiting for them
+ *     learn.c     volumes that catch up with a history that goes on elsewhere
  *     direct.c    histories for one purpose, step by step
  *     history.c   whole histories: random ones, damage at rest, a cut at every I/O
  *     main.c      seeds, modes, reports
@@ -50,6 +51,7 @@ enum action {
     DO_READ,
     DO_PUBLISH,
     DO_DISCARD,
+    DO_LEARN,
     DO_CHECKPOINT,
     DO_FLUSH,
     DO_CLEAN,
@@ -104,6 +106,7 @@ struct lab_op {
     struct lab *lab;
     struct op_buf *buf; /* until done */
     uint32_t volume;    /* index */
+    uint32_t step;      /* of catch-up: its number */
     bool done;
 };
 
@@ -112,7 +115,8 @@ struct lab_read {
     struct lab *lab;
     bool used, exact; /* exact: part of a verification, an error is reported to it */
     uint32_t volume;
-    uint64_t from; /* published sequence when it was submitted */
+    uint64_t from; /* published sequence when it was submitted, and steps of catch-up that were applied */
+    uint32_t learned;
     bool existed;
     uint64_t blocks;
     uint32_t before[LAB_READ_BLOCKS];
@@ -141,10 +145,29 @@ struct lab_task {
     uint32_t volume;    /* index */
     uint64_t sequence;  /* DISCARD, CHANGED: since */
     uint64_t published; /* DIGEST, CHANGED: when it began */
+    uint32_t turns;     /* DIGEST, CHANGED: the volume's when it began */
     uint64_t digest[4];
     uint32_t gained;
     uint64_t problems;
     uint8_t changed[CELLS_MAX]; /* CHANGED: cells that were reported */
+};
+
+/* A volume that catches up: the model's operations after `from.sequence` happened elsewhere, and these steps lead there. */
+struct lab_learn {
+    bool on;
+    uint32_t turns;          /* counts beginnings and ends */
+    struct model_state from; /* what the steps begin with */
+    struct model_op *steps;  /* the last is MOVE or DELETE */
+    uint32_t count, room;
+    uint32_t given, applied; /* given to the store; and applied, as it said */
+    uint32_t failed;         /* first step that failed, + 1: none behind it may be applied; 0: none failed */
+    bool whole;              /* everything has to be walked: some of what was published never happened */
+    uint32_t local;          /* value of the local key, unless it is on */
+    bool mixed;              /* `from` is a mixture already */
+    bool unsure;             /* after a start: how many were applied has to be found out */
+    bool again;              /* after a start: from somewhere before, or by another plan */
+    bool learning;           /* after a start: what the store said */
+    uint64_t published, blocks;
 };
 
 /* What belongs to one volume beside the oracle. */
@@ -157,6 +180,7 @@ struct lab_volume {
     uint32_t under_way; /* of them without `done` */
     uint64_t digest_at; /* published sequence of `digest`; 0: none */
     uint64_t digest[4];
+    struct lab_learn learn;
 };
 
 struct lab {
@@ -176,18 +200,18 @@ struct lab {
     struct lab_read reads[LAB_READS];
     struct lab_task tasks[LAB_TASKS], main_task; /* main_task: what the story itself waits for */
     uint32_t next_content, recent[64], recent_count;
-    uint64_t clock, request; /* clock: counts submissions and acknowledgements */
-    uint32_t write_max;      /* blocks in one write that the store takes */
-    uint32_t epoch;
-    bool full;                  /* an operation failed for space */
-    bool failed;                /* the pool failed: a device error */
-    bool damaged;               /* something at rest was destroyed: errors are allowed, wrong data is not */
-    bool lied;                  /* a flush lied and then the power went: the end of the log may be gone */
-    bool reopen;                /* the workload wants the pool closed and opened */
-    bool vanished;              /* a disk was gone once */
-    bool every;                 /* cut each recovery at each of its changes */
-    uint64_t cut;               /* with it: where the power goes first */
-    uint64_t armed_at, changes; /* changes when the workload began, and how many it made */
+    uint64_t clock, request;     /* clock: counts submissions and acknowledgements */
+    uint32_t write_max;          /* blocks in one write that the store takes */
+    struct store_read inherited; /* of an operation that was prepared before the start */
+    bool full;                   /* an operation failed for space */
+    bool failed;                 /* the pool failed: a device error */
+    bool damaged;                /* something at rest was destroyed: errors are allowed, wrong data is not */
+    bool lied;                   /* a flush lied and then the power went: the end of the log may be gone */
+    bool reopen;                 /* the workload wants the pool closed and opened */
+    bool vanished;               /* a disk was gone once */
+    bool every;                  /* cut each recovery at each of its changes */
+    uint64_t cut;                /* with it: where the power goes first */
+    uint64_t armed_at, changes;  /* changes when the workload began, and how many it made */
     uint64_t crashes, unreadable, rollbacks;
     struct model_state scratch, since;
     char finding[256]; /* the auditor's first problem */
@@ -224,6 +248,8 @@ bool lab_is_damaged(const struct lab *lab);
 
 /* ---- judge.c ---- */
 
+/* Whether the keyed state is that of a state. */
+bool judge_keys(struct lab *lab, const struct model_volume *v, const struct model_state *state);
 /* After an open: takes over what the store recovered; fails when the oracle does not allow it. */
 void judge_recovered(struct lab *lab);
 /* Publishes and discards what recovery left undecided. False when the power went meanwhile. */
@@ -245,6 +271,12 @@ void workload_collect(struct lab *lab);
 /* Waits until nothing is under way. False when the power went meanwhile. */
 bool workload_drain(struct lab *lab);
 void workload_publish(struct lab *lab, uint32_t volume, uint64_t up_to);
+/* Some stretch of blocks inside a window and below `blocks`; 0: none. */
+uint32_t workload_stretch(struct lab *lab, const struct model_volume *v, uint64_t blocks, uint32_t most, uint64_t *ret_lba);
+uint32_t workload_content(struct lab *lab);
+/* An operation of the volume, filled in by what the model says and ready for store_prepare. */
+struct lab_op *workload_op(struct lab *lab, uint32_t volume, const struct model_op *m);
+void workload_op_free(struct lab *lab, struct lab_op *lo);
 /* Gives the store the newest operation of the volume's model. */
 void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m);
 /* Starts a read; NULL: too many are under way. */
@@ -253,6 +285,18 @@ struct lab_read *workload_read(struct lab *lab, uint32_t volume, uint64_t lba, u
 void workload_relieve(struct lab *lab);
 void workload_forget(struct lab *lab); /* after a crash: ops, reads, tasks */
 void workload_first_volume(struct lab *lab);
+
+/* ---- learn.c ---- */
+
+/* Begins to catch up, or goes on with it. */
+void learn_some(struct lab *lab);
+/* A step is over. */
+void learn_step_done(struct lab *lab, struct lab_op *lo);
+void learn_collect(struct lab *lab, struct lab_volume *lv);
+/* After an open: `info` NULL, the volume is gone. */
+void learn_recovered(struct lab *lab, struct lab_volume *lv, const struct store_volume_info *info);
+/* Finds out how many steps of each volume were applied. False when the power went meanwhile. */
+bool learn_settle(struct lab *lab);
 
 /* ---- history.c ---- */
 
@@ -265,6 +309,7 @@ struct history_options {
     uint64_t cut;      /* --every: power cut at this change; 0: as drawn */
     bool net;          /* a serving history (serve.h) */
     bool quorum;       /* a register history (quorum.h) */
+    bool cluster;      /* a history of replicated volumes on real stores (cluster.h) */
     uint32_t directed; /* number + 1 of a directed history; 0: a random one */
 };
 /* Runs a history; the result is in lab->failure. Returns the hash of its events. */

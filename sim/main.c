@@ -9,6 +9,7 @@
  *     izar-sim --net ...              with --seed, --seeds: initiators that talk to a whole node (serve.h); flip, readerr
  *     izar-sim --register ...         with --seed, --seeds, --mutations: acceptors and proposers of the register (quorum.h)
  *     izar-sim --replica ...          the protocol of replicated volumes over model stores (replica.h)
+ *     izar-sim --cluster ...          with --seed, --seeds: replicated volumes on real stores, on several machines (cluster.h)
  *     izar-sim --mutations            switches off each rule of the store in turn; exit code 1 when that goes unnoticed
  *
  *     --faults NAME[,NAME]   what may happen: power (default), flip, lost, misdirected, lie, eio, full, vanish, readerr, latent
@@ -32,6 +33,7 @@
 #include "base/bytes.h"
 #include "base/text.h"
 #include "sim/args.h"
+#include "sim/cluster.h"
 #include "sim/quorum.h"
 #include "sim/replica.h"
 #include "sim/serve.h"
@@ -81,6 +83,7 @@ static void replay_text(const struct options *o, uint64_t seed, uint64_t cut, ch
     text_add(&t, "izar-sim ");
     if (o->history.net) text_add(&t, "--net ");
     if (o->history.quorum) text_add(&t, "--register ");
+    if (o->history.cluster) text_add(&t, "--cluster ");
     if (o->history.directed) text_add(&t, "--directed %s ", direct_name(o->history.directed - 1));
     text_add(&t, "%s %llu", o->mode == MODE_EVERY ? "--every" : "--seed", (unsigned long long)seed);
     if (o->mode == MODE_EVERY) text_add(&t, " --cut %llu", (unsigned long long)cut);
@@ -113,7 +116,10 @@ static bool run_one(struct lab *lab, const struct options *o, uint64_t seed, uin
     if (o->mode == MODE_EVERY) {
         shared->cuts += history_every(lab, &h, ret_cut);
     } else {
-        uint64_t (*run)(struct lab *, const struct history_options *) = h.quorum ? quorum_run : h.net ? serve_run : history_run;
+        uint64_t (*run)(struct lab *, const struct history_options *) = h.cluster  ? cluster_run
+                                                                        : h.quorum ? quorum_run
+                                                                        : h.net    ? serve_run
+                                                                                   : history_run;
         uint64_t hash = run(lab, &h);
         if (seed % 100 == 0 && !lab_failed(lab) && run(lab, &h) != hash)
             snprintf(lab->failure, sizeof lab->failure, "not the same when run again");
@@ -250,10 +256,10 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
     mine.quiet = true;
     mine.seconds = 0;
     mine.history.mutation = mutation;
-    mine.history.quorum = mutation >= MUTATE_REGISTER;
+    mine.history.quorum = mutation >= MUTATE_REGISTER && mutation < MUTATE_REPLICA;
     mine.history.net |= mutation >= MUTATE_SERVING && mutation < MUTATE_REGISTER;
     memset(shared, 0, sizeof *shared);
-    for (uint32_t i = 0; i < direct_count() && !mine.history.net; i++) {
+    for (uint32_t i = 0; i < direct_count() && !mine.history.net && !mine.history.cluster; i++) {
         if (!direct_catches(i, mutation)) continue;
         mine.history.directed = i + 1;
         run_seeds(lab, &mine, o->from, o->from + 1, 1);
@@ -283,12 +289,13 @@ static bool mutation_is_caught(struct lab *lab, const struct options *o, int mut
 static int mutations_main(struct lab *lab, const struct options *o)
 {
     int missed = 0;
-    int first = o->history.quorum ? MUTATE_REGISTER : MUTATE_NONE + 1,
-        end = o->history.quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
+    const struct history_options *h = &o->history;
+    int first = h->cluster ? MUTATE_HOST : h->quorum ? MUTATE_REGISTER : MUTATE_NONE + 1;
+    int end = h->cluster ? MUTATE_COUNT : h->quorum ? MUTATE_REPLICA : MUTATE_REGISTER;
     if (o->history.mutation) return !mutation_is_caught(lab, o, o->history.mutation);
     for (int m = first; m < end; m++) missed += !mutation_is_caught(lab, o, m);
     struct options net = *o;
-    int count = o->history.quorum ? 0 : (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]);
+    int count = h->quorum || h->cluster ? 0 : (int)(sizeof noticed_by_initiators / sizeof noticed_by_initiators[0]);
     net.history.net = true;
     for (int i = 0; i < count; i++) missed += !mutation_is_caught(lab, &net, noticed_by_initiators[i]);
     int all = end - first + count;
@@ -303,7 +310,8 @@ static void usage(const char *why)
     fprintf(stderr,
             "izar-sim: %s\n"
             "usage: izar-sim --seed N | --seeds FROM COUNT | --every N | --directed NAME | --mutations\n"
-            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net|--register] [--trace]\n"
+            "                [--faults NAME[,NAME]] [--mutation NAME] [--time SECONDS] [--cut N] [--net|--register|--cluster] "
+            "[--trace]\n"
             "                [--quiet]\n"
             "faults:",
             why);
@@ -311,7 +319,7 @@ static void usage(const char *why)
     fprintf(stderr, "\ndirected: all");
     for (uint32_t i = 0; i < direct_count(); i++) fprintf(stderr, " %s", direct_name(i));
     fprintf(stderr, "\nmutations:");
-    args_tell_mutations(MUTATE_NONE + 1, MUTATE_REPLICA);
+    args_tell_mutations(MUTATE_NONE + 1, MUTATE_COUNT);
     fprintf(stderr, "\n");
     exit(2);
 }
@@ -342,7 +350,7 @@ static uint32_t faults_of(const char *names)
 static enum mutation mutation_of(const char *name)
 {
     enum mutation mutation = MUTATE_NONE;
-    if (!args_mutation(name, MUTATE_NONE + 1, MUTATE_REPLICA, &mutation))
+    if (!args_mutation(name, MUTATE_NONE + 1, MUTATE_COUNT, &mutation))
         usage(args_have_switches() ? "no such mutation" : "this build has no switches");
     return mutation;
 }
@@ -375,6 +383,10 @@ static struct options options_of(int argc, char **argv)
         }
         if (strcmp(name, "--register") == 0) {
             o.history.quorum = true;
+            continue;
+        }
+        if (strcmp(name, "--cluster") == 0) {
+            o.history.cluster = true;
             continue;
         }
         if (strcmp(name, "--quiet") == 0) {
@@ -413,6 +425,7 @@ static struct options options_of(int argc, char **argv)
         }
     }
     if (o.count == 0) usage("nothing to do");
+    if (o.history.mutation >= MUTATE_REPLICA && !o.history.cluster) usage("this one is for --replica or --cluster");
     return o;
 }
 

@@ -15,7 +15,7 @@ static const uint32_t weights[ACTIONS] = {
     [DO_WRITE] = 400,     [DO_ZERO] = 30,  [DO_UNMAP] = 60, [DO_UNMAP_ALL] = 8, [DO_STATE] = 40,    [DO_NOOP] = 10,
     [DO_CREATE] = 12,     [DO_DELETE] = 5, [DO_RESIZE] = 8, [DO_READ] = 80,     [DO_PUBLISH] = 200, [DO_DISCARD] = 8,
     [DO_CHECKPOINT] = 10, [DO_FLUSH] = 12, [DO_CLEAN] = 20, [DO_DIGEST] = 4,    [DO_CHANGED] = 8,   [DO_WAIT] = 20,
-    [DO_REOPEN] = 4,      [DO_CUT] = 6,    [DO_SLEEP] = 10,
+    [DO_REOPEN] = 4,      [DO_CUT] = 6,    [DO_SLEEP] = 10, [DO_LEARN] = 40,
 };
 
 static uint32_t between(struct prng *prng, uint32_t from, uint32_t to)
@@ -42,6 +42,7 @@ static void draw_weights(struct mix *mix, struct prng *prng)
         mix->weights[i] = draw == 0 ? 0 : draw == 1 ? 4 * weights[i] : weights[i];
     }
     if (mix->faults & FAULTS_OF_DATA) mix->weights[DO_DISCARD] = 0; /* see judge.c */
+    if (mix->faults != FAULT_POWER) mix->weights[DO_LEARN] = 0;
     if (mix->weights[DO_WRITE] == 0) mix->weights[DO_WRITE] = 100;
     if (mix->weights[DO_PUBLISH] == 0) mix->weights[DO_PUBLISH] = 20;
     total(mix);
@@ -152,6 +153,15 @@ static const struct aim aims[] = {
     {MUTATE_KEEP_INCARNATION, {DO_CUT}, 0, 4, 0, 20, 300000, 8, false},
     {MUTATE_NO_ACCEPTED_END, {DO_CUT}, 0, 4, 0, 12, 600000, 8, false},
     {MUTATE_DISCARD_NOT_LOGGED, {DO_CUT, DO_DISCARD}, 0, 4, 0, 30, 100000, 8, false},
+    {MUTATE_DISCARD_KEEPS_EPOCH, {DO_CUT, DO_DISCARD}, 0, 4, 0, 30, 100000, 8, false},
+    {MUTATE_LEARN_EARLY, {DO_CUT, DO_LEARN, DO_READ}, 0, 4, 0, 30, 0, 8, false},
+    {MUTATE_LEARN_COUNTS, {DO_CUT, DO_LEARN}, 0, 4, 0, 30, 0, 8, false},
+    {MUTATE_LEARN_UNSTAMPED, {DO_LEARN, DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8, false},
+    {MUTATE_LEARN_UNDECIDED, {DO_CUT, DO_LEARN}, 0, 4, 0, 60, 0, 8, false},
+    {MUTATE_LEARN_GAP, {DO_LEARN, DO_LEARN, DO_LEARN}, 0, 4, 24, 0, 0, 24, true},
+    {MUTATE_LEARNING_FORGOTTEN, {DO_CUT, DO_LEARN, DO_FLUSH, DO_CHECKPOINT}, 0, 8, 0, 60, 0, 8, false},
+    {MUTATE_MOVE_FORGOTTEN, {DO_CUT, DO_LEARN}, 0, 16, 0, 100, 0, 8, false},
+    {MUTATE_STALE_COMMIT, {DO_CUT, DO_LEARN, DO_DISCARD}, 0, 16, 0, 100, 0, 8, false},
     {MUTATE_SEAL_EARLY, {DO_CUT}, 0, 4, 0, 60, 0, 24, false},
     {MUTATE_CLEAN_AFTER_REPLAY, {DO_CLEAN, DO_CUT}, 300000, 16, 24, 100, 0, 8, false},
     {MUTATE_FORGET_PREPARED, {DO_CLEAN, DO_FLUSH}, 500000, 16, 24, 100, 0, 8, false},

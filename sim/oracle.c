@@ -54,7 +54,7 @@ bool content_is(uint32_t content, const uint8_t block[BLOCK_SIZE])
 uint32_t key_fill(uint32_t key, uint8_t ret_bytes[STATE_KEY_MAX])
 {
     uint32_t length = 1 + key * 23 % STATE_KEY_MAX;
-    memset(ret_bytes, (int)('a' + key), length);
+    memset(ret_bytes, key == LOCAL_KEY ? STATE_LOCAL : (int)('a' + key), length);
     return length;
 }
 
@@ -128,7 +128,7 @@ static void cells_cut(const struct model_volume *v, struct model_state *state, u
     }
 }
 
-static uint32_t *cell_of(const struct model_volume *v, struct model_state *state, uint64_t lba)
+uint32_t *state_cell(const struct model_volume *v, struct model_state *state, uint64_t lba)
 {
     for (uint32_t w = 0; w < v->window_count; w++) {
         const struct window *window = &v->windows[w];
@@ -137,20 +137,20 @@ static uint32_t *cell_of(const struct model_volume *v, struct model_state *state
     return NULL;
 }
 
-void state_advance(const struct model_volume *v, struct model_state *state)
+void state_apply(const struct model_volume *v, struct model_state *state, const struct model_op *op)
 {
-    assert(state->sequence < v->count);
-    const struct model_op *op = &v->ops[state->sequence++];
     switch (op->kind) {
     case RECORD_DATA:
         if (op->what != ENTRY_NEW) cells_cut(v, state, op->lba, op->lba + op->count);
         for (uint32_t i = 0; op->what == ENTRY_NEW && i < op->count; i++) {
-            uint32_t *cell = cell_of(v, state, op->lba + i);
+            uint32_t *cell = state_cell(v, state, op->lba + i);
             assert(cell);
+            if (op->stamp > 0 && op->lba + i >= state->blocks) break;
             *cell = op->contents[i];
         }
         break;
-    case RECORD_STATE: state->keys[op->key] = op->value; break;
+    case RECORD_STATE:
+    case RECORD_MOVE: state->keys[op->key] = op->value; break;
     case RECORD_CREATE:
         state->exists = true;
         state->blocks = op->lba;
@@ -168,6 +168,12 @@ void state_advance(const struct model_volume *v, struct model_state *state)
     case RECORD_DISCARD:
     case RECORD_GRAFT: break;
     }
+}
+
+void state_advance(const struct model_volume *v, struct model_state *state)
+{
+    assert(state->sequence < v->count);
+    state_apply(v, state, &v->ops[state->sequence++]);
 }
 
 void state_at(const struct model_volume *v, uint64_t sequence, struct model_state *ret_state)
@@ -199,6 +205,7 @@ bool op_touches(const struct model_op *op, uint64_t lba, uint32_t *ret_content)
     case RECORD_STATE:
     case RECORD_NOOP:
     case RECORD_DISCARD:
+    case RECORD_MOVE:
     case RECORD_GRAFT: break;
     }
     return false;

@@ -20,6 +20,7 @@ enum {
     WINDOWS_MAX = 6,
     CELLS_MAX = 2048, /* blocks of a volume that can hold data */
     KEYS = 12,        /* keys of the keyed state in use */
+    LOCAL_KEY = KEYS, /* and one that is not part of the order */
 };
 
 /* ---- contents ---- */
@@ -42,7 +43,8 @@ struct model_op {
     uint64_t lba;
     uint32_t count;
     uint32_t contents[RECORD_BLOCKS_MAX]; /* NEW */
-    uint32_t key, value;                  /* STATE; value 0 removes */
+    uint32_t key, value;                  /* STATE, MOVE; value 0 removes */
+    uint64_t stamp;                       /* of a step of catch-up */
     uint64_t request;
     uint64_t submitted, acked; /* when, in steps of the laboratory; acked 0: not yet */
 };
@@ -58,7 +60,7 @@ struct model_state {
     uint64_t sequence;
     bool exists;
     uint64_t blocks;
-    uint32_t keys[KEYS];
+    uint32_t keys[KEYS + 1];
     uint32_t cells[CELLS_MAX];
 };
 
@@ -80,10 +82,14 @@ void volume_done(struct model_volume *v);
 struct model_op *volume_submit(struct model_volume *v);
 /* Operations after `sequence` never happened. */
 void volume_forget_after(struct model_volume *v, uint64_t sequence);
+/* What an operation makes of a state, beside its sequence. */
+void state_apply(const struct model_volume *v, struct model_state *state, const struct model_op *op);
 /* Brings a state forward by the next operation. */
 void state_advance(const struct model_volume *v, struct model_state *state);
 /* The state at a sequence. */
 void state_at(const struct model_volume *v, uint64_t sequence, struct model_state *ret_state);
+/* The cell of a block; NULL: it is in no window. */
+uint32_t *state_cell(const struct model_volume *v, struct model_state *state, uint64_t lba);
 /* Content of a block in a state. */
 uint32_t state_block(const struct model_volume *v, const struct model_state *state, uint64_t lba);
 /* What an operation makes of a block: false when it does not touch it. */

@@ -159,7 +159,7 @@ static bool is_caught(struct world *w, const struct options *o, uint32_t mutatio
 static int mutations_main(struct world *w, const struct options *o)
 {
     uint32_t missed = 0, count = 0;
-    for (uint32_t m = MUTATE_REPLICA; m < MUTATE_COUNT; m++) {
+    for (uint32_t m = MUTATE_REPLICA; m < MUTATE_HOST; m++) {
         if (o->mutation != 0 && o->mutation != m) continue;
         count++;
         missed += !is_caught(w, o, m);
@@ -179,7 +179,7 @@ static void usage(const char *why)
         "       [--mutation NAME --directed [--control]]\n"
         "mutations:",
         why);
-    args_tell_mutations(MUTATE_REPLICA, MUTATE_COUNT);
+    args_tell_mutations(MUTATE_REPLICA, MUTATE_HOST);
     fprintf(stderr, "\n");
     exit(2);
 }
@@ -194,7 +194,7 @@ static uint64_t number_of(const char *text)
 static enum mutation mutation_of(const char *name)
 {
     enum mutation mutation = MUTATE_NONE;
-    if (!args_mutation(name, MUTATE_REPLICA, MUTATE_COUNT, &mutation))
+    if (!args_mutation(name, MUTATE_REPLICA, MUTATE_HOST, &mutation))
         usage(args_have_switches() ? "no such mutation" : "this build has no switches");
     return mutation;
 }

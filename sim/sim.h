@@ -12,6 +12,9 @@
  * an open under way, cannot be dropped like that: as long as the world is off, events still run and every operation fails
  * with ERR_POWER without any effect, so such a task can be run to its end.
  *
+ * A world may have several machines, each with a loop of its own and with the disks that it has open. They share time, chance
+ * and network, and one alone may lose its power (sim_machine_cut), in the same way; it must have no connections then.
+ *
  * Faults strike by odds and at most as often as their budget says. Each that struck is counted and, where it damaged
  * something, its place is kept (sim_damage).
  */
@@ -28,7 +31,10 @@ struct sim *sim_open(uint64_t seed, bool trace);
 /* As if freshly opened, but memory is kept: histories in a row are cheap. */
 void sim_reset(struct sim *sim, uint64_t seed, bool trace);
 void sim_close(struct sim *sim);
+/* The first machine. */
 struct io *sim_loop(struct sim *sim);
+enum { SIM_MACHINES_MAX = 9 };
+struct io *sim_machine(struct sim *sim, uint32_t number);
 
 /* Runs the next event; false when there is none. */
 bool sim_step(struct sim *sim);
@@ -53,6 +59,11 @@ void sim_power_on(struct sim *sim);
 /* Cuts the power when the n-th change (write, flush, discard) from now on is submitted, right before or right after its effect,
  * as the seed says. 0: never. */
 void sim_cut_at(struct sim *sim, uint64_t n);
+
+/* The power of one machine goes: what it had under way is settled, and every operation of it fails until it is back. */
+void sim_machine_cut(struct sim *sim, uint32_t number);
+/* Its owner has abandoned what it had: all of it is forgotten. */
+void sim_machine_on(struct sim *sim, uint32_t number);
 
 /* ---- disks ---- */
 

@@ -25,7 +25,7 @@ static bool chance(struct lab *lab, uint32_t per_million)
 
 /* ---- operations ---- */
 
-static void op_free(struct lab *lab, struct lab_op *lo)
+void workload_op_free(struct lab *lab, struct lab_op *lo)
 {
     list_remove(&lo->link);
     list_push(&lab->free_ops, &lo->link);
@@ -50,7 +50,7 @@ static void publish_one(struct lab *lab, struct lab_volume *lv)
     state_advance(&lv->model, &lv->model.now);
     lv->must = lv->model.now.sequence;
     memset(&lo->op, 0xee, sizeof lo->op);
-    op_free(lab, lo);
+    workload_op_free(lab, lo);
 }
 
 void workload_publish(struct lab *lab, uint32_t volume, uint64_t up_to)
@@ -96,6 +96,10 @@ static void op_done(struct store_op *op)
     lv->under_way--;
     buf_free(lab, lo);
     sim_note(lab->sim, op->sequence << 8 | op->err);
+    if (op->learn) {
+        learn_step_done(lab, lo);
+        return;
+    }
     if (op->err != OK) {
         sim_say(lab->sim, "volume %u: %llu failed: %s", v->id, (unsigned long long)op->sequence, err_name(op->err));
         op_rejected(lab, lo);
@@ -114,7 +118,7 @@ static void op_done(struct store_op *op)
 static bool volume_takes(struct lab *lab, const struct lab_volume *lv, bool *ret_exists, uint64_t *ret_blocks)
 {
     volume_tail(&lv->model, ret_exists, ret_blocks);
-    bool busy = lv->model.discarding || lv->model.rejected || lv->stuck || lv->retired;
+    bool busy = lv->model.discarding || lv->model.rejected || lv->stuck || lv->retired || lv->learn.on;
     return !busy && !lab->failed && !list_empty(&lab->free_ops) && !list_empty(&lab->free_bufs);
 }
 
@@ -127,13 +131,19 @@ static uint32_t under_way(const struct lab *lab)
 
 static const char *op_text(const struct store_op *op)
 {
-    static const char *const kinds[] = {"?", "data", "state", "create", "delete", "resize", "discard", "noop", "graft"};
+    static const char *const kinds[] = {"?", "data", "state", "create", "delete", "resize", "discard", "noop", "graft", "move"};
     static const char *const whats[] = {"?", "write", "dup", "zero", "unmap"};
     return op->kind == RECORD_DATA ? whats[op->what] : kinds[op->kind];
 }
 
-/* Fills in what the model operation says, and gives it to the store. */
-void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
+/* Never lower than that of the operation before; but often than that of one which was discarded. */
+static uint32_t draw_epoch(struct lab *lab, const struct model_volume *v)
+{
+    uint32_t before = v->count > 1 ? v->ops[v->count - 2].epoch : 1;
+    return before + (below(lab, 8) == 0 ? 1 + (uint32_t)below(lab, 3) : 0);
+}
+
+struct lab_op *workload_op(struct lab *lab, uint32_t volume, const struct model_op *m)
 {
     struct lab_volume *lv = &lab->volumes[volume];
     struct lab_op *lo = CONTAINER(list_pop(&lab->free_ops), struct lab_op, link);
@@ -143,9 +153,6 @@ void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
     lo->buf = buf;
     lo->volume = volume;
     lo->done = false;
-    m->epoch = lab->epoch;
-    m->request = ++lab->request;
-    m->submitted = ++lab->clock;
     lo->op.done = op_done;
     lo->op.kind = m->kind;
     lo->op.what = m->what;
@@ -164,23 +171,33 @@ void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
             digest_block(store_key(lab->store), buf->data[i], buf->room[i], &buf->digests[i]);
         }
     }
-    if (m->kind == RECORD_STATE) {
+    if (m->kind == RECORD_STATE || m->kind == RECORD_MOVE) {
         lo->op.key = buf->key;
         lo->op.key_bytes = key_fill(m->key, buf->key);
         lo->op.value = buf->value;
         lo->op.value_bytes = m->value ? value_fill(m->value, buf->value) : 0;
     }
+    lo->op.learn = m->stamp > 0;
+    if (m->stamp > 0) lo->op.sequence = m->stamp;
     lv->under_way++;
     list_push(&lv->queue, &lo->link);
     sim_note(lab->sim, lo->op.sequence << 32 | m->lba);
-    sim_say(lab->sim, "volume %u: %llu %s %llu + %u", lv->model.id, (unsigned long long)lo->op.sequence, op_text(&lo->op),
-            (unsigned long long)m->lba, m->count);
-    store_prepare(lab->store, &lo->op);
+    sim_say(lab->sim, "volume %u: %s%llu %s %llu + %u", lv->model.id, m->stamp ? "learns " : "",
+            (unsigned long long)lo->op.sequence, op_text(&lo->op), (unsigned long long)m->lba, m->count);
+    return lo;
+}
+
+void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
+{
+    m->epoch = draw_epoch(lab, &lab->volumes[volume].model);
+    m->request = ++lab->request;
+    m->submitted = ++lab->clock;
+    store_prepare(lab->store, &workload_op(lab, volume, m)->op);
 }
 
 /* ---- drawing operations ---- */
 
-static uint32_t draw_content(struct lab *lab)
+uint32_t workload_content(struct lab *lab)
 {
     if (chance(lab, lab->mix.zero)) return 0;
     if (lab->recent_count > 0 && chance(lab, lab->mix.dup)) return lab->recent[below(lab, min32(lab->recent_count, 64))];
@@ -191,8 +208,7 @@ static uint32_t draw_content(struct lab *lab)
     return content;
 }
 
-/* Some stretch of blocks inside a window and below `blocks`; 0: none. */
-static uint32_t draw_stretch(struct lab *lab, const struct model_volume *v, uint64_t blocks, uint32_t most, uint64_t *ret_lba)
+uint32_t workload_stretch(struct lab *lab, const struct model_volume *v, uint64_t blocks, uint32_t most, uint64_t *ret_lba)
 {
     const struct window *window = &v->windows[below(lab, v->window_count)];
     if (window->lba >= blocks) return 0;
@@ -223,14 +239,14 @@ static void do_write(struct lab *lab)
     if (lab->full || under_way(lab) >= lab->mix.depth || !draw_volume(lab, &i, &blocks)) return;
     struct model_volume *v = &lab->volumes[i].model;
     uint32_t most = min32(lab->write_max, min32(lab->mix.blocks_max, RECORD_BLOCKS_MAX));
-    uint32_t count = draw_stretch(lab, v, blocks, most, &lba);
+    uint32_t count = workload_stretch(lab, v, blocks, most, &lba);
     if (count == 0) return;
     struct model_op *m = volume_submit(v);
     m->kind = RECORD_DATA;
     m->what = ENTRY_NEW;
     m->lba = lba;
     m->count = count;
-    for (uint32_t k = 0; k < count; k++) m->contents[k] = draw_content(lab);
+    for (uint32_t k = 0; k < count; k++) m->contents[k] = workload_content(lab);
     workload_submit(lab, i, m);
 }
 
@@ -240,7 +256,7 @@ static void do_clear(struct lab *lab, enum entry_kind what, bool all)
     uint64_t blocks, lba = 0;
     if (under_way(lab) >= lab->mix.depth || !draw_volume(lab, &i, &blocks)) return;
     struct model_volume *v = &lab->volumes[i].model;
-    uint32_t count = draw_stretch(lab, v, blocks, 64, &lba);
+    uint32_t count = workload_stretch(lab, v, blocks, 64, &lba);
     if (count == 0) return;
     if (all && !lab->mix.delta_leaves) {
         const struct window *window = &v->windows[below(lab, v->window_count)];
@@ -313,6 +329,8 @@ static void do_create(struct lab *lab)
     lv->must = lv->digest_at = 0;
     lv->retired = lv->stuck = false;
     lv->under_way = 0;
+    lv->learn.on = false;
+    lv->learn.applied = lv->learn.given = lv->learn.count = lv->learn.turns = lv->learn.local = 0;
     list_init(&lv->queue);
     draw_windows(lab, v);
     const struct window *last = &v->windows[v->window_count - 1];
@@ -348,7 +366,9 @@ static void do_discard(struct lab *lab)
     uint32_t i = (uint32_t)below(lab, lab->volume_count);
     struct lab_volume *lv = &lab->volumes[i];
     struct model_volume *v = &lv->model;
-    if (lv->under_way > 0 || lv->retired || lv->stuck || v->discarding || v->rejected || v->count == v->now.sequence) return;
+    if (lv->under_way > 0 || lv->retired || lv->stuck || lv->learn.on || v->discarding || v->rejected ||
+        v->count == v->now.sequence)
+        return;
     v->discarding = v->now.sequence + 1 + below(lab, v->count - v->now.sequence);
     lab_task_start(lab, task, TASK_DISCARD, i, v->discarding);
 }
@@ -364,12 +384,11 @@ static void discard_ended(struct lab *lab, const struct lab_task *task)
         struct lab_op *lo = CONTAINER(lv->queue.prev, struct lab_op, link);
         if (lo->op.sequence < task->sequence) break;
         memset(&lo->op, 0xee, sizeof lo->op);
-        op_free(lab, lo);
+        workload_op_free(lab, lo);
     }
     volume_forget_after(&lv->model, task->sequence - 1);
     lv->model.discarding = 0;
     if (task->sequence == 1) lv->retired = true;
-    if (below(lab, 2)) lab->epoch++;
 }
 
 /* ---- upkeep ---- */
@@ -412,7 +431,7 @@ static void numbered_again(struct lab *lab, struct lab_volume *lv)
     while (!list_empty(&lv->queue)) {
         struct lab_op *lo = CONTAINER(lv->queue.prev, struct lab_op, link);
         if (lo->op.sequence < v->rejected) break;
-        op_free(lab, lo);
+        workload_op_free(lab, lo);
     }
     if (v->acked >= v->rejected) lab_fail(lab, "volume %u: acknowledged behind a failed operation", v->id);
     if (v->rejected == 1) lv->retired = true;
@@ -428,6 +447,7 @@ void workload_collect(struct lab *lab)
     for (uint32_t i = 0; i < lab->volume_count; i++) {
         struct lab_volume *lv = &lab->volumes[i];
         if (lv->model.rejected && lv->under_way == 0 && !lv->stuck) numbered_again(lab, lv);
+        if (lv->learn.on && lv->under_way == 0) learn_collect(lab, lv);
     }
 }
 
@@ -443,14 +463,24 @@ static void read_wrong(struct lab *lab, const struct lab_read *read, uint64_t lb
              (unsigned long long)v->now.sequence);
 }
 
+/* What took effect since the read was submitted, one after the other; NULL: that was all. */
+static const struct model_op *meanwhile(const struct lab *lab, const struct lab_read *read, uint64_t i)
+{
+    const struct lab_volume *lv = &lab->volumes[read->volume];
+    uint64_t steps = lv->learn.applied - read->learned;
+    if (i < steps) return &lv->learn.steps[read->learned + i];
+    uint64_t at = read->from + (i - steps);
+    return at < lv->model.now.sequence ? &lv->model.ops[at] : NULL;
+}
+
 static bool block_is_legal(struct lab *lab, const struct lab_read *read, uint32_t i)
 {
-    const struct model_volume *v = &lab->volumes[read->volume].model;
     const uint8_t *block = read->data + (size_t)i * BLOCK_SIZE;
+    const struct model_op *op;
     uint32_t content = read->before[i];
     if (content_is(content, block)) return true;
-    for (uint64_t k = read->from; k < v->now.sequence; k++)
-        if (op_touches(&v->ops[k], read->read.lba + i, &content) && content_is(content, block)) return true;
+    for (uint64_t k = 0; (op = meanwhile(lab, read, k)) != NULL; k++)
+        if (op_touches(op, read->read.lba + i, &content) && content_is(content, block)) return true;
     read_wrong(lab, read, read->read.lba + i, content);
     return false;
 }
@@ -458,12 +488,12 @@ static bool block_is_legal(struct lab *lab, const struct lab_read *read, uint32_
 /* Whether at some moment of the read the volume was not there, or smaller than this. */
 static bool error_was_true(const struct lab *lab, const struct lab_read *read)
 {
-    const struct model_volume *v = &lab->volumes[read->volume].model;
     uint64_t end = read->read.lba + read->read.count;
     bool gone = !read->existed, small = read->blocks < end;
-    for (uint64_t k = read->from; k < v->now.sequence; k++) {
-        if (v->ops[k].kind == RECORD_DELETE) gone = true;
-        if (v->ops[k].kind == RECORD_RESIZE && v->ops[k].lba < end) small = true;
+    const struct model_op *op;
+    for (uint64_t k = 0; (op = meanwhile(lab, read, k)) != NULL; k++) {
+        if (op->kind == RECORD_DELETE) gone = true;
+        if (op->kind == RECORD_RESIZE && op->lba < end) small = true;
     }
     return (read->read.err == ERR_NO_VOLUME && gone) || (read->read.err == ERR_RANGE && small);
 }
@@ -491,10 +521,9 @@ static void read_done(struct store_read *r)
         return;
     }
     bool must_fail = !read->existed || read->blocks < r->lba + r->count;
-    for (uint64_t k = read->from; k < lab->volumes[read->volume].model.now.sequence; k++) {
-        enum record_kind kind = lab->volumes[read->volume].model.ops[k].kind;
-        if (kind == RECORD_CREATE || kind == RECORD_RESIZE) must_fail = false;
-    }
+    const struct model_op *op;
+    for (uint64_t k = 0; (op = meanwhile(lab, read, k)) != NULL; k++)
+        if (op->kind == RECORD_CREATE || op->kind == RECORD_RESIZE) must_fail = false;
     if (must_fail)
         lab_fail(lab, "volume %u: read %llu + %u succeeds beyond the end", r->volume, (unsigned long long)r->lba, r->count);
     for (uint32_t i = 0; i < good && !lab_failed(lab); i++) block_is_legal(lab, read, i);
@@ -514,6 +543,7 @@ struct lab_read *workload_read(struct lab *lab, uint32_t volume, uint64_t lba, u
     read->exact = exact;
     read->volume = volume;
     read->from = v->now.sequence;
+    read->learned = lab->volumes[volume].learn.applied;
     read->existed = v->now.exists;
     read->blocks = v->now.blocks;
     for (uint32_t i = 0; i < count; i++) read->before[i] = state_block(v, &v->now, lba + i);
@@ -535,7 +565,7 @@ static void do_read(struct lab *lab)
     uint64_t lba;
     if (lab->volumes[i].retired || v->window_count == 0) return;
     uint64_t blocks = below(lab, 20) ? v->now.blocks : UINT64_MAX;
-    uint32_t count = draw_stretch(lab, v, blocks, below(lab, 4) ? 16 : LAB_READ_BLOCKS, &lba);
+    uint32_t count = workload_stretch(lab, v, blocks, below(lab, 4) ? 16 : LAB_READ_BLOCKS, &lba);
     if (count > 0) workload_read(lab, i, lba, count, false);
 }
 
@@ -568,7 +598,7 @@ void workload_forget(struct lab *lab)
             struct lab_op *lo = CONTAINER(lv->queue.next, struct lab_op, link);
             if (lo->buf) list_push(&lab->free_bufs, &lo->buf->link);
             lo->buf = NULL;
-            op_free(lab, lo);
+            workload_op_free(lab, lo);
         }
         lv->under_way = 0;
     }
@@ -686,6 +716,7 @@ void workload_step(struct lab *lab)
     case DO_READ: do_read(lab); break;
     case DO_PUBLISH: do_publish(lab); break;
     case DO_DISCARD: do_discard(lab); break;
+    case DO_LEARN: learn_some(lab); break;
     case DO_CHECKPOINT: do_task(lab, TASK_CHECKPOINT); break;
     case DO_FLUSH: do_task(lab, TASK_FLUSH); break;
     case DO_CLEAN: do_task(lab, TASK_CLEAN); break;

@@ -61,6 +61,7 @@ bool io_is_current(const struct io *io);
 
 /* ---- time and chance ---- */
 
+#define IO_US_NS 1000ull
 #define IO_MS_NS 1000000ull
 #define IO_S_NS 1000000000ull
 

@@ -56,6 +56,7 @@ struct audit_chunk {
 
 struct audit_volume {
     uint32_t id;
+    uint32_t epoch;
     uint64_t blocks, committed;
     uint64_t appended; /* newest sequence seen in the log; 0: none yet */
     struct pointer root, state;
@@ -68,7 +69,9 @@ struct audit_volume {
 struct audit_op {
     uint64_t sequence, lba;
     uint32_t volume, next; /* next: pending of this volume, index + 1 */
+    uint32_t epoch;
     uint8_t kind;
+    bool learn;
     bool decided, undone; /* neither: both may still come */
 };
 

@@ -4,7 +4,8 @@
  *
  * A record waits until one after it says that it was committed, or a discard says that it never happened; what waits at the
  * end is undecided and counts both ways: what it would replace must be there, and what it refers to as well. Decided
- * records become effects, each within one leaf; the walk lays them over the pages in the order of the log.
+ * records become effects, each within one leaf; the walk lays them over the pages in the order of the log. What was only
+ * caught up with is decided where it stands.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -44,11 +45,12 @@ enum err audit_replay_roots(struct audit *a)
             audit_problem(a, "checkpoint: volume %u cannot be (%u is the last)", r->id, c->last_volume);
             continue;
         }
-        if (r->root.newest > r->committed || r->state.newest > r->committed)
+        uint64_t newest = max64(r->committed, r->stamped);
+        if (r->root.newest > newest || r->state.newest > newest)
             audit_problem(a, "volume %u: pages up to %" PRIu64 ", but only %" PRIu64 " is committed", r->id,
-                          max64(r->root.newest, r->state.newest), r->committed);
+                          max64(r->root.newest, r->state.newest), newest);
         struct audit_volume v = {
-            .id = r->id, .blocks = r->blocks, .committed = r->committed, .root = r->root, .state = r->state};
+            .id = r->id, .epoch = r->epoch, .blocks = r->blocks, .committed = r->committed, .root = r->root, .state = r->state};
         TRY(volume_add(a, &v));
     }
     return OK;
@@ -110,13 +112,16 @@ static enum err op_publish(struct audit *a, struct audit_volume *v, uint32_t i)
         a->cuts[a->cut_count++] = (struct audit_cut){min64(op->lba, v->blocks), op->volume, i};
         v->blocks = op->lba;
     }
-    v->committed = max64(v->committed, op->sequence);
+    if (!op->learn) v->committed = max64(v->committed, op->sequence);
+    if (op->kind == RECORD_MOVE) v->committed = v->appended = op->sequence;
     return OK;
 }
 
-static enum err decide(struct audit *a, struct audit_volume *v, uint64_t commit)
+/* Up to `commit`, unless they are of a later epoch. */
+static enum err decide(struct audit *a, struct audit_volume *v, uint64_t commit, uint32_t epoch)
 {
     while (v->pending_first && a->ops[v->pending_first - 1].sequence <= commit) {
+        if (a->ops[v->pending_first - 1].epoch > epoch) break;
         uint32_t i = v->pending_first - 1;
         v->pending_first = a->ops[i].next;
         TRY(op_publish(a, v, i));
@@ -158,7 +163,9 @@ static enum err op_add(struct audit *a, struct audit_volume *v, const struct rec
     a->ops = ops;
     if (r->kind == RECORD_DATA) TRY(take_blocks(a, r, entries, address));
     for (uint32_t i = first; i < a->effect_count; i++) a->effects[i].volume = r->volume;
-    a->ops[a->op_count++] = (struct audit_op){.sequence = r->sequence, .lba = r->lba, .volume = r->volume, .kind = r->kind};
+    a->ops[a->op_count++] = (struct audit_op){
+        .sequence = r->sequence, .lba = r->lba, .volume = r->volume, .epoch = r->epoch, .kind = r->kind, .learn = r->learn};
+    if (r->learn) return op_publish(a, v, a->op_count - 1);
     if (v->pending_last)
         a->ops[v->pending_last - 1].next = a->op_count;
     else
@@ -186,10 +193,14 @@ enum err audit_replay_record(struct audit *a, const struct record *r, const stru
         discard(a, v, r->sequence);
         return OK;
     }
+    if (r->learn) {
+        if (!record_is_local(r)) TRY(decide(a, v, UINT64_MAX, UINT32_MAX));
+        return v->deleted ? OK : op_add(a, v, r, entries, address);
+    }
     if (v->appended && r->sequence != v->appended + 1)
         audit_problem(a, "volume %u: operation %" PRIu64 " follows %" PRIu64 " in the log", r->volume, r->sequence,
                       v->appended);
-    if (r->commit) TRY(decide(a, v, r->commit));
+    if (r->commit) TRY(decide(a, v, r->commit, UINT32_MAX));
     if (v->deleted) return OK;
     v->appended = r->sequence;
     if (r->kind == RECORD_DELETE) v->deleting = true;
@@ -226,7 +237,7 @@ enum err audit_replay_end(struct audit *a)
 {
     for (uint32_t i = 0; i < a->checkpoint.volume_count; i++) {
         struct audit_volume *v = audit_volume_find(a, a->checkpoint.volumes[i].id);
-        if (v) TRY(decide(a, v, a->checkpoint.volumes[i].committed));
+        if (v) TRY(decide(a, v, a->checkpoint.volumes[i].committed, v->epoch));
     }
     for (uint32_t i = 0; i < a->volume_count; i++) volume_end(a, &a->volumes[i]);
     if (a->effect_count) qsort(a->effects, a->effect_count, sizeof *a->effects, by_leaf);

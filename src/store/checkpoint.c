@@ -148,9 +148,12 @@ static void fill_roots(struct store *s, struct checkpoint *c)
 {
     for (struct list *l = s->volumes.next; l != &s->volumes; l = l->next) {
         const struct volume *v = CONTAINER(l, struct volume, link);
+        bool learning = v->learning && !MUTATED(MUTATE_LEARNING_FORGOTTEN);
         if (v->deleted) continue; /* one that is not published yet is listed too: its CREATE may be replayed */
         c->volumes[c->volume_count++] = (struct volume_root){.id = v->id,
                                                              .epoch = v->epoch,
+                                                             .flags = learning ? VOLUME_LEARNING : 0,
+                                                             .stamped = v->stamped,
                                                              .blocks = v->blocks,
                                                              .committed = v->published,
                                                              .root = v->root,

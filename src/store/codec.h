@@ -58,7 +58,7 @@ struct chain {
 
 struct volume_root {
     uint32_t id, snapshot, epoch, flags;
-    uint64_t blocks, committed, created;
+    uint64_t blocks, committed, created, stamped;
     struct pointer root, state;
 };
 
@@ -107,13 +107,14 @@ enum err batch_decode(const void *at, size_t size, uint64_t address, uint64_t sa
 
 struct record {
     uint8_t kind;
+    bool learn;
     uint32_t volume, epoch, previous_epoch;
     uint64_t sequence, lba, commit; /* commit: newest committed sequence when appended (0 when unknown) */
     uint32_t count;
     uint32_t entries, references;    /* references: DUP entries */
     uint32_t payload;                /* bytes of chunks behind the head, a multiple of UNIT; 0 but for DATA */
-    uint32_t key_bytes, value_bytes; /* STATE */
-    const uint8_t *state;            /* STATE: key, then value; decoded: within the bytes that were decoded */
+    uint32_t key_bytes, value_bytes; /* STATE, MOVE */
+    const uint8_t *state;            /* STATE, MOVE: key, then value; decoded: within the bytes that were decoded */
     uint32_t boot;
     uint64_t request;
     uint16_t node;
@@ -133,8 +134,14 @@ static inline uint32_t fingerprint_tag(const struct fingerprint *print)
     return get32((le32){{print->b[0], print->b[1], print->b[2], print->b[3]}});
 }
 
-/* Bytes of header, entries and references (and STATE payload) before the payload, padded to UNIT. In a batch the next record
- * begins `payload` bytes after them. */
+/* It sets a key that is this replica's own: it stands outside of the volume's order. */
+static inline bool record_is_local(const struct record *record)
+{
+    return record->kind == RECORD_STATE && record->learn && record->key_bytes > 0 && record->state[0] == STATE_LOCAL;
+}
+
+/* Bytes of header, entries and references (and payload of STATE and MOVE) before the payload, padded to UNIT. In a batch the
+ * next record begins `payload` bytes after them. */
 uint32_t record_head_bytes(const struct record *record);
 /* Writes these bytes; the chunks behind them are the caller's. */
 void record_encode(const struct record *record, const struct entry *entries, uint64_t address, uint8_t *ret_at);

@@ -40,6 +40,7 @@ static struct disk_volume volume_encode(const struct volume_root *volume)
         .root = pointer_encode(&volume->root),
         .state = pointer_encode(&volume->state),
         .created = put64(volume->created),
+        .stamped = put64(volume->stamped),
     };
 }
 
@@ -146,6 +147,7 @@ static bool volume_decode(const struct disk_volume *disk, uint32_t last_volume, 
         .blocks = get64(disk->blocks),
         .committed = get64(disk->committed),
         .created = get64(disk->created),
+        .stamped = get64(disk->stamped),
         .root = pointer_decode(&disk->root),
         .state = pointer_decode(&disk->state),
     };

@@ -2,7 +2,7 @@
 /*
  * What lies in the log: batches and their records.
  *
- * A record's checksum covers its head: header, entries and references (of a STATE record also key and value), not the chunks,
+ * A record's checksum covers its head: header, entries and references (of STATE and MOVE also key and value), not the chunks,
  * which have their own. The batch's covers all of it.
  */
 #include "store/codec.h"
@@ -75,6 +75,11 @@ enum err batch_decode(const void *at, size_t size, uint64_t address, uint64_t sa
 
 #define RECORD_COVERED (offsetof(struct disk_record, crc) + sizeof(le32))
 
+static bool has_key(uint8_t kind)
+{
+    return kind == RECORD_STATE || kind == RECORD_MOVE;
+}
+
 static uint32_t head_bytes(const struct record *r)
 {
     return (uint32_t)(sizeof(struct disk_record) + r->entries * sizeof(struct disk_entry) +
@@ -125,7 +130,7 @@ static void entries_encode(const struct record *record, const struct entry *entr
 
 void record_encode(const struct record *record, const struct entry *entries, uint64_t address, uint8_t *ret_at)
 {
-    bool state = record->kind == RECORD_STATE;
+    bool state = has_key(record->kind);
     assert(record->entries <= RECORD_BLOCKS_MAX && record->payload % UNIT == 0);
     assert(state ? record->entries == 0 && record->key_bytes <= STATE_KEY_MAX && record->value_bytes <= STATE_VALUE_MAX
                  : record->key_bytes == 0 && record->value_bytes == 0);
@@ -133,6 +138,7 @@ void record_encode(const struct record *record, const struct entry *entries, uin
     uint64_t payload = state ? round_up64(record->key_bytes + record->value_bytes, UNIT) : record->payload;
     struct disk_record disk = {
         .kind = record->kind,
+        .flags = record->learn ? RECORD_LEARN : 0,
         .entries = put16((uint16_t)record->entries),
         .volume = put32(record->volume),
         .epoch = put32(record->epoch),
@@ -148,7 +154,7 @@ void record_encode(const struct record *record, const struct entry *entries, uin
     };
     memcpy(ret_at, &disk, sizeof disk);
     entries_encode(record, entries, ret_at + sizeof disk);
-    if (state) memcpy(ret_at + sizeof disk, record->state, (size_t)record->key_bytes + record->value_bytes);
+    if (record->key_bytes > 0) memcpy(ret_at + sizeof disk, record->state, (size_t)record->key_bytes + record->value_bytes);
     memset(ret_at + bytes, 0, record_head_bytes(record) - bytes);
     disk.crc = put32(record_crc(ret_at, bytes, address));
     memcpy(ret_at, &disk, sizeof disk);
@@ -179,14 +185,30 @@ static bool data_possible(const struct record *record, const struct entry *entri
     return blocks == record->count && units * UNIT == record->payload;
 }
 
+static bool learn_possible(const struct record *record)
+{
+    switch (record->kind) {
+    case RECORD_MOVE: return record->learn;
+    case RECORD_DATA:
+    case RECORD_STATE:
+    case RECORD_DELETE:
+    case RECORD_RESIZE:
+    case RECORD_NOOP: return true;
+    default: return !record->learn;
+    }
+}
+
 bool record_possible(const struct record *record, const struct entry *entries)
 {
-    if (record->sequence == 0) return false;
+    if (record->sequence == 0 || !learn_possible(record)) return false;
     if (record->kind == RECORD_DATA) return data_possible(record, entries);
     if (record->entries != 0 || record->payload != 0 || record->count != 0) return false;
     switch (record->kind) {
     case RECORD_STATE:
         return record->key_bytes >= 1 && record->key_bytes <= STATE_KEY_MAX && record->value_bytes <= STATE_VALUE_MAX;
+    case RECORD_MOVE:
+        if (record->key_bytes == 0 && record->value_bytes > 0) return false;
+        return record->key_bytes <= STATE_KEY_MAX && record->value_bytes <= STATE_VALUE_MAX;
     case RECORD_CREATE:
     case RECORD_RESIZE: return record->lba <= VOLUME_BLOCKS_MAX;
     case RECORD_DELETE:
@@ -240,10 +262,11 @@ enum err record_decode(const uint8_t *at, size_t size, uint64_t address, struct 
     struct disk_record disk;
     if (size < sizeof disk) return ERR_TRUNCATED;
     memcpy(&disk, at, sizeof disk);
-    bool state = disk.kind == RECORD_STATE;
+    bool state = has_key(disk.kind);
     uint32_t count = get32(disk.count), lag = get32(disk.commit_lag), entries = get16(disk.entries);
     struct record record = {
         .kind = disk.kind,
+        .learn = (disk.flags & RECORD_LEARN) != 0,
         .volume = get32(disk.volume),
         .epoch = get32(disk.epoch),
         .previous_epoch = get32(disk.previous_epoch),
@@ -285,12 +308,12 @@ static bool entry_equal(const struct entry *a, const struct entry *b)
 
 bool record_equal(const struct record *a, const struct entry *a_entries, const struct record *b, const struct entry *b_entries)
 {
-    if (a->kind != b->kind || a->volume != b->volume || a->epoch != b->epoch || a->previous_epoch != b->previous_epoch ||
-        a->sequence != b->sequence || a->lba != b->lba || a->commit != b->commit || a->count != b->count ||
-        a->entries != b->entries || a->payload != b->payload || a->key_bytes != b->key_bytes ||
+    if (a->kind != b->kind || a->learn != b->learn || a->volume != b->volume || a->epoch != b->epoch ||
+        a->previous_epoch != b->previous_epoch || a->sequence != b->sequence || a->lba != b->lba || a->commit != b->commit ||
+        a->count != b->count || a->entries != b->entries || a->payload != b->payload || a->key_bytes != b->key_bytes ||
         a->value_bytes != b->value_bytes || a->boot != b->boot || a->request != b->request || a->node != b->node)
         return false;
     for (uint32_t i = 0; i < a->entries; i++)
         if (!entry_equal(&a_entries[i], &b_entries[i])) return false;
-    return a->kind != RECORD_STATE || memcmp(a->state, b->state, (size_t)a->key_bytes + a->value_bytes) == 0;
+    return a->key_bytes == 0 || memcmp(a->state, b->state, (size_t)a->key_bytes + a->value_bytes) == 0;
 }

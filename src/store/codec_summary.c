@@ -115,7 +115,7 @@ uint32_t summary_add(struct summary_before *before, uint32_t offset, const struc
     bool same = same_origin(before, record);
     assert(record->kind <= SUMMARY_KIND && offset % UNIT == 0 && offset / UNIT > before->units);
     assert(record->count == 0 || record->kind == RECORD_DATA);
-    *at++ = (uint8_t)(record->kind | (same ? SUMMARY_SAME : 0));
+    *at++ = (uint8_t)(record->kind | (same ? SUMMARY_SAME : 0) | (record->learn ? SUMMARY_LEARN : 0));
     at = number_put(at, offset / UNIT - before->units);
     if (!same) {
         at = number_put(at, record->volume);
@@ -130,10 +130,10 @@ uint32_t summary_add(struct summary_before *before, uint32_t offset, const struc
     at = number_put(at, record_commit_lag(record));
     if (record->kind == RECORD_DATA) at = number_put(at, record->entries);
     for (uint32_t i = 0; i < record->entries; i++) at = entry_put(at, &entries[i]);
-    if (record->kind == RECORD_STATE) {
+    if (record->kind == RECORD_STATE || record->kind == RECORD_MOVE) {
         at = number_put(at, record->key_bytes);
         at = number_put(at, record->value_bytes);
-        memcpy(at, record->state, (size_t)record->key_bytes + record->value_bytes);
+        if (record->key_bytes > 0) memcpy(at, record->state, (size_t)record->key_bytes + record->value_bytes);
         at += record->key_bytes + record->value_bytes;
     }
     *before = before_next(record, offset / UNIT);
@@ -203,7 +203,7 @@ enum err summary_next(struct summary_walk *walk, uint32_t *ret_offset, struct re
     struct cursor c = walk->at;
     const struct summary_before *before = &walk->before;
     uint8_t first = byte_take(&c);
-    struct record r = {.kind = first & SUMMARY_KIND};
+    struct record r = {.kind = first & SUMMARY_KIND, .learn = (first & SUMMARY_LEARN) != 0};
     uint64_t step = number_take_below(&c, 1u << SEGMENT_SHIFT_MAX), units = before->units + step;
     origin_take(&c, first & SUMMARY_SAME, before, &r);
     r.sequence = difference_take(&c, before->sequence + 1);
@@ -211,8 +211,9 @@ enum err summary_next(struct summary_walk *walk, uint32_t *ret_offset, struct re
     r.request = difference_take(&c, before->request);
     uint32_t lag = number_take32(&c);
     if (r.kind == RECORD_DATA) entries_take(&c, &r, ret_entries);
-    if (r.kind == RECORD_STATE) state_take(&c, &r);
-    if (c.bad || first > (SUMMARY_SAME | SUMMARY_KIND) || step == 0 || units >= (1u << SEGMENT_SHIFT_MAX) / UNIT)
+    if (r.kind == RECORD_STATE || r.kind == RECORD_MOVE) state_take(&c, &r);
+    if (c.bad || first > (SUMMARY_LEARN | SUMMARY_SAME | SUMMARY_KIND) || step == 0 ||
+        units >= (1u << SEGMENT_SHIFT_MAX) / UNIT)
         return ERR_DECODE;
     if (lag != COMMIT_LAG_MAX && lag > r.sequence) return ERR_DECODE;
     r.commit = lag == COMMIT_LAG_MAX ? 0 : r.sequence - lag;

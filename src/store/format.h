@@ -228,18 +228,31 @@ enum record_kind {
     RECORD_DISCARD = 6, /* prepared records of the volume from `sequence` on never happened */
     RECORD_NOOP = 7,    /* takes its sequence and carries a commit point */
     RECORD_GRAFT = 8,   /* reserved: attaches a subtree of a snapshot */
+    RECORD_MOVE =
+        9, /* catch-up is over: the volume stands at {epoch, sequence}; payload: a key that changes with it, or none */
 };
 
+/*
+ * LEARN: a change that was ordered elsewhere and is only caught up with. It takes effect where it stands in the log, no other
+ * record has to say that it was committed; its sequence is a stamp, the newest operation that its blocks are as of, and the
+ * volume stands where it stood. DATA, STATE, DELETE, RESIZE and NOOP may have it, MOVE has it. Whatever stands before it in
+ * the log was decided; it does not matter to, and says nothing of, a local key (see STATE_LOCAL), which changes by such
+ * records only.
+ */
+enum record_flags { RECORD_LEARN = 1 };
+
+enum { STATE_LOCAL = 0 }; /* first byte of a key that is this replica's own */
+
 struct disk_record {
-    le32 crc; /* CRC32C of bytes 4 to 64, entries, references (and payload of RECORD_STATE), XOR address_mix(log address) */
+    le32 crc; /* CRC32C of bytes 4 to 64, entries, references (and payload of STATE and MOVE), XOR address_mix(log address) */
     uint8_t kind;
-    uint8_t flags;
+    uint8_t flags; /* enum record_flags */
     le16 entries;
     le32 volume;
     le32 epoch;
     le64 sequence; /* of this operation in its volume; of DISCARD: the first that never happened */
     le64 lba;
-    le32 count;      /* blocks; of STATE: key length | value length << 16 */
+    le32 count;      /* blocks; of STATE and MOVE: key length | value length << 16 */
     le32 payload;    /* units of payload behind the entries */
     le32 commit_lag; /* sequence - newest committed sequence when this was appended; capped at 2^32 - 1 */
     le32 boot;       /* whose request this was: node, boot of the node, number */
@@ -284,16 +297,16 @@ enum slot_kind { SLOT_FREE = 0, SLOT_HEAD = 1, SLOT_META = 2, SLOT_CLEANED = 3, 
  * from zeros). A number is LEB128: seven bits a byte, the lowest first, no more bytes than it needs; a difference is the
  * signed one of two 64-bit numbers, modulo 2^64, as a number in zigzag.
  *
- *     byte          bits 0-3 kind of record; bit 4: volume, epochs, boot and node are those of the record before
+ *     byte          bits 0-3 kind of record; bit 4: volume, epochs, boot and node are those of the record before; bit 5: LEARN
  *     number        offset of the record in the segment, in units, less that of the record before
  *     5 numbers     unless bit 4: volume, epoch, previous epoch, boot, node
  *     3 differences sequence to the sequence before + 1, LBA to the LBA + count before, request to the request before
  *     number        commit lag
  *     DATA          number of entries; each: a byte, enum entry_kind, then for NEW a byte, its units as in struct disk_entry,
  *                   and the fingerprint (20 bytes), for DUP struct disk_reference, for ZERO and UNMAP a number, the blocks
- *     STATE         numbers: length of key, length of value; key, value
+ *     STATE, MOVE   numbers: length of key, length of value; key, value
  */
-enum { SUMMARY_SAME = 0x10, SUMMARY_KIND = 0x0f, SUMMARY_RECORD_LEAST = 6, SUMMARY_CHUNK_BYTES = 22 };
+enum { SUMMARY_LEARN = 0x20, SUMMARY_SAME = 0x10, SUMMARY_KIND = 0x0f, SUMMARY_RECORD_LEAST = 6, SUMMARY_CHUNK_BYTES = 22 };
 
 /* The last 128 bytes of a slot. The body ends where it begins. Body of HEAD: see above. Body of CLEANED: address table (one
  * locator a chunk, ascending; chunks lie in this order from offset 0 without gaps), then 20-byte fingerprints. */
@@ -421,18 +434,22 @@ struct disk_volume {
     le32 id;
     le32 snapshot; /* 0: the volume itself */
     le32 epoch;    /* of the newest committed operation */
-    le32 flags;
+    le32 flags;    /* bit 0: catch-up is not over, the content is of no one sequence */
     le64 blocks;
     le64 committed; /* newest committed sequence whose effect is in this root, or is found by replay */
     struct disk_pointer root;
     struct disk_pointer state; /* root of the keyed state */
     le64 created;              /* sequence of creation in its source, for clones */
-    le64 reserved[3];
+    le64 stamped; /* newest stamp of catch-up ever: pages may be newer than `committed`, but than both they are not */
+    le64 reserved[2];
 };
 AT(disk_volume, blocks, 16);
 AT(disk_volume, root, 32);
 AT(disk_volume, state, 64);
+AT(disk_volume, stamped, 104);
 SIZE(disk_volume, 128);
+
+#define VOLUME_LEARNING 1u
 
 /* Header, then: chain entries, head slots (le32), prepared records (le64 log addresses), volumes, deleted volume ids are
  * covered by last_volume; then two bits a directory page (bit 0: ever written, bit 1: side B is current), padded. */

@@ -197,6 +197,13 @@ struct volume {
     bool deleted;  /* and published: upkeep will remove it */
     uint64_t cut;  /* the tree from this LBA on counts as unmapped; UINT64_MAX: none */
     uint64_t cut_sequence;
+    /* learn.c */
+    bool learning, moving;    /* catch-up is not over; a MOVE is under way */
+    uint32_t learns, catches; /* operations with `learn` under way; without local keys */
+    uint32_t learn_failing;   /* that have failed and whose caller was not told yet */
+    uint64_t learn_first;     /* ticket of the first of them; those behind it fail, too, */
+    uint64_t learn_broken;    /* up to this one */
+    uint64_t stamped;         /* newest stamp ever */
     struct pointer root, state_root;
     struct list leaves; /* of its delta */
     struct state_entry *state;
@@ -401,6 +408,7 @@ struct log {
     struct list queue; /* ops not appended yet */
     struct list failed;
     struct io_msg kick;
+    uint64_t tickets; /* counts operations that were given to store_prepare */
     bool kicked, pumping;
     bool starving; /* something waits for a slot */
     struct {
@@ -445,6 +453,22 @@ void write_batch_done(struct store *s, struct batch_buf *b);         /* the batc
 void write_fail(struct store *s, struct store_op *op, enum err err); /* its `done` comes from the loop */
 /* Makes an operation visible whose record lies in `segment`; its volume is there. Room in the delta is given back already. */
 void op_publish(struct store *s, struct store_op *op, uint64_t segment);
+/* Operations of the volume from `sequence` on never happened; they are not in the list of prepared ones any more. */
+void volume_shorten(struct store *s, struct volume *v, uint64_t sequence);
+
+/* ---- learn.c: catching up ---- */
+
+bool op_is_local(const struct store_op *op);
+/* Whether it may be appended now. */
+enum err learn_fits(const struct store_op *op, const struct volume *v);
+void learn_appended(struct store *s, struct store_op *op, struct volume *v);
+/* Its record is durable: it takes effect. */
+void learn_durable(struct store *s, struct store_op *op);
+/* What it does to the volume beside the map and the keyed state. */
+void learn_effect(struct store *s, const struct store_op *op, struct volume *v);
+/* It has failed, and its caller is told. */
+void learn_failed(struct store *s, const struct store_op *op);
+void learn_told(struct store *s, const struct store_op *op);
 
 /* ---- mark.c, clean.c ---- */
 

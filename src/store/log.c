@@ -531,6 +531,7 @@ bool log_append(struct store *s, struct store_op *op)
     struct plan plan; /* large: only what counts is set */
     plan.count = plan.references = plan.payload = 0;
     struct record r = {.kind = (uint8_t)op->kind,
+                       .learn = op->learn,
                        .volume = op->volume,
                        .epoch = op->epoch,
                        .previous_epoch = op->previous_epoch,
@@ -541,20 +542,21 @@ bool log_append(struct store *s, struct store_op *op)
                        .request = op->request,
                        .node = op->node};
     const struct volume *v = volume_find(s, op->volume);
-    r.commit = v ? v->published : 0;
+    r.commit = v && !op->learn ? v->published : 0;
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
         for (uint32_t i = 0; i < op->count; i++) plan_block(s, op, &plan, i);
-    } else if (op->kind == RECORD_DATA) {
+    } else if (op->kind == RECORD_DATA && op->count > 0) {
         plan.repeat[0] = plan.block[0] = 0;
         plan.entries[plan.count++] = (struct entry){.kind = (uint8_t)op->what, .count = op->count};
     } else {
         r.count = 0;
     }
-    if (op->kind == RECORD_STATE) {
+    if (op->kind == RECORD_STATE || op->kind == RECORD_MOVE) {
         r.state = op->state_copy;
         r.key_bytes = op->key_bytes;
         r.value_bytes = op->value_bytes;
     }
+    if (op->kind == RECORD_DATA && plan.count == 0) r.kind = RECORD_NOOP;
     r.entries = plan.count;
     r.references = plan.references;
     r.payload = plan.payload;

@@ -16,6 +16,15 @@
     X(MUTATE_KEEP_INCARNATION, "recovery appends where the chain ended, under the same incarnation")                           \
     X(MUTATE_NO_ACCEPTED_END, "the accepted end of an old chain is not made durable")                                          \
     X(MUTATE_DISCARD_NOT_LOGGED, "a discard is not a record")                                                                  \
+    X(MUTATE_DISCARD_KEEPS_EPOCH, "after a discard the epoch is that of what was discarded")                                   \
+    X(MUTATE_LEARN_EARLY, "what is caught up with is visible when it is appended, not durable")                                \
+    X(MUTATE_LEARN_COUNTS, "what is caught up with raises the published sequence")                                             \
+    X(MUTATE_LEARN_UNSTAMPED, "what is caught up with is stamped with the sequence where the volume stands")                   \
+    X(MUTATE_LEARN_UNDECIDED, "in recovery what stands before catch-up in the log is decided after it")                        \
+    X(MUTATE_LEARN_GAP, "catch-up goes on behind an operation that failed")                                                    \
+    X(MUTATE_LEARNING_FORGOTTEN, "a checkpoint does not say that a volume is learning")                                        \
+    X(MUTATE_MOVE_FORGOTTEN, "recovery leaves a volume where catch-up began")                                                  \
+    X(MUTATE_STALE_COMMIT, "a checkpoint decides operations of later epochs than it knew")                                     \
     X(MUTATE_SEAL_EARLY, "a summary is written before its batches are durable")                                                \
     X(MUTATE_CLEAN_AFTER_REPLAY, "the cleaner takes segments after the replay point")                                          \
     X(MUTATE_FORGET_PREPARED, "prepared operations do not pin chunks")                                                         \
@@ -101,10 +110,19 @@
     X(MUTATE_FENCED_EVER, "a replica that was off once counts as off ever after")                                              \
     X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
-#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X)
+/* What connects the protocol with the store (volume/replica/host.h); looked for with sim/cluster.h. */
+#define HOST_MUTATIONS(X)                                                                                                      \
+    X(MUTATE_PUBLISH_UNDER_READ, "a record is published while its blocks are read again as it has them")                       \
+    X(MUTATE_READ_UNPUBLISHED, "a read is served before what it must see is published")                                        \
+    X(MUTATE_RESEND_CURRENT, "a prepared record goes out again with the blocks as they are now")                               \
+    X(MUTATE_FORWARD_DROPPED, "what another node forwarded is dropped before it is ordered")                                   \
+    X(MUTATE_SESSION_UNTOLD, "the core does not hear of sessions that are gone")
+
+#define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X) HOST_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */
 #define MUTATE_REGISTER MUTATE_ACCEPT_UNPROMISED
 #define MUTATE_REPLICA MUTATE_READ_WITHOUT_LEASE
+#define MUTATE_HOST MUTATE_PUBLISH_UNDER_READ
 
 #define MUTATE_ENUM(name, text) name,
 enum mutation { MUTATIONS(MUTATE_ENUM) MUTATE_COUNT };

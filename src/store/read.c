@@ -296,11 +296,32 @@ static void block_take(struct work *w, uint32_t block, uint64_t place, uint32_t 
     w->pieces[w->piece_count++] = (struct piece){.place = place, .tag = tag, .block = block};
 }
 
+/* The same for an operation that the map does not know yet. False: ended. */
+static bool resolve_prepared(struct work *w)
+{
+    struct store_read *read = w->read;
+    const struct store_op *op = read->of;
+    bool data = op->state == STORE_OP_PREPARED && op->kind == RECORD_DATA;
+    if (!data || read->lba < op->lba || read->lba + read->count > op->lba + op->count) {
+        read_end(w, data ? ERR_RANGE : ERR_ARGUMENT, read->lba);
+        return false;
+    }
+    while (read->next < read->count) {
+        uint32_t i = (uint32_t)(read->lba - op->lba) + read->next;
+        if (op->what == ENTRY_NEW)
+            block_take(w, read->next++, op->places[i], op->tags[i]);
+        else
+            block_take(w, read->next++, op->what == ENTRY_ZERO ? PLACE_ZERO : PLACE_NONE, 0);
+    }
+    return true;
+}
+
 /* False: parked, or ended. */
 static bool read_resolve(struct work *w)
 {
     struct store *s = w->store;
     struct store_read *read = w->read;
+    if (read->of) return resolve_prepared(w);
     struct volume *v = volume_find(s, read->volume);
     if (!v || v->published == 0 || read->lba + read->count > v->blocks) {
         read_end(w, v && v->published ? ERR_RANGE : ERR_NO_VOLUME, read->lba);

@@ -68,20 +68,26 @@ static enum err delta_room(struct store *s, const struct store_op *op)
     return OK;
 }
 
-/* Publishes undecided operations of the volume up to `sequence`. Only now they take room: many records may pass before one
- * says that they were committed. */
-static enum err decide(struct store *s, uint32_t volume, uint64_t sequence)
+static enum err make_visible(struct store *s, struct store_op *op)
+{
+    uint32_t entries, leaves;
+    delta_cost(op, &entries, &leaves);
+    TRY(delta_room(s, op));
+    delta_unreserve(s, entries, leaves);
+    if (volume_find(s, op->volume)) op_publish(s, op, op->position / s->segment_bytes);
+    op_free(s, op);
+    return OK;
+}
+
+/* Publishes undecided operations of the volume up to `sequence` and `epoch`. Only now they take room: many records may pass
+ * before one says that they were committed. */
+static enum err decide(struct store *s, uint32_t volume, uint64_t sequence, uint32_t epoch)
 {
     for (struct list *l = s->prepared.next, *next; l != &s->prepared; l = next) {
         next = l->next;
         struct store_op *op = CONTAINER(l, struct store_op, prepared);
-        if (op->volume != volume || op->sequence > sequence) continue;
-        uint32_t entries, leaves;
-        delta_cost(op, &entries, &leaves);
-        TRY(delta_room(s, op));
-        delta_unreserve(s, entries, leaves);
-        if (volume_find(s, volume)) op_publish(s, op, op->position / s->segment_bytes);
-        op_free(s, op);
+        if (op->volume != volume || op->sequence > sequence || op->epoch > epoch) continue;
+        TRY(make_visible(s, op));
     }
     return OK;
 }
@@ -96,11 +102,10 @@ static void undo(struct store *s, uint32_t volume, uint64_t sequence)
         op_free(s, op);
     }
     if (!v) return;
-    v->deleting = false;
     if (v->published == 0 && sequence <= 1)
         volume_remove(s, v);
     else
-        v->appended = v->prepared = max64(v->published, sequence - 1);
+        volume_shorten(s, v, sequence);
 }
 
 /* ---- records ---- */
@@ -149,6 +154,14 @@ static enum err take_state(struct store *s, struct store_op *op, const struct re
     return OK;
 }
 
+/* What a record says of those before it: up to where they were committed. Catch-up begins where nothing is undecided. */
+static enum err settle_before(struct store *s, const struct record *r)
+{
+    if (r->learn && !record_is_local(r) && !MUTATED(MUTATE_LEARN_UNDECIDED))
+        return decide(s, r->volume, UINT64_MAX, UINT32_MAX);
+    return r->commit ? decide(s, r->volume, r->commit, UINT32_MAX) : OK;
+}
+
 static enum err replay_record(struct replay *rp, const struct record *r, const struct entry *entries, uint64_t address)
 {
     struct store *s = rp->s;
@@ -157,13 +170,14 @@ static enum err replay_record(struct replay *rp, const struct record *r, const s
         undo(s, r->volume, r->sequence);
         return OK;
     }
-    if (r->commit) TRY(decide(s, r->volume, r->commit));
+    TRY(settle_before(s, r));
     struct volume *v = volume_find(s, r->volume);
     if (!v && r->kind == RECORD_CREATE && r->volume > s->last_volume) v = volume_add(s, r->volume);
     if (!v) return OK; /* deleted later in the log, or before the checkpoint */
     struct store_op *op = op_take(s);
     if (!op) return ERR_NO_MEMORY;
     op->kind = (enum record_kind)r->kind;
+    op->learn = r->learn;
     op->volume = r->volume;
     op->epoch = r->epoch;
     op->previous_epoch = r->previous_epoch;
@@ -175,12 +189,13 @@ static enum err replay_record(struct replay *rp, const struct record *r, const s
     op->node = r->node;
     op->position = address;
     if (r->kind == RECORD_DATA) take_blocks(s, op, r, entries, address);
-    if (r->kind == RECORD_STATE) TRY(take_state(s, op, r));
+    if (r->key_bytes > 0) TRY(take_state(s, op, r));
+    list_push(&s->prepared, &op->prepared);
+    if (r->learn) return make_visible(s, op);
     if (r->kind == RECORD_DELETE) v->deleting = true;
     if (r->kind == RECORD_CREATE || r->kind == RECORD_RESIZE) v->resized = r->sequence;
     v->appended = v->prepared = r->sequence;
     v->appended_epoch = r->epoch;
-    list_push(&s->prepared, &op->prepared);
     return OK;
 }
 
@@ -591,6 +606,8 @@ static enum err load_volumes(struct store *s, const struct checkpoint *c)
         v->epoch = v->appended_epoch = r->epoch;
         v->blocks = r->blocks;
         v->published = v->prepared = v->appended = r->committed;
+        v->learning = (r->flags & VOLUME_LEARNING) != 0;
+        v->stamped = r->stamped;
         v->root = r->root;
         v->state_root = r->state;
     }
@@ -628,7 +645,9 @@ static enum err continue_log(struct store *s, const struct replay *rp)
 static enum err settle_volumes(struct store *s, const struct checkpoint *c)
 {
     for (uint32_t i = 0; i < c->volume_count; i++) {
-        TRY(decide(s, c->volumes[i].id, c->volumes[i].committed));
+        /* Not those of a later epoch: since then the volume may have moved back. */
+        uint32_t epoch = MUTATED(MUTATE_STALE_COMMIT) ? UINT32_MAX : c->volumes[i].epoch;
+        TRY(decide(s, c->volumes[i].id, c->volumes[i].committed, epoch));
         struct volume *v = volume_find(s, c->volumes[i].id);
         if (v && v->published == 0 && v->appended == 0) volume_remove(s, v); /* its CREATE never became durable */
     }

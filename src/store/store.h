@@ -9,6 +9,7 @@
  * Rules for the caller of prepare and publish, per volume:
  *   - sequences are consecutive, from 1 (the CREATE); operations are prepared in sequence order,
  *   - published in sequence order, each after its `done` said OK,
+ *   - epochs never decrease from one operation to the next; a discard takes back those of what it discards,
  *   - a discard names the first sequence that never happened; nothing of the volume may be waiting or under way then.
  */
 #ifndef IZAR_STORE_STORE_H
@@ -83,24 +84,27 @@ struct store_op {
     void (*done)(struct store_op *op); /* durable, or failed: `err` says */
     enum err err;
     /* in; must not change until done ran */
-    enum record_kind kind; /* DATA, STATE, CREATE, DELETE, RESIZE, NOOP; not DISCARD */
+    enum record_kind kind; /* DATA, STATE, CREATE, DELETE, RESIZE, NOOP, MOVE; not DISCARD */
     enum entry_kind what;  /* DATA: NEW (blocks with data), ZERO or UNMAP (count up to RECORD_UNMAP_MAX) */
+    bool learn;            /* catch-up (see below): `sequence` is a stamp; always with MOVE */
     uint32_t volume;
     uint32_t epoch;
     uint64_t sequence;
     uint64_t lba;                       /* DATA: first block; CREATE, RESIZE: size in blocks */
     uint32_t count;                     /* DATA: blocks; with NEW at most RECORD_BLOCKS_MAX */
     const struct block_digest *digests; /* NEW: one a block; kept until done */
-    const void *key, *value;            /* STATE */
+    const void *key, *value;            /* STATE; MOVE: key_bytes may be 0 */
     uint32_t key_bytes, value_bytes;
     uint64_t request;
     uint32_t boot;
     uint16_t node;
+    /* out, from done on: the predecessor is {previous_epoch, sequence - 1} */
+    uint32_t previous_epoch;
     /* private to the store */
     struct list link;
     struct store *store;
     enum store_op_state state;
-    uint32_t previous_epoch;
+    uint64_t ticket;      /* its turn among all operations */
     uint32_t loads;       /* summaries it waits for */
     uint64_t batch;       /* number of the batch it is in */
     uint64_t position;    /* log address of its record */
@@ -117,6 +121,27 @@ struct store_op {
 void store_prepare(struct store *store, struct store_op *op);
 /* Makes a prepared operation visible: the volume's next by sequence, after its `done` said OK. Never fails. */
 void store_publish(struct store *store, struct store_op *op);
+/*
+ * Catching up: operations with `learn` are changes that were ordered elsewhere. They are applied one by one, in the order in
+ * which they are given, each as soon as it is durable: `done` then says that it is visible, and the struct is the caller's
+ * again. After a crash those of a prefix are there.
+ *
+ *   - DATA, STATE, RESIZE, NOOP and DELETE may be caught up with. `sequence` is the stamp: the newest operation of the volume
+ *     that the blocks are as of, so they count as changed after every older one. Stamps may repeat and jump.
+ *   - Of DATA the blocks beyond the volume's end are left out, and `count` is lowered to what is applied: after a crash
+ *     operations are given again that a RESIZE behind them cut off already.
+ *   - The volume stays at the sequence where it stands (store_volume_info.published), and is `learning` from the first of them
+ *     on, until MOVE is durable: then it stands at {epoch, sequence} of that, and one key (as of STATE, e.g. a local one)
+ *     changes in the same moment. The next operation is the one after that sequence.
+ *   - Nothing of the volume may be prepared and undecided, and it takes no other operation while it learns: ERR_ORDER. Nor
+ *     does it after a MOVE that is not done, nor a MOVE to {epoch, sequence} before where it stands, unless the epoch is
+ *     higher: operations that it had published may turn out not to have happened.
+ *   - When one fails, those of the same volume that were given to the store behind it, before its `done`, fail with ERR_ORDER.
+ *   - Keys whose first byte is STATE_LOCAL are this replica's own: how far it has learned, what it may promise. They are set
+ *     by STATE with `learn` only, at any time, take no part in any order and are not in digests; to set one does not begin to
+ *     learn.
+ */
+
 /* [task] Discards every prepared operation of the volume from `sequence` on; logged and durable when it returns. Nothing of the
  * volume may be waiting or under way, and nothing may be submitted meanwhile. ERR_NO_VOLUME, ERR_ORDER (`sequence` is
  * published, or beyond the one after the newest), ERR_AGAIN (something is under way), ERR_PERMISSION (read_only),
@@ -125,6 +150,11 @@ enum err store_discard(struct store *store, uint32_t volume, uint64_t sequence);
 /* After recovery: the oldest prepared operation of the volume that waits for a decision, NULL if none. It belongs to the
  * store; publish it or discard it. */
 struct store_op *store_prepared(struct store *store, uint32_t volume);
+/* The same for all of them, in order: the first with a higher sequence than `after`; NULL when there is none, or none that is
+ * durable yet. Everything that was given to store_prepare is in it (`what` NEW also where some of the blocks are zeros), but
+ * for `digests`: the blocks of DATA are read with store_read.of, key and value of STATE are there. Also for operations that
+ * the caller has prepared itself. */
+struct store_op *store_prepared_next(struct store *store, uint32_t volume, uint64_t after);
 
 /* ---- reading ---- */
 
@@ -136,7 +166,8 @@ struct store_read {
     uint32_t count;  /* 1 to STORE_READ_MAX */
     uint8_t *data;   /* count * BLOCK_SIZE */
     uint8_t *mapped; /* not NULL: instead of data, for each block whether it is mapped (1, also when written as zeros) or not */
-    uint64_t bad;    /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
+    const struct store_op *of; /* not NULL: not what is published, but what this prepared operation makes of its blocks */
+    uint64_t bad;              /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
     /* private */
     struct list link;
     struct store *store;
@@ -148,7 +179,9 @@ enum { STORE_READ_MAX = RECORD_BLOCKS_MAX * 8 };
 
 /* Reads whole blocks, each as it is published at one moment before `done`, which comes from the loop, never inline.
  * ERR_NO_VOLUME (also when its CREATE is not published), ERR_RANGE, ERR_MEDIUM (a block is damaged), ERR_PAGE_DAMAGED (the map
- * is), and what io_read says. Then `data` may hold anything. */
+ * is), and what io_read says. Then `data` may hold anything.
+ * With `of`, a prepared DATA operation, the blocks lie within it: ERR_RANGE if not, ERR_ARGUMENT if it is nothing of the kind.
+ * It must be neither published nor discarded before `done`; `volume` does not count. */
 void store_read(struct store *store, struct store_read *read);
 
 /* ---- volumes and state ---- */
@@ -159,6 +192,7 @@ struct store_volume_info {
     uint64_t blocks;
     uint64_t published; /* newest published sequence */
     uint64_t prepared;  /* newest prepared sequence */
+    bool learning;      /* catch-up is not over: the content may be of no one sequence */
 };
 
 /* The volume with the lowest id from `from` on, also one whose CREATE is only prepared (published is 0 then). ERR_NO_VOLUME. */

@@ -272,7 +272,7 @@ enum err store_volume_next(const struct store *s, uint32_t from, struct store_vo
     for (struct list *l = s->volumes.next; l != &s->volumes; l = l->next) {
         const struct volume *v = CONTAINER(l, struct volume, link);
         if (v->id < from || v->deleted) continue;
-        *ret_info = (struct store_volume_info){v->id, v->epoch, v->blocks, v->published, v->prepared};
+        *ret_info = (struct store_volume_info){v->id, v->epoch, v->blocks, v->published, v->prepared, v->learning};
         return OK;
     }
     return ERR_NO_VOLUME;

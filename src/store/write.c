@@ -18,6 +18,7 @@ void write_fail(struct store *s, struct store_op *op, enum err err)
     op->err = err;
     op->state = STORE_OP_FAILED;
     list_push(&s->log.failed, &op->link);
+    if (op->learn) learn_failed(s, op);
     log_kick(s);
 }
 
@@ -30,6 +31,7 @@ static void deliver_failed(struct store *s)
         struct store_op *op = CONTAINER(l, struct store_op, link);
         mem_free(s->mem, op->state_copy);
         op->state_copy = NULL;
+        if (op->learn) learn_told(s, op);
         op->done(op);
     }
 }
@@ -95,6 +97,7 @@ static enum err op_possible(const struct store *s, const struct store_op *op)
     if (s->failed != OK) return ERR_POOL_FAILED;
     if (s->stopping) return ERR_STOPPED;
     if (op->volume == 0 || op->sequence == 0 || op->sequence >= POINTER_GRAFT) return ERR_ARGUMENT;
+    if (op->learn && op->kind == RECORD_CREATE) return ERR_ARGUMENT;
     switch (op->kind) {
     case RECORD_DATA:
         if (op->count == 0 || op->lba >= VOLUME_BLOCKS_MAX) return ERR_RANGE;
@@ -103,7 +106,10 @@ static enum err op_possible(const struct store *s, const struct store_op *op)
         return op->count <= RECORD_UNMAP_MAX ? OK : ERR_LIMIT;
     case RECORD_STATE:
         if (op->key_bytes == 0 || op->key_bytes > STATE_KEY_MAX || op->value_bytes > STATE_VALUE_MAX) return ERR_LIMIT;
-        return OK;
+        return *(const uint8_t *)op->key == STATE_LOCAL && !op->learn ? ERR_ARGUMENT : OK;
+    case RECORD_MOVE:
+        if (op->key_bytes > STATE_KEY_MAX || op->value_bytes > STATE_VALUE_MAX) return ERR_LIMIT;
+        return op->key_bytes == 0 && op->value_bytes > 0 ? ERR_ARGUMENT : OK;
     case RECORD_CREATE:
     case RECORD_RESIZE: return op->lba > 0 && op->lba <= VOLUME_BLOCKS_MAX ? OK : ERR_RANGE;
     case RECORD_DELETE:
@@ -112,6 +118,11 @@ static enum err op_possible(const struct store *s, const struct store_op *op)
     case RECORD_GRAFT: break;
     }
     return ERR_ARGUMENT;
+}
+
+static bool op_has_key(const struct store_op *op)
+{
+    return op->kind == RECORD_STATE || (op->kind == RECORD_MOVE && op->key_bytes > 0);
 }
 
 /* Key and value are needed until publish; the caller's only live until done. */
@@ -140,12 +151,14 @@ void store_prepare(struct store *s, struct store_op *op)
     op->loads = 0;
     op->state_copy = NULL;
     op->state = STORE_OP_QUEUED;
+    op->ticket = ++s->log.tickets;
+    if (op->kind == RECORD_MOVE) op->learn = true;
     enum err err = op_possible(s, op);
     if (err != OK) {
         write_fail(s, op, err);
         return;
     }
-    if (op->kind == RECORD_STATE && !state_keep(s, op)) {
+    if (op_has_key(op) && !state_keep(s, op)) {
         write_fail(s, op, ERR_NO_MEMORY);
         return;
     }
@@ -161,7 +174,7 @@ static uint64_t state_worst(const struct store *s, const struct store_op *op, co
     uint64_t bytes = v->state_bytes + 4ull + op->key_bytes + op->value_bytes;
     for (const struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
         const struct store_op *p = CONTAINER(l, struct store_op, prepared);
-        if (p->kind == RECORD_STATE && p->volume == op->volume) bytes += 4ull + p->key_bytes + p->value_bytes;
+        if (op_has_key(p) && p->volume == op->volume) bytes += 4ull + p->key_bytes + p->value_bytes;
     }
     return bytes * 5 / 3;
 }
@@ -181,14 +194,17 @@ static enum err op_fits(struct store *s, struct store_op *op, struct volume **re
         return *ret_volume ? OK : ERR_NO_MEMORY;
     }
     if (!v || v->deleting) return ERR_NO_VOLUME;
-    if (op->sequence != v->appended + 1 || op->epoch < v->appended_epoch) return ERR_ORDER;
+    if (op->learn) TRY(learn_fits(op, v));
+    bool next = op->sequence == v->appended + 1 && op->epoch >= v->appended_epoch;
+    if (!op->learn && (!next || v->learning || v->catches > 0)) return ERR_ORDER;
     *ret_volume = v;
-    if (op->kind == RECORD_STATE && state_worst(s, op, v) > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2) return ERR_LIMIT;
+    if (op_has_key(op) && state_worst(s, op, v) > STATE_BYTES_MAX - STATE_PAGE_BYTES * 2) return ERR_LIMIT;
     return OK;
 }
 
-/* Bounds against the size that will hold when this operation is published: the newest RESIZE or CREATE before it. */
-static enum err op_in_bounds(const struct store *s, const struct store_op *op, const struct volume *v)
+/* Bounds against the size that will hold when this operation is published: the newest RESIZE or CREATE before it. What is
+ * caught up with a second time may meet a size that only came after it: a RESIZE behind it cuts off the same again. */
+static enum err op_in_bounds(const struct store *s, struct store_op *op, const struct volume *v)
 {
     if (op->kind != RECORD_DATA) return OK;
     uint64_t blocks = v->blocks;
@@ -197,7 +213,8 @@ static enum err op_in_bounds(const struct store *s, const struct store_op *op, c
         const struct store_op *p = CONTAINER(l, struct store_op, prepared);
         if (p->volume == op->volume && (p->kind == RECORD_CREATE || p->kind == RECORD_RESIZE)) blocks = p->lba;
     }
-    return op->lba + op->count <= blocks ? OK : ERR_RANGE;
+    if (op->learn) op->count = (uint32_t)min64(op->count, blocks - min64(blocks, op->lba));
+    return op->learn || op->lba + op->count <= blocks ? OK : ERR_RANGE;
 }
 
 enum admit { ADMITTED, ADMIT_WAIT, ADMIT_FAILED };
@@ -216,8 +233,7 @@ static enum admit admit(struct store *s, struct store_op *op, struct volume **re
         *ret_err = ERR_NO_SPACE;
         return ADMIT_FAILED;
     }
-    if (op->kind == RECORD_STATE && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem))
-        *ret_err = ERR_NO_MEMORY;
+    if (op_has_key(op) && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem)) *ret_err = ERR_NO_MEMORY;
     uint32_t entries, leaves;
     delta_cost(op, &entries, &leaves);
     if (*ret_err == OK && (entries > s->delta.entry_room / 2 || leaves > s->delta.leaf_room / 2)) *ret_err = ERR_LIMIT;
@@ -250,11 +266,15 @@ static void admit_undo(struct store *s, struct store_op *op, struct volume *v)
 static void appended(struct store *s, struct store_op *op, struct volume *v)
 {
     op->state = STORE_OP_LOGGED;
+    if (op->kind == RECORD_DELETE) v->deleting = true;
+    list_push(&s->prepared, &op->prepared);
+    if (op->learn) {
+        learn_appended(s, op, v);
+        return;
+    }
     v->appended = op->sequence;
     v->appended_epoch = op->epoch;
-    if (op->kind == RECORD_DELETE) v->deleting = true;
     if (op->kind == RECORD_CREATE || op->kind == RECORD_RESIZE) v->resized = op->sequence;
-    list_push(&s->prepared, &op->prepared);
     s->stats.memory_used = mem_used(s->mem);
 }
 
@@ -274,7 +294,7 @@ void write_pump(struct store *s)
             write_fail(s, op, err);
             continue;
         }
-        op->previous_epoch = v->appended_epoch;
+        op->previous_epoch = op->learn ? op->epoch : v->appended_epoch;
         if (!log_append(s, op)) {
             list_push_front(&l->queue, &op->link);
             admit_undo(s, op, v);
@@ -297,6 +317,9 @@ void write_batch_done(struct store *s, struct batch_buf *b)
             op->state = STORE_OP_FAILED;
             list_remove(&op->prepared);
             op_leave(s, op);
+        } else if (op->learn) {
+            learn_durable(s, op);
+            op_leave(s, op);
         } else {
             op->state = STORE_OP_PREPARED;
             if (v) v->prepared = op->sequence;
@@ -318,8 +341,8 @@ static void resize(struct store *s, struct volume *v, uint64_t blocks, uint64_t 
     }
     if (leaf_end > keep) delta_fill(s, v, keep, leaf_end - keep, DELTA_BASE_UNMAPPED, sequence, segment);
     if (leaf_end < v->cut) {
+        v->cut_sequence = v->cut == UINT64_MAX ? sequence : max64(v->cut_sequence, sequence);
         v->cut = leaf_end;
-        v->cut_sequence = sequence;
     }
     if (blocks < v->blocks) s->clean.wanted = true;
     v->blocks = blocks;
@@ -334,10 +357,14 @@ static void delete_volume(struct store *s, struct volume *v)
     upkeep_kick(s);
 }
 
-static void published(struct store *s, struct volume *v, uint64_t sequence, uint32_t epoch)
+static void published(struct store *s, struct volume *v, const struct store_op *op)
 {
-    v->published = max64(v->published, sequence);
-    v->epoch = epoch > v->epoch ? epoch : v->epoch;
+    if (op->learn) {
+        learn_effect(s, op, v);
+    } else {
+        v->published = max64(v->published, op->sequence);
+        v->epoch = op->epoch > v->epoch ? op->epoch : v->epoch;
+    }
     struct delta *d = &s->delta;
     if (d->entries_used > d->entry_room / 2 || d->leaves_used > d->leaf_room / 2) upkeep_kick(s);
 }
@@ -346,29 +373,32 @@ static void published(struct store *s, struct volume *v, uint64_t sequence, uint
 void op_publish(struct store *s, struct store_op *op, uint64_t segment)
 {
     struct volume *v = volume_find(s, op->volume);
+    uint64_t stamp = op->sequence;
     assert(v);
+    if (op->learn && MUTATED(MUTATE_LEARN_UNSTAMPED)) stamp = v->published;
     switch (op->kind) {
     case RECORD_DATA:
         if (op->what == ENTRY_NEW) {
-            for (uint32_t i = 0; i < op->count; i++)
-                delta_set(s, v, op->lba + i, op->places[i], op->tags[i], op->sequence, segment);
+            for (uint32_t i = 0; i < op->count; i++) delta_set(s, v, op->lba + i, op->places[i], op->tags[i], stamp, segment);
         } else {
             enum delta_base what = op->what == ENTRY_ZERO ? DELTA_BASE_ZERO : DELTA_BASE_UNMAPPED;
-            delta_fill(s, v, op->lba, op->count, what, op->sequence, segment);
+            delta_fill(s, v, op->lba, op->count, what, stamp, segment);
             if (s->full) s->clean.wanted = true;
         }
         break;
     case RECORD_STATE:
-        if (!state_set(s, v, op->key, op->key_bytes, op->value, op->value_bytes)) log_fail(s, ERR_NO_MEMORY, "keyed state");
+    case RECORD_MOVE:
+        if (op_has_key(op) && !state_set(s, v, op->key, op->key_bytes, op->value, op->value_bytes))
+            log_fail(s, ERR_NO_MEMORY, "keyed state");
         break;
     case RECORD_CREATE: v->blocks = op->lba; break;
-    case RECORD_RESIZE: resize(s, v, op->lba, op->sequence, segment); break;
+    case RECORD_RESIZE: resize(s, v, op->lba, stamp, segment); break;
     case RECORD_DELETE: delete_volume(s, v); break;
     case RECORD_NOOP:
     case RECORD_DISCARD:
     case RECORD_GRAFT: break;
     }
-    published(s, v, op->sequence, op->epoch);
+    published(s, v, op);
 }
 
 void store_publish(struct store *s, struct store_op *op)
@@ -386,16 +416,34 @@ void store_publish(struct store *s, struct store_op *op)
     if (op->done == NULL) list_push(&s->recovered_ops, &op->link); /* made by recovery: its memory is the store's */
 }
 
-struct store_op *store_prepared(struct store *s, uint32_t volume)
+struct store_op *store_prepared_next(struct store *s, uint32_t volume, uint64_t after)
 {
     for (struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
         struct store_op *op = CONTAINER(l, struct store_op, prepared);
-        if (op->volume == volume) return op->state == STORE_OP_PREPARED ? op : NULL;
+        if (op->volume == volume && !op->learn && op->sequence > after) return op->state == STORE_OP_PREPARED ? op : NULL;
     }
     return NULL;
 }
 
+struct store_op *store_prepared(struct store *s, uint32_t volume)
+{
+    return store_prepared_next(s, volume, 0);
+}
+
 /* ---- discard ---- */
+
+/* The epoch falls back, too: what comes next may be of any that is not older than what is left. */
+void volume_shorten(struct store *s, struct volume *v, uint64_t sequence)
+{
+    uint32_t epoch = v->epoch;
+    for (const struct list *l = s->prepared.next; l != &s->prepared; l = l->next) {
+        const struct store_op *op = CONTAINER(l, struct store_op, prepared);
+        if (op->volume == v->id && !op->learn) epoch = op->epoch;
+    }
+    v->appended = v->prepared = max64(v->published, sequence - 1);
+    if (!MUTATED(MUTATE_DISCARD_KEEPS_EPOCH)) v->appended_epoch = epoch;
+    v->deleting = false; /* a DELETE among them never happened */
+}
 
 struct discard_wait {
     struct store_op op;
@@ -416,7 +464,7 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
     if (!v) return ERR_NO_VOLUME;
     if (s->read_only || s->failed != OK) return s->read_only ? ERR_PERMISSION : ERR_POOL_FAILED;
     if (sequence <= v->published || sequence > v->appended + 1) return ERR_ORDER;
-    if (v->prepared != v->appended) return ERR_AGAIN; /* something of it is still under way, or failed */
+    if (v->prepared != v->appended || v->learns > 0) return ERR_AGAIN; /* something of it is still under way, or failed */
     struct discard_wait w = {.task = io_task_self()};
     w.op = (struct store_op){.done = discard_durable,
                              .kind = RECORD_DISCARD,
@@ -441,7 +489,7 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
     for (struct list *l = s->prepared.next, *next; l != &s->prepared; l = next) {
         next = l->next;
         struct store_op *op = CONTAINER(l, struct store_op, prepared);
-        if (op->volume != volume || op->sequence < sequence) continue;
+        if (op->volume != volume || op->learn || op->sequence < sequence) continue;
         assert(op->state == STORE_OP_PREPARED);
         uint32_t entries, leaves;
         delta_cost(op, &entries, &leaves);
@@ -451,8 +499,9 @@ enum err store_discard(struct store *s, uint32_t volume, uint64_t sequence)
         op->state = STORE_OP_IDLE;
         if (op->done == NULL) list_push(&s->recovered_ops, &op->link);
     }
-    v->appended = v->prepared = sequence - 1;
-    v->deleting = false; /* a DELETE among them never happened */
-    if (v->published == 0 && sequence == 1) volume_remove(s, v);
+    if (v->published == 0 && sequence == 1)
+        volume_remove(s, v);
+    else
+        volume_shorten(s, v, sequence);
     return OK;
 }

@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (uint32_t i = 0; i < entries && bytes + (i + 1) * sizeof(struct disk_entry) <= size; i++)
         if (copy[sizeof(struct disk_record) + i * sizeof(struct disk_entry)] == ENTRY_DUP) bytes += 12;
     bytes += entries * (uint32_t)sizeof(struct disk_entry);
-    if (copy[4] == RECORD_STATE) bytes += (count & 0xffff) + (count >> 16);
+    if (copy[4] == RECORD_STATE || copy[4] == RECORD_MOVE) bytes += (count & 0xffff) + (count >> 16);
     if (bytes <= size) {
         le32 crc = put32(crc32c(0, copy + 4, bytes - 4) ^ address_mix(ADDRESS));
         memcpy(copy, crc.b, sizeof crc.b);

@@ -113,6 +113,8 @@ TEST(checkpoint_encodes)
     uint64_t prepared = 0x1400050;
     struct volume_root volume = {
         .id = 7, .epoch = 2, .blocks = 262144, .committed = 77, .created = 5, .root = full, .state = empty};
+    volume.flags = VOLUME_LEARNING;
+    volume.stamped = 80;
     uint8_t bits[2] = {0xed, 0x03};
     struct checkpoint checkpoint = {.number = 9,
                                     .incarnation = 4,
@@ -180,6 +182,8 @@ TEST(checkpoint_decodes)
     CHECK_EQ(back.volumes[0].blocks, 262144);
     CHECK_EQ(back.volumes[0].committed, 77);
     CHECK_EQ(back.volumes[0].created, 5);
+    CHECK_EQ(back.volumes[0].flags, VOLUME_LEARNING);
+    CHECK_EQ(back.volumes[0].stamped, 80);
     CHECK(same_pointer(back.volumes[0].root, full) && same_pointer(back.volumes[0].state, empty));
     CHECK_EQ(back.directory_pages, 5);
     CHECK(back.directory_bits[0] == 0xed && back.directory_bits[1] == 0x03);
@@ -246,6 +250,52 @@ TEST(state_record)
                                  .node = 1};
     CHECK(record_is_kept("record_state", &state, NULL));
     CHECK_EQ(record_head_bytes(&state), 80);
+}
+
+static const struct record zeros = {.kind = RECORD_DATA,
+                                    .learn = true,
+                                    .volume = 7,
+                                    .epoch = 3,
+                                    .previous_epoch = 3,
+                                    .sequence = 90,
+                                    .lba = 512,
+                                    .count = 3,
+                                    .entries = 1,
+                                    .node = 1};
+static const struct entry three = {.kind = ENTRY_ZERO, .count = 3};
+static const struct record move = {.kind = RECORD_MOVE,
+                                   .learn = true,
+                                   .volume = 7,
+                                   .epoch = 4,
+                                   .previous_epoch = 4,
+                                   .sequence = 99,
+                                   .key_bytes = 2,
+                                   .state = (const uint8_t *)"\0l",
+                                   .node = 1};
+
+TEST(records_of_catching_up)
+{
+    CHECK(record_is_kept("record_learn", &zeros, &three));
+    CHECK(record_is_kept("record_move", &move, NULL));
+    CHECK(!record_is_local(&zeros) && !record_is_local(&move));
+}
+
+TEST(summary_of_catching_up)
+{
+    static const uint32_t offsets[2] = {0x1040, 0x1090};
+    static uint8_t body[256];
+    struct entry back_entries[RECORD_BLOCKS_MAX];
+    struct record back;
+    struct summary_before before = {0};
+    uint32_t offset, size = summary_add(&before, offsets[0], &zeros, &three, body);
+    size += summary_add(&before, offsets[1], &move, NULL, body + size);
+    const struct golden *g = kept("summary_learn");
+    CHECK(is_kept(g, body, size));
+    struct summary_walk walk = summary_walk(g->bytes, g->size);
+    CHECK(summary_next(&walk, &offset, &back, back_entries) == OK && record_equal(&back, back_entries, &zeros, &three));
+    CHECK(summary_next(&walk, &offset, &back, back_entries) == OK && record_equal(&back, back_entries, &move, NULL));
+    CHECK_EQ(offset, offsets[1]);
+    CHECK_ERR(ERR_TRUNCATED, summary_next(&walk, &offset, &back, back_entries));
 }
 
 static void data_entries(struct entry ret_entries[5])
@@ -707,6 +757,6 @@ TEST(acceptor_files)
     CHECK(is_register_value(&back.state, 9));
 }
 
-TESTS(superblock, pointer, checkpoint_encodes, checkpoint_decodes, records_without_entries, state_record, data_record, batch,
-      head_summary, cleaned_summaries, compressed_chunk, raw_chunks, leaf_page, inner_page, state_page, directory_page,
-      register_requests, register_answers, acceptor_files)
+TESTS(superblock, pointer, checkpoint_encodes, checkpoint_decodes, records_without_entries, state_record, data_record,
+      records_of_catching_up, summary_of_catching_up, batch, head_summary, cleaned_summaries, compressed_chunk, raw_chunks,
+      leaf_page, inner_page, state_page, directory_page, register_requests, register_answers, acceptor_files)

@@ -144,7 +144,8 @@ static void record_random(enum record_kind kind, bool wild, struct decoded *ret)
                               .request = number(),
                               .node = wild ? (uint16_t)number() : 1};
     record->commit = record->sequence - below(min64(record->sequence, UINT32_MAX - 1) + 1);
-    if (kind == RECORD_STATE) {
+    record->learn = kind == RECORD_MOVE || (kind != RECORD_CREATE && kind != RECORD_DISCARD && below(2));
+    if (kind == RECORD_STATE || (kind == RECORD_MOVE && below(2))) {
         record->key_bytes = 1 + (uint32_t)below(STATE_KEY_MAX);
         record->value_bytes = (uint32_t)below(STATE_VALUE_MAX + 1);
         record->state = state;
@@ -175,14 +176,15 @@ static uint32_t record_put(const struct decoded *d)
 }
 
 static const enum record_kind kinds[] = {RECORD_DATA,   RECORD_STATE,   RECORD_CREATE, RECORD_DELETE,
-                                         RECORD_RESIZE, RECORD_DISCARD, RECORD_NOOP};
+                                         RECORD_RESIZE, RECORD_DISCARD, RECORD_NOOP,   RECORD_MOVE};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 TEST(a_record_goes_there_and_back)
 {
     static uint8_t again[8192];
     for (int i = 0; i < 3000; i++) {
         struct decoded d, back;
-        record_random(kinds[below(7)], true, &d);
+        record_random(kinds[below(KINDS)], true, &d);
         uint32_t bytes = record_put(&d), head = record_head_bytes(&d.record);
         CHECK_EQ(head % UNIT, 0);
         CHECK_OK(decode_record(record_bytes, bytes, &back));
@@ -203,6 +205,7 @@ TEST(records_that_differ_are_not_equal)
     change;                                                                                                                    \
     CHECK(!record_equal(&d.record, d.entries, &other.record, other.entries))
     DIFFERS(other.record.kind++);
+    DIFFERS(other.record.learn = !other.record.learn);
     DIFFERS(other.record.volume++);
     DIFFERS(other.record.epoch++);
     DIFFERS(other.record.previous_epoch++);
@@ -279,6 +282,8 @@ TEST(an_impossible_record_is_refused)
     CHECK_ERR(ERR_DECODE, record_with(bytes, 4, RECORD_NOOP, 1)); /* has entries */
     CHECK_ERR(ERR_DECODE, record_with(64, 4, RECORD_RESIZE, 4));  /* no entries, but a count */
     CHECK_ERR(ERR_DECODE, record_with(bytes, 16, 0, 8));
+    CHECK_OK(record_with(bytes, 5, RECORD_LEARN, 1));
+    CHECK_ERR(ERR_DECODE, record_with(bytes + 2, 4, RECORD_MOVE, 1)); /* has entries, and is no catch-up */
     CHECK_ERR(ERR_DECODE, record_with(bytes, 24, VOLUME_BLOCKS_MAX - 1, 8));
     CHECK_ERR(ERR_DECODE, record_with(bytes, 24, UINT64_MAX, 8));
     CHECK_ERR(ERR_DECODE, record_with(bytes, 32, 3, 4));
@@ -425,8 +430,8 @@ TEST(a_summary_returns_its_records)
     static uint8_t states[RECORDS * (STATE_KEY_MAX + STATE_VALUE_MAX)];
     for (uint32_t i = 0; i < RECORDS; i++) {
         struct record *r = &d[i].record;
-        record_random(kinds[below(7)], i % 3 == 0, &d[i]);
-        if (r->kind == RECORD_STATE) {
+        record_random(kinds[below(KINDS)], i % 3 == 0, &d[i]);
+        if (r->key_bytes > 0) {
             memcpy(states + state_at, r->state, r->key_bytes + r->value_bytes);
             r->state = states + state_at;
             state_at += r->key_bytes + r->value_bytes;
@@ -505,7 +510,9 @@ TEST(a_malformed_summary_is_refused)
     memcpy(bad, noop, sizeof noop);                                                                                            \
     bad[at] = value;                                                                                                           \
     CHECK_ERR(ERR_DECODE, summary_of(bad, sizeof noop))
-    REFUSED(0, RECORD_NOOP | 0x20);
+    REFUSED(0, RECORD_NOOP | 0x40);
+    REFUSED(0, RECORD_CREATE | SUMMARY_LEARN);
+    REFUSED(0, RECORD_DISCARD | SUMMARY_LEARN);
     REFUSED(0, RECORD_GRAFT);
     REFUSED(0, 0);
     REFUSED(0, RECORD_DATA); /* no entries */

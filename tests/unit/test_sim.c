@@ -235,6 +235,80 @@ TEST(a_task_can_be_run_to_its_end_without_power)
     sim_power_on(sim);
 }
 
+struct kinds {
+    struct io_timer timer;
+    struct io_msg msg;
+    struct io_job job;
+    uint32_t timers, messages, jobs;
+};
+
+static void kinds_timer(struct io_timer *timer)
+{
+    CONTAINER(timer, struct kinds, timer)->timers++;
+}
+
+static void kinds_message(struct io_msg *msg)
+{
+    CONTAINER(msg, struct kinds, msg)->messages++;
+}
+
+static void kinds_work(struct io_job *job)
+{
+    (void)job;
+}
+
+static void kinds_job(struct io_job *job)
+{
+    CONTAINER(job, struct kinds, job)->jobs++;
+}
+
+static void kinds_begin(struct io *machine, struct kinds *k)
+{
+    *k = (struct kinds){.timer.fire = kinds_timer, .msg.handle = kinds_message, .job = {.work = kinds_work, .done = kinds_job}};
+    io_after(machine, 1000, &k->timer);
+    io_send(machine, &k->msg);
+    io_submit_job(machine, &k->job);
+}
+
+/* What one machine had under way is gone, what it had made durable is there; the others do not notice. */
+TEST(one_machine_alone_loses_its_power)
+{
+    int dropped = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct io_op op[4] = {new_op(), new_op(), new_op(), new_op()};
+        struct kinds mine, others;
+        struct io_file *other;
+        uint8_t byte;
+        world(seed);
+        CHECK(open_file());
+        CHECK_OK(io_file_open(sim_machine(sim, 1), "other", IO_OPEN_CREATE | IO_OPEN_LOCK, &other));
+        CHECK_OK(io_file_resize(other, 1 << 20));
+        io_write(sim_machine(sim, 1), other, 0, bufs[0], 4096, IO_WRITE_DURABLE, &op[0]);
+        CHECK(run_to(1));
+        io_write(sim_machine(sim, 1), other, 4096, bufs[1], 4096, 0, &op[1]);
+        io_write(io, file, 0, bufs[2], 4096, 0, &op[2]);
+        kinds_begin(sim_machine(sim, 1), &others);
+        kinds_begin(io, &mine);
+        sim_machine_cut(sim, 1);
+        CHECK_ERR(ERR_POWER, io_file_open(sim_machine(sim, 1), "third", IO_OPEN_CREATE, &other));
+        sim_machine_on(sim, 1);
+        while (sim_step(sim)) continue;
+        CHECK_EQ(dones, 2);
+        CHECK_OK(op[2].err);
+        CHECK_EQ(byte_at(0), 'c');
+        CHECK_EQ(mine.timers + mine.messages + mine.jobs, 3);
+        CHECK_EQ(others.timers + others.messages + others.jobs, 0);
+        CHECK_EQ(sim_files_open(sim), 1);
+        disk_get(sim_disk(sim, "other"), 0, &byte, 1);
+        CHECK_EQ(byte, 'a');
+        disk_get(sim_disk(sim, "other"), 4096, &byte, 1);
+        dropped += byte == 0;
+        CHECK_OK(io_file_open(sim_machine(sim, 1), "other", IO_OPEN_LOCK, &other));
+        io_file_close(other);
+    }
+    CHECK(dropped > SEEDS / 10 && dropped < SEEDS);
+}
+
 TEST(the_power_goes_at_the_change_asked_for)
 {
     int applied = 0;
@@ -483,7 +557,7 @@ TEST(a_task_is_dropped_in_the_middle)
 TESTS(what_is_written_is_read, reading_beyond_the_end_is_short, names_flags_and_locks,
       durable_writes_and_flushed_writes_survive, volatile_writes_are_applied_dropped_or_torn,
       older_writes_never_cover_newer_durable_ones, a_flush_covers_what_was_done_before, nothing_ends_after_the_power_cut,
-      a_task_can_be_run_to_its_end_without_power, the_power_goes_at_the_change_asked_for, faults_do_what_they_are_called,
-      a_lie_is_found_out_by_a_power_cut_only, a_vanished_disk_fails_and_comes_back, disks_are_kept_and_brought_back,
-      timers_fire_in_time_and_can_be_cancelled, messages_stay_in_order, tasks_run_and_a_seed_repeats_itself,
-      a_task_is_dropped_in_the_middle)
+      a_task_can_be_run_to_its_end_without_power, one_machine_alone_loses_its_power, the_power_goes_at_the_change_asked_for,
+      faults_do_what_they_are_called, a_lie_is_found_out_by_a_power_cut_only, a_vanished_disk_fails_and_comes_back,
+      disks_are_kept_and_brought_back, timers_fire_in_time_and_can_be_cancelled, messages_stay_in_order,
+      tasks_run_and_a_seed_repeats_itself, a_task_is_dropped_in_the_middle)

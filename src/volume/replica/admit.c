@@ -181,6 +181,13 @@ void admit_on_confirmed(struct replica *r, const struct replica_message *m)
     }
 }
 
+bool replica_has_ticket(const struct replica *r, uint64_t body)
+{
+    for (uint32_t i = 0; i < r->ticket_count; i++)
+        if (r->tickets[i].change.body == body) return true;
+    return false;
+}
+
 void admit_tick(struct replica *r)
 {
     for (uint32_t i = 0; i < r->ticket_count; i++) {

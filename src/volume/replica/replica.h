@@ -195,6 +195,8 @@ struct replica_status {
 };
 void replica_status(const struct replica *replica, struct replica_status *ret_status);
 const struct replica_window *replica_windows(const struct replica *replica);
+/* Owner: a change with this content waits for its order. */
+bool replica_has_ticket(const struct replica *replica, uint64_t body);
 /* Counters of things that should happen in tests. */
 struct replica_counts {
     uint64_t reigns, takeovers, removals, joins, conflicts, gaps, stale, unconfirmed, duplicates, parked, resent, mismatches,

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A history of a cluster.
+ *
+ * A seed draws which kinds of faults the world knows. In the end everything is mended: within bounded time every client must
+ * get on; then clients stop, and all replicas in sync must have published the same, hold the same, and pass the auditor.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/hash.h"
+#include "sim/cluster.h"
+#include "sim/must.h"
+#include "store/audit.h"
+#include "store/mutation.h"
+
+enum { TROUBLE_MS = 8000, PATIENCE_MS = 60000, CHECK_BLOCKS = 64 };
+
+/* ---- going wrong ---- */
+
+static uint64_t a_while(struct cluster *c)
+{
+    uint64_t promise = c->timing.promise_us * IO_US_NS;
+    switch (cluster_below(c, 4)) {
+    case 0: return 1 + cluster_below(c, promise / 10);
+    case 1: return cluster_below(c, promise);
+    case 2: return cluster_below(c, promise * 2);
+    default: return cluster_below(c, promise * 6);
+    }
+}
+
+struct mending {
+    struct io_timer timer;
+    struct cluster *cluster;
+    uint32_t a, b;
+    bool link;
+};
+
+static void mends(struct io_timer *timer)
+{
+    struct mending *m = CONTAINER(timer, struct mending, timer);
+    struct cluster *c = m->cluster;
+    if (m->link) {
+        c->pipe[m->a][m->b].cut = c->pipe[m->b][m->a].cut = false;
+        cluster_link_reset(c, m->a, m->b);
+    } else {
+        c->node[m->a].register_cut = false;
+    }
+    free(m);
+}
+
+static void mend_in(struct cluster *c, uint64_t in_ns, uint32_t a, uint32_t b, bool link)
+{
+    struct mending *m = must(calloc(1, sizeof *m));
+    *m = (struct mending){.timer.fire = mends, .cluster = c, .a = a, .b = b, .link = link};
+    io_after(c->io, in_ns, &m->timer);
+}
+
+static void cut_link(struct cluster *c, uint32_t a, uint32_t b)
+{
+    bool both = cluster_chance(c, 600);
+    sim_say(c->sim, "link cut from %u to %u%s", a, b, both ? " and back" : "");
+    c->pipe[a][b].cut = true;
+    c->pipe[b][a].cut |= both;
+    mend_in(c, a_while(c), a, b, true);
+}
+
+static void die(struct cluster *c, uint32_t node)
+{
+    if (!c->node[node].up) return;
+    cluster_crash(c, node);
+    cluster_start(c, node, cluster_chance(c, 400) ? IO_MS_NS : a_while(c) / (1 + cluster_below(c, 4)));
+}
+
+/* What comes here is decided once: a power cut from within a callback of the machine that loses it would pull the ground away
+ * from under it; the world's own timer is no such callback. */
+static void goes_wrong(struct io_timer *timer)
+{
+    struct cluster *c = CONTAINER(timer, struct cluster, fault);
+    if (c->calm) return;
+    uint32_t a = (uint32_t)cluster_below(c, c->nodes), b = (a + 1 + (uint32_t)cluster_below(c, c->nodes - 1)) % c->nodes;
+    if (cluster_chance(c, 400)) a = c->config.owner; /* where it matters most */
+    if (a == b) b = (a + 1) % c->nodes;
+    if (cluster_chance(c, c->cut_power)) die(c, a);
+    if (cluster_chance(c, c->cut_links)) cut_link(c, a, b);
+    if (cluster_chance(c, c->lose)) cluster_link_reset(c, a, b);
+    if (cluster_chance(c, c->cut_register)) {
+        c->node[a].register_cut = true;
+        mend_in(c, a_while(c), a, 0, false);
+    }
+    if (cluster_chance(c, c->cut_all))
+        for (uint32_t i = 0; i < c->nodes; i++) die(c, i);
+    io_after(c->io, (50 + cluster_below(c, 600)) * IO_MS_NS, &c->fault);
+}
+
+/* ---- the end ---- */
+
+/* Runs for so long, or until a finding. */
+static void run_ms(struct cluster *c, uint64_t ms)
+{
+    uint64_t until = sim_now_ns(c->sim) + ms * IO_MS_NS;
+    while (!lab_failed(c->lab) && sim_now_ns(c->sim) < until) sim_run_for(c->sim, 1000, until - sim_now_ns(c->sim));
+}
+
+static void mend_all(struct cluster *c)
+{
+    c->calm = true;
+    for (uint32_t a = 0; a < c->nodes; a++) {
+        c->node[a].register_cut = false;
+        for (uint32_t b = a + 1; b < c->nodes; b++) {
+            bool cut = c->pipe[a][b].cut || c->pipe[b][a].cut;
+            c->pipe[a][b].cut = c->pipe[b][a].cut = false;
+            if (cut) cluster_link_reset(c, a, b);
+        }
+    }
+}
+
+static bool in_sync(const struct cluster *c, uint32_t node)
+{
+    return set_has(c->config.in_sync, node);
+}
+
+/* Everybody in sync has published all that there is. */
+static bool is_settled(struct cluster *c)
+{
+    struct replica_status first = {0}, status;
+    for (uint32_t i = 0; i < c->nodes; i++) {
+        if (!in_sync(c, i)) continue;
+        if (!c->node[i].ready) return false;
+        host_status(c->node[i].host, &status);
+        if (status.committed.sequence != status.end || (status.role != REPLICA_OWNER && status.role != REPLICA_IN_SYNC))
+            return false;
+        if (status.role == REPLICA_OWNER && !status.open) return false;
+        if (first.end == 0) first = status;
+        if (first.end != status.end || first.config.version != status.config.version) return false;
+    }
+    return true;
+}
+
+static void say_status(struct cluster *c)
+{
+    static const char *const roles[] = {"unknown", "owner", "in sync", "learner", "outside"};
+    for (uint32_t i = 0; i < c->nodes; i++) {
+        struct replica_status s = {0};
+        if (!c->node[i].ready) {
+            sim_say(c->sim, "node %u is not ready", i);
+            continue;
+        }
+        host_status(c->node[i].host, &s);
+        sim_say(c->sim, "node %u: %s%s, version %llu, epoch %u, committed %llu, end %llu, durable %llu, failed %s: %s", i,
+                roles[s.role], s.open ? ", open" : "", (unsigned long long)s.config.version, s.config.epoch,
+                (unsigned long long)s.committed.sequence, (unsigned long long)s.end, (unsigned long long)s.durable,
+                err_name(host_failed(c->node[i].host)), s.why);
+    }
+}
+
+static void quiesce(struct cluster *c)
+{
+    uint64_t done[CLUSTER_CLIENTS];
+    for (uint32_t i = 0; i < c->clients_count; i++) done[i] = c->clients[i].done;
+    run_ms(c, PATIENCE_MS / 4);
+    for (uint32_t i = 0; i < c->clients_count && !lab_failed(c->lab); i++)
+        if (c->clients[i].done == done[i]) {
+            say_status(c);
+            lab_fail(c->lab, "client %u does not get on though all is mended", i);
+        }
+    c->quiet = true;
+    for (uint32_t ms = 0; ms < PATIENCE_MS && !lab_failed(c->lab) && !(client_is_idle(c) && is_settled(c)); ms += 50)
+        run_ms(c, 50);
+    if (lab_failed(c->lab) || (client_is_idle(c) && is_settled(c))) return;
+    say_status(c);
+    lab_fail(c->lab, "replicas do not settle though all is mended");
+}
+
+/* ---- comparing ---- */
+
+struct comparing {
+    struct cluster *cluster;
+    struct store_read read;
+    struct io_task *task;
+    uint32_t node;
+    uint8_t *data;
+    uint8_t mapped[CHECK_BLOCKS];
+    uint64_t hash, first_hash;
+    bool first, over;
+};
+
+static void compare_read_done(struct store_read *read)
+{
+    struct comparing *w = CONTAINER(read, struct comparing, read);
+    w->over = true;
+}
+
+static bool is_over(void *arg)
+{
+    return ((const struct comparing *)arg)->over;
+}
+
+static bool look(struct comparing *w, uint64_t lba, uint32_t count, bool mapped)
+{
+    struct cluster *c = w->cluster;
+    w->over = false;
+    w->read = (struct store_read){.done = compare_read_done,
+                                  .volume = 1,
+                                  .lba = lba,
+                                  .count = count,
+                                  .data = w->data,
+                                  .mapped = mapped ? w->mapped : NULL};
+    store_read(c->node[w->node].store, &w->read);
+    if (!lab_until(c->lab, is_over, w, "a read of the end")) return false;
+    if (w->read.err != OK) lab_fail(c->lab, "node %u, block %llu: %s", w->node, (unsigned long long)lba, err_name(w->read.err));
+    return w->read.err == OK;
+}
+
+/* What clients know of the blocks that have numbers. */
+static void judge_blocks(struct comparing *w)
+{
+    struct cluster *c = w->cluster;
+    if (!look(w, 0, CLUSTER_BLOCKS, false)) return;
+    for (uint32_t b = 0; b < CLUSTER_BLOCKS; b++) {
+        uint32_t number;
+        if (!client_number(c, b, w->data + (size_t)b * BLOCK_SIZE, &number) || number != c->blocks[b].acked)
+            lab_fail(c->lab, "node %u holds number %u of block %u, acknowledged was %u", w->node, number, b,
+                     c->blocks[b].acked);
+    }
+}
+
+static void compare(struct cluster *c)
+{
+    struct comparing w = {.cluster = c, .data = must(aligned_alloc(BLOCK_SIZE, CHECK_BLOCKS * BLOCK_SIZE)), .first = true};
+    for (w.node = 0; w.node < c->nodes; w.node++) {
+        if (!in_sync(c, w.node)) continue;
+        w.hash = 0;
+        judge_blocks(&w);
+        for (uint64_t lba = 0; lba < CLUSTER_SIZE && !lab_failed(c->lab); lba += CHECK_BLOCKS) {
+            uint32_t count = (uint32_t)min64(CHECK_BLOCKS, CLUSTER_SIZE - lba);
+            if (!look(&w, lba, count, false)) break;
+            w.hash = hash64(w.data, (size_t)count * BLOCK_SIZE, w.hash);
+            if (!look(&w, lba, count, true)) break;
+            w.hash = hash64(w.mapped, count, w.hash);
+        }
+        if (w.first) w.first_hash = w.hash;
+        w.first = false;
+        if (!lab_failed(c->lab) && w.hash != w.first_hash) lab_fail(c->lab, "node %u holds something else", w.node);
+    }
+    free(w.data);
+}
+
+/* ---- auditing ---- */
+
+struct auditing {
+    struct cluster *cluster;
+    uint32_t node;
+    struct audit_report *report;
+    enum err err;
+    bool over;
+};
+
+static void audit_says(void *arg, bool problem, const char *text)
+{
+    struct auditing *a = arg;
+    if (problem) lab_fail(a->cluster->lab, "auditor, node %u: %s", a->node, text);
+}
+
+static void audit_run(void *arg)
+{
+    struct auditing *a = arg;
+    struct cluster_node *n = &a->cluster->node[a->node];
+    struct store_config config = {.device_count = 1, .memory = 64 << 20};
+    config.devices[0] = (struct store_device_config){.path = n->image, .class = DEVICE_FLASH};
+    a->err = audit_pool(n->io, &config, a->report);
+    a->over = true;
+}
+
+static bool is_audited(void *arg)
+{
+    return ((const struct auditing *)arg)->over;
+}
+
+/* After a power cut of all: what the media hold. */
+static void audit(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->nodes; i++) cluster_crash(c, i);
+    for (uint32_t i = 0; i < c->nodes && !lab_failed(c->lab); i++) {
+        struct auditing a = {.cluster = c, .node = i, .report = must(calloc(1, sizeof *a.report))};
+        struct io_task task;
+        a.report->say = audit_says;
+        a.report->arg = &a;
+        if (io_task_start(c->node[i].io, &task, audit_run, &a) != OK) abort();
+        if (!lab_until(c->lab, is_audited, &a, "an audit")) return;
+        io_task_done(&task);
+        if (a.err != OK) lab_fail(c->lab, "auditor, node %u: %s", i, err_name(a.err));
+        free(a.report);
+    }
+}
+
+uint64_t cluster_run(struct lab *lab, const struct history_options *options)
+{
+    static struct cluster cluster;
+    struct cluster *c = &cluster;
+    lab->failure[0] = '\0';
+    store_mutation = options->control ? MUTATE_NONE : (enum mutation)options->mutation;
+    cluster_begin(c, lab, options);
+    c->fault.fire = goes_wrong;
+    io_after(c->io, IO_S_NS, &c->fault);
+    run_ms(c, TROUBLE_MS);
+    sim_say(c->sim, "all is mended");
+    mend_all(c);
+    quiesce(c);
+    if (!lab_failed(lab)) compare(c);
+    if (!lab_failed(lab)) audit(c);
+    uint64_t hash = sim_hash(c->sim);
+    cluster_end(c);
+    store_mutation = MUTATE_NONE;
+    return hash;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contents: what changes of replicated volumes make of their blocks, between arrival and publishing.
+ *
+ * A content is made once, where the bytes arrived: fingerprints and compressed blocks, as the store wants them. It is shared by
+ * all who need it for a while (the store that prepares it, the wires that carry it to other nodes) by counting.
+ *
+ * All contents of a node come from one pool, so memory is bounded; who finds it empty waits. Those of records, which wait for
+ * nothing but a disk, have a share of their own, and so have those that other nodes forward: else two nodes could wait for
+ * each other, each full of what the other has to take first.
+ *
+ * Lives on the loop of the volumes.
+ */
+#ifndef IZAR_VOLUME_REPLICA_CONTENT_H
+#define IZAR_VOLUME_REPLICA_CONTENT_H
+
+#include "base/list.h"
+#include "base/mem.h"
+#include "store/digest.h"
+
+enum content_use {
+    CONTENT_LOCAL,   /* a change of this node's clients */
+    CONTENT_FORWARD, /* one that another node forwarded */
+    CONTENT_RECORD,  /* one that the owner ordered, and what is read again to be sent */
+    CONTENT_USES,
+};
+
+struct replica_content {
+    struct list link; /* in the pool */
+    enum content_use use;
+    uint32_t references; /* 0: in the pool */
+    uint64_t name;       /* as `body` of the protocol: never 0, never used again in a life of the node */
+    enum entry_kind what;
+    uint32_t count;                                 /* blocks; with ENTRY_NEW at most RECORD_BLOCKS_MAX */
+    struct block_digest digests[RECORD_BLOCKS_MAX]; /* ENTRY_NEW: `stored` lies in `bytes` */
+    uint32_t used;
+    uint8_t bytes[RECORD_BLOCKS_MAX * BLOCK_SIZE];
+};
+
+struct replica_contents {
+    struct list free[CONTENT_USES];
+    uint64_t names;
+};
+
+/* `count` for each use. ERR_NO_MEMORY. */
+enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t count);
+/* With one reference; NULL: all are in use. */
+struct replica_content *content_take(struct replica_contents *all, enum content_use use, enum entry_kind what, uint32_t count);
+void content_hold(struct replica_content *content);
+void content_drop(struct replica_contents *all, struct replica_content *content); /* NULL is fine */
+/* The next block: its stored bytes are copied. Exactly `count` of them, with ENTRY_NEW. */
+void content_add(struct replica_content *content, uint32_t index, const struct block_digest *digest);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host: events go in, effects come out, clients are told from the loop.
+ *
+ * The core is stepped in one place only (host_step), never from within itself: what an effect brings about at once is kept and
+ * told with the next event.
+ */
+#include "volume/replica/host_internal.h"
+
+/* ---- content by name ---- */
+
+struct replica_content *host_content(struct replica_host *h, uint64_t name)
+{
+    if (h->arriving != NULL && h->arriving->name == name) return h->arriving;
+    for (uint32_t i = 0; i < HOST_CHANGES; i++)
+        if (h->changes[i] != NULL && h->changes[i]->content->name == name) return h->changes[i]->content;
+    for (struct list *l = h->forwards.next; l != &h->forwards; l = l->next)
+        if (CONTAINER(l, struct replica_content, link)->name == name) return CONTAINER(l, struct replica_content, link);
+    return NULL;
+}
+
+/* What other nodes forwarded is kept until it was ordered or refused. */
+static void forwards_sweep(struct replica_host *h)
+{
+    for (struct list *l = h->forwards.next, *next; l != &h->forwards; l = next) {
+        struct replica_content *content = CONTAINER(l, struct replica_content, link);
+        next = l->next;
+        if (replica_has_ticket(h->core, content->name) && !MUTATED(MUTATE_FORWARD_DROPPED)) continue;
+        list_remove(l);
+        content_drop(h->config.contents, content);
+    }
+}
+
+/* ---- clients ---- */
+
+static void change_told(struct io_msg *msg)
+{
+    struct host_change *c = CONTAINER(msg, struct host_change, msg);
+    c->done(c);
+}
+
+static void change_end(struct replica_host *h, struct host_change *c, enum err err)
+{
+    content_drop(h->config.contents, c->content);
+    c->content = NULL;
+    c->err = err;
+    c->msg.handle = change_told;
+    io_send(h->config.io, &c->msg);
+}
+
+static void read_told(struct io_msg *msg)
+{
+    struct host_read *r = CONTAINER(msg, struct host_read, msg);
+    r->done(r);
+}
+
+static void read_end(struct replica_host *h, struct host_read *r, enum err err)
+{
+    r->err = err;
+    r->msg.handle = read_told;
+    io_send(h->config.io, &r->msg);
+}
+
+void host_reads_go(struct replica_host *h)
+{
+    for (struct list *l; (l = list_pop(&h->reads_parked)) != NULL;) read_end(h, CONTAINER(l, struct host_read, link), OK);
+}
+
+static void answer(struct replica_host *h, uint64_t id, enum replica_outcome outcome)
+{
+    static const enum err errs[] = {[REPLICA_GOOD] = OK, [REPLICA_BUSY] = ERR_AGAIN, [REPLICA_FULL] = ERR_NO_SPACE};
+    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
+        if (h->changes[i] == NULL || h->change_ids[i] != id) continue;
+        struct host_change *c = h->changes[i];
+        h->changes[i] = NULL;
+        change_end(h, c, errs[outcome]);
+        return;
+    }
+}
+
+static void read_answer(struct replica_host *h, uint64_t id, bool allowed)
+{
+    for (uint32_t i = 0; i < HOST_READS; i++) {
+        if (h->reads[i] == NULL || h->read_ids[i] != id) continue;
+        struct host_read *r = h->reads[i];
+        h->reads[i] = NULL;
+        if (!allowed)
+            read_end(h, r, ERR_AGAIN);
+        else if (h->published == h->publish_to || MUTATED(MUTATE_READ_UNPUBLISHED))
+            read_end(h, r, OK);
+        else
+            list_push(&h->reads_parked, &r->link);
+        return;
+    }
+}
+
+static bool change_begin(struct replica_host *h, uint32_t place, struct host_change *c)
+{
+    c->content = content_take(h->config.contents, CONTENT_LOCAL, c->what, c->count);
+    if (c->content == NULL) return false;
+    for (uint32_t i = 0; c->what == ENTRY_NEW && i < c->count; i++) content_add(c->content, i, &c->digests[i]);
+    struct replica_change change = {.kind = c->what == ENTRY_NEW ? REPLICA_WRITE : REPLICA_FREE,
+                                    .count = c->count,
+                                    .lba = c->lba,
+                                    .body = c->content->name};
+    h->changes[place] = c;
+    h->change_ids[place] = ++h->ids;
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .change = &change});
+    return true;
+}
+
+static void read_begin(struct replica_host *h, uint32_t place, struct host_read *r)
+{
+    h->reads[place] = r;
+    h->read_ids[place] = ++h->ids;
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_READ, .id = h->ids, .lba = r->lba, .count = r->count});
+}
+
+/* Those that wait, as long as there is room. */
+static void clients_go(struct io_msg *msg)
+{
+    struct replica_host *h = CONTAINER(msg, struct replica_host, clients);
+    h->clients_sent = false;
+    for (uint32_t i = 0; i < HOST_CHANGES && !list_empty(&h->changes_waiting); i++) {
+        if (h->changes[i] != NULL) continue;
+        struct host_change *c = CONTAINER(list_pop(&h->changes_waiting), struct host_change, link);
+        if (h->failed != OK) {
+            change_end(h, c, h->failed);
+        } else if (!change_begin(h, i, c)) {
+            list_push_front(&h->changes_waiting, &c->link);
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < HOST_READS && !list_empty(&h->reads_waiting); i++) {
+        if (h->reads[i] != NULL) continue;
+        struct host_read *r = CONTAINER(list_pop(&h->reads_waiting), struct host_read, link);
+        if (h->failed != OK)
+            read_end(h, r, h->failed);
+        else
+            read_begin(h, i, r);
+    }
+}
+
+static void clients_wake(struct replica_host *h)
+{
+    if (h->clients_sent || (list_empty(&h->changes_waiting) && list_empty(&h->reads_waiting))) return;
+    h->clients_sent = true;
+    h->clients.handle = clients_go;
+    io_send(h->config.io, &h->clients);
+}
+
+void host_change(struct replica_host *h, struct host_change *c)
+{
+    assert(c->count > 0 && (c->what != ENTRY_NEW || c->count <= RECORD_BLOCKS_MAX));
+    c->host = h;
+    c->content = NULL;
+    list_push(&h->changes_waiting, &c->link);
+    clients_wake(h);
+}
+
+void host_read(struct replica_host *h, struct host_read *r)
+{
+    r->host = h;
+    list_push(&h->reads_waiting, &r->link);
+    clients_wake(h);
+}
+
+void host_lost(struct replica_host *h, uint64_t session)
+{
+    for (struct list *l = h->changes_waiting.next, *next; l != &h->changes_waiting; l = next) {
+        struct host_change *c = CONTAINER(l, struct host_change, link);
+        next = l->next;
+        if (c->session != session) continue;
+        list_remove(l);
+        change_end(h, c, ERR_AGAIN);
+    }
+    if (!MUTATED(MUTATE_SESSION_UNTOLD)) host_step(h, &(struct replica_event){.kind = REPLICA_ON_LOST, .session = session});
+    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
+        struct host_change *c = h->changes[i];
+        if (c == NULL || c->session != session) continue;
+        h->changes[i] = NULL;
+        change_end(h, c, ERR_AGAIN);
+    }
+}
+
+/* ---- effects ---- */
+
+static void effect(void *arg, const struct replica_effect *e)
+{
+    struct replica_host *h = arg;
+    const struct replica_wires *w = &h->config.wires;
+    switch (e->kind) {
+    case REPLICA_DO_FETCH: w->fetch(w->arg); break;
+    case REPLICA_DO_PROPOSE: w->propose(w->arg, e->config); break;
+    case REPLICA_DO_SEND: host_send(h, e->node, e->message); break;
+    case REPLICA_DO_PREPARE: host_prepare(h, e->record); break;
+    case REPLICA_DO_PUBLISH: host_publish(h, e->sequence); break;
+    case REPLICA_DO_DISCARD: host_discard(h, e->sequence, e->id); break;
+    case REPLICA_DO_ANSWER: answer(h, e->id, e->outcome); break;
+    case REPLICA_DO_READ: read_answer(h, e->id, true); break;
+    case REPLICA_DO_REFUSE: read_answer(h, e->id, false); break;
+    case REPLICA_DO_RESET: w->reset(w->arg); break;
+    case REPLICA_DO_FENCE: w->fence(w->arg, e->node); break;
+    case REPLICA_DO_WALK:
+    case REPLICA_DO_APPLY:
+    case REPLICA_DO_DIGEST:
+    case REPLICA_DO_LEARNED: break; /* nobody is caught up yet */
+    }
+}
+
+void host_fail(struct replica_host *h, enum err err)
+{
+    assert(err != OK);
+    if (h->failed == OK) h->failed = err;
+    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
+        if (h->changes[i] != NULL) change_end(h, h->changes[i], ERR_AGAIN);
+        h->changes[i] = NULL;
+    }
+    for (uint32_t i = 0; i < HOST_READS; i++) {
+        if (h->reads[i] != NULL) read_end(h, h->reads[i], ERR_AGAIN);
+        h->reads[i] = NULL;
+    }
+    clients_wake(h);
+}
+
+static void timer_fires(struct io_timer *timer)
+{
+    host_step(CONTAINER(timer, struct replica_host, timer), &(struct replica_event){.kind = REPLICA_ON_TICK});
+}
+
+static void timer_set(struct replica_host *h)
+{
+    uint64_t due = replica_deadline(h->core) * IO_US_NS, now = io_now_ns(h->config.io);
+    io_cancel(h->config.io, &h->timer);
+    io_after(h->config.io, due > now ? due - now : 0, &h->timer);
+}
+
+void host_step(struct replica_host *h, struct replica_event *event)
+{
+    if (h->failed != OK) return;
+    event->now = io_now_ns(h->config.io) / IO_US_NS;
+    replica_step(h->core, event);
+    while (h->credit_back > 0 && h->failed == OK) {
+        struct replica_event credit = {.kind = REPLICA_ON_CREDIT, .now = event->now, .credit = h->credit_back};
+        h->credit_back = 0;
+        replica_step(h->core, &credit);
+    }
+    forwards_sweep(h);
+    clients_wake(h);
+    timer_set(h);
+}
+
+/* ---- what others say ---- */
+
+void host_message(struct replica_host *h, const struct replica_message *message, struct replica_content *content)
+{
+    struct replica_message m = *message;
+    bool keep = m.kind == REPLICA_FORWARD && content != NULL;
+    /* Nobody is caught up yet: the core must not lock blocks for a walk that never ends. */
+    bool learns = m.kind == REPLICA_WANT || m.kind == REPLICA_FOLLOW;
+    if (h->failed != OK || learns) {
+        content_drop(h->config.contents, content);
+        return;
+    }
+    if (m.kind == REPLICA_RECORD) m.u.record.change.body = content != NULL ? content->name : 0;
+    if (m.kind == REPLICA_FORWARD) m.u.forward.change.body = content != NULL ? content->name : 0;
+    if (keep)
+        list_push(&h->forwards, &content->link);
+    else
+        h->arriving = content;
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+    h->arriving = NULL;
+    if (!keep) content_drop(h->config.contents, content);
+}
+
+void host_config(struct replica_host *h, const struct replica_config *config)
+{
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_CONFIG, .config = config});
+}
+
+void host_link(struct replica_host *h, uint8_t node, uint64_t session)
+{
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_LINK, .node = node, .session = session});
+}
+
+void host_fenced(struct replica_host *h, uint8_t node)
+{
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_FENCED, .node = node});
+}
+
+void host_status(const struct replica_host *h, struct replica_status *ret_status)
+{
+    replica_status(h->core, ret_status);
+}
+
+enum err host_failed(const struct replica_host *h)
+{
+    return h->failed;
+}
+
+/* ---- life ---- */
+
+static enum err memory_of(struct replica_host *h)
+{
+    struct mem *mem = h->config.mem;
+    h->core = mem_alloc(mem, replica_size());
+    h->ops = mem_alloc(mem, HOST_OPS * sizeof *h->ops);
+    h->resends = mem_alloc(mem, HOST_RESENDS * sizeof *h->resends);
+    h->data = mem_alloc(mem, RECORD_BLOCKS_MAX * BLOCK_SIZE);
+    h->room = mem_alloc(mem, RECORD_BLOCKS_MAX * BLOCK_SIZE);
+    if (h->core == NULL || h->ops == NULL || h->resends == NULL || h->data == NULL || h->room == NULL) return ERR_NO_MEMORY;
+    for (uint32_t i = 0; i < HOST_OPS; i++) list_push(&h->ops_free, &h->ops[i].link);
+    for (uint32_t i = 0; i < HOST_RESENDS; i++) list_push(&h->resends_free, &h->resends[i].link);
+    return OK;
+}
+
+static void lists_of(struct replica_host *h)
+{
+    struct list *all[] = {&h->changes_waiting, &h->reads_waiting, &h->reads_parked,   &h->forwards,
+                          &h->ops_free,        &h->resends_free,  &h->resends_waiting};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) list_init(all[i]);
+}
+
+enum err host_open(const struct replica_host_config *config, struct replica_host **ret_host)
+{
+    struct replica_facts facts;
+    struct replica_host *h = mem_alloc(config->mem, sizeof *h);
+    struct replica_record *room = mem_alloc(config->mem, REPLICA_TAIL * sizeof *room);
+    if (h == NULL || room == NULL) return ERR_NO_MEMORY;
+    h->config = *config;
+    h->config.setup.arg = h;
+    h->config.setup.effect = effect;
+    h->join = config->join;
+    h->timer.fire = timer_fires;
+    lists_of(h);
+    TRY(memory_of(h));
+    TRY(host_take_up(h, room, &facts));
+    TRY(io_task_start(config->io, &h->task, host_run, h));
+    replica_open(h->core, &h->config.setup, &facts, io_now_ns(config->io) / IO_US_NS);
+    mem_free(config->mem, room);
+    timer_set(h);
+    *ret_host = h;
+    return OK;
+}
+
+void host_abandon(struct replica_host *host)
+{
+    if (host != NULL) io_task_done(&host->task);
+}

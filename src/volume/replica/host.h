@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host of a replica: one replicated volume on one node. It connects the protocol core (replica.h), which decides, with what
+ * is there: the volume in this node's store, and wires to the other nodes and to the register.
+ *
+ *     effect of the core          what the host makes of it
+ *     PREPARE, PUBLISH            store_prepare, store_publish, in their order
+ *     DISCARD                     store_discard, as a task; the join is given up before, when it is
+ *     SEND                        wires.send, with the content that the message names
+ *     READ, REFUSE, ANSWER        who waits is told, from the loop
+ *     FETCH, PROPOSE, FENCE, RESET  the wires
+ *
+ * Content of a record that goes out again, after a lost link or by a new owner, is read from the store: as the prepared
+ * operation has it, as long as that is not published; publishing waits for such reads, and so does what comes after it.
+ *
+ * What fails in the store stops the replica: it says nothing more to anybody, and the others go on without it (`failed`).
+ *
+ * What is not here yet: catching up. A replica that left the in-sync set stays a learner that asks and is not answered. Only
+ * changes of blocks are carried; sizes and keyed state are not.
+ *
+ * Lives on the loop of the store. Callbacks of the wires and of requests come from the loop, never from within a call of
+ * this header, but for the wires: these are called at any time, and must not call back.
+ */
+#ifndef IZAR_VOLUME_REPLICA_HOST_H
+#define IZAR_VOLUME_REPLICA_HOST_H
+
+#include "store/store.h"
+#include "volume/replica/content.h"
+#include "volume/replica/replica.h"
+
+struct replica_host;
+
+enum { HOST_CHANGES = 32, HOST_READS = 32 }; /* under way in the core; more wait */
+
+struct replica_wires {
+    void *arg;
+    /* Sends a message; the content, when there is one, is held (content_hold) until it is on its way. */
+    void (*send)(void *arg, uint8_t node, const struct replica_message *message, struct replica_content *content);
+    /* The register: its value comes with host_config, also when a proposal was refused. */
+    void (*fetch)(void *arg);
+    void (*propose)(void *arg, const struct replica_config *config);
+    void (*fence)(void *arg, uint8_t node); /* host_fenced, or nothing */
+    void (*reset)(void *arg);               /* drop all sessions of clients */
+    /* [task] Makes the join durable. */
+    enum err (*keep_join)(void *arg, uint64_t join);
+};
+
+struct replica_host_config {
+    struct io *io;
+    struct store *store;
+    struct mem *mem;
+    struct replica_contents *contents;
+    uint32_t volume;            /* it is there, its CREATE published or prepared */
+    struct replica_setup setup; /* but `arg` and `effect` */
+    struct replica_wires wires;
+    uint32_t boot;   /* of this store, higher than ever before */
+    uint64_t join;   /* as it was kept last; 0: none */
+    uint64_t credit; /* blocks that may be prepared here and not published */
+};
+
+/* [task] Takes up what the store has. ERR_NO_VOLUME, ERR_NO_MEMORY, ERR_LIMIT (more is prepared than a replica can hold). */
+enum err host_open(const struct replica_host_config *config, struct replica_host **ret_host);
+/* Forgets it: after a power cut of its machine. Nothing of it is ever called again. The memory is `mem`'s. */
+void host_abandon(struct replica_host *host);
+
+/* ---- what others say ---- */
+
+/* A message. `content`: what it carries; the reference is the host's from now on. Its `body` does not count. */
+void host_message(struct replica_host *host, const struct replica_message *message, struct replica_content *content);
+void host_config(struct replica_host *host, const struct replica_config *config);
+/* A new session of the link to a node; 0: none. */
+void host_link(struct replica_host *host, uint8_t node, uint64_t session);
+void host_fenced(struct replica_host *host, uint8_t node);
+/* A client's session is gone: what came over it is answered to nobody. */
+void host_lost(struct replica_host *host, uint64_t session);
+
+/* ---- what clients ask ---- */
+
+struct host_change {
+    void (*done)(struct host_change *change);
+    enum err err; /* OK; ERR_AGAIN (not now: nothing happened, or it is not known what did: the client must ask again);
+                   * ERR_NO_SPACE */
+    uint64_t session;
+    enum entry_kind what; /* ENTRY_NEW, ENTRY_ZERO, ENTRY_UNMAP */
+    uint64_t lba;
+    uint32_t count;                     /* as in store_op */
+    const struct block_digest *digests; /* ENTRY_NEW; until done */
+    /* private */
+    struct list link;
+    struct io_msg msg;
+    struct replica_host *host;
+    struct replica_content *content;
+};
+
+/* Orders a change: durable on every replica in sync, and published here or at the owner, when it is done with OK. */
+void host_change(struct replica_host *host, struct host_change *change);
+
+struct host_read {
+    void (*done)(struct host_read *read);
+    enum err err; /* OK: the map may be read now; ERR_AGAIN: not here, not now */
+    uint64_t lba;
+    uint32_t count;
+    /* private */
+    struct list link;
+    struct io_msg msg;
+    struct replica_host *host;
+};
+
+/* May these blocks be read from the store? When it says OK, they hold all that was acknowledged before it was asked. */
+void host_read(struct replica_host *host, struct host_read *read);
+
+void host_status(const struct replica_host *host, struct replica_status *ret_status);
+/* Why it says nothing any more; OK: it is well. */
+enum err host_failed(const struct replica_host *host);
+
+#endif
