@@ -130,6 +130,8 @@ struct world_node {
     uint64_t sessions_from;          /* older sessions of clients are gone */
     uint64_t lost[WORLD_CLIENTS];    /* and so is this one of each client, and those before it */
     bool register_cut, slow_disk;
+    bool damaged;    /* walks and digests fail */
+    bool full;       /* steps of catch-up find no space */
     uint64_t refill; /* blocks that come back to the store after a while */
     struct replica *core;
     struct model_store *store;
@@ -228,6 +230,9 @@ void store_begin(struct model_store *s, uint64_t join, uint64_t capacity);
 void store_effect(struct world *w, uint32_t node, const struct replica_effect *e);
 void store_happens(struct world *w, const struct happening *h);
 void store_note(struct world *w, uint32_t node, uint64_t in, const struct replica_event *e);
+/* What is durable there now; and back to that, while the node is down: as an image of a machine that is put back. */
+void store_save(const struct world *w, uint32_t node, struct model_store *ret_image);
+void store_restore(struct world *w, uint32_t node, const struct model_store *image);
 void store_crash(struct world *w, uint32_t node);
 void store_facts(struct world *w, uint32_t node, struct replica_record *room, struct replica_facts *ret_facts);
 uint32_t store_value(const struct model_store *s, uint32_t block, bool dirty);
@@ -253,6 +258,7 @@ uint64_t replica_run(struct world *w, uint64_t seed, bool trace);
 
 /* replica_direct.c: whether there is a history for that rule. */
 void direct_replica_all(struct world *w, uint64_t seed);
+void direct_replica_one(struct world *w, uint32_t history, uint64_t seed, bool trace);
 bool direct_replica_has(uint32_t mutation);
 void direct_replica_run(struct world *w, uint32_t mutation, uint64_t seed, bool trace);
 

@@ -4,7 +4,8 @@
  * reads block 0; the judge is the same. With the rule in force a history ends well, or nobody answers; without it a read is
  * wrong.
  */
-#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "sim/replica.h"
 #include "store/mutation.h"
@@ -27,6 +28,15 @@ static void write_over(struct world *w, uint32_t node)
 {
     client_direct(w, node, false);
     finish(w, 60);
+}
+
+/* Four blocks that the client knows nothing of. */
+static void write_others(struct world *w, uint32_t node)
+{
+    struct replica_change change = {.kind = REPLICA_WRITE, .lba = WORLD_JUDGED, .count = 4, .body = WORLD_PUMP << 24};
+    world_step(
+        w, node,
+        &(struct replica_event){.kind = REPLICA_ON_CHANGE, .id = (uint64_t)WORLD_PUMP << 56, .session = 1, .change = &change});
 }
 
 static void read_over(struct world *w, uint32_t node)
@@ -397,16 +407,16 @@ static void less_space(struct world *w, uint64_t seed, bool trace)
 static void less_space_late(struct world *w, uint64_t seed, bool trace)
 {
     start(w, seed, trace, 2, 2, 40);
-    w->delay[0][1] = 30 * MS;
-    client_direct(w, 0, false);
     run(w, 5);
     world_crash(w, 1);
-    w->delay[0][1] = 0;
+    write_others(w, 0);
     w->nodes[1].store->space = 0;
     world_boot(w, 1);
     until_in_sync(w, 1);
-    finish(w, 100);
-    if (w->clients[0].writing) world_fail(w, "a write that a replica has no space for does not go on without it");
+    run(w, 100);
+    const struct volume_state *v = &w->nodes[0].store->live;
+    if (v->end != 3 || v->committed.sequence != 3)
+        world_fail(w, "a write that a replica has no space for does not go on without it");
 }
 
 /* Node 1 restarts within the epoch with a record that it has not published, and nothing is written after that. */
@@ -538,6 +548,94 @@ static void fence_again(struct world *w, uint64_t seed, bool trace)
     if (w->config.in_sync != 3) world_fail(w, "a replica that was off once is left out, and is on");
 }
 
+static struct model_store image;
+
+/* An image of node 1 is put back that lacks two writes; it starts within the epoch. */
+static void put_back(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    write_others(w, 0);
+    run(w, 10);
+    store_save(w, 1, &image);
+    write_over(w, 0);
+    write_over(w, 0);
+    world_crash(w, 1);
+    store_restore(w, 1, &image);
+    world_boot(w, 1);
+    client_direct(w, 1, true);
+    finish(w, 60);
+    until_in_sync(w, 1);
+    until_in_sync(w, 3);
+    run(w, 20);
+    read_over(w, 1);
+    if (w->clients[0].busy) world_fail(w, "it does not serve any more");
+}
+
+/* The same with the owner: it must not open a reign on what is left. */
+static void put_back_owner(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    store_save(w, 0, &image);
+    write_over(w, 0);
+    write_over(w, 0);
+    run(w, 10);
+    world_crash(w, 0);
+    store_restore(w, 0, &image);
+    world_boot(w, 0);
+    client_direct(w, 0, true);
+    finish(w, 60);
+    until_in_sync(w, 2);
+    until_in_sync(w, 3);
+    run(w, 20);
+    read_over(w, 0);
+    if (w->clients[0].busy || w->config.owner != 1) world_fail(w, "nobody took over from an owner that lost what it had");
+}
+
+/* Its store takes nothing more: the owner's, then a replica's. */
+static void failed_store(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 3, 40);
+    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_FAILED});
+    until_in_sync(w, 6);
+    run(w, 100);
+    write_over(w, 0);
+    write_over(w, 2);
+    world_step(w, 2, &(struct replica_event){.kind = REPLICA_ON_FAILED});
+    until_in_sync(w, 2);
+    run(w, 100);
+    write_over(w, 1);
+    read_over(w, 1);
+    if (w->clients[0].busy || w->clients[0].writing) world_fail(w, "the volume does not go on without a store that failed");
+    world_crash(w, 0);
+    world_boot(w, 0);
+    until_in_sync(w, 3);
+}
+
+/* The owner cannot read what a learner needs, the learner finds no space for it, and cannot read what it has: each for a
+ * while, in which nobody else is kept from anything. */
+static void failing_walk(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    for (uint32_t i = 0; i < 3 && !world_failed(w); i++) {
+        world_crash(w, 1);
+        until_in_sync(w, 1);
+        store_begin(w->nodes[1].store, 0, w->plan.capacity);
+        world_boot(w, 1);
+        w->nodes[0].damaged = i == 0;
+        w->nodes[1].full = i == 1;
+        w->nodes[1].damaged = i == 2;
+        run(w, 150);
+        write_over(w, 0);
+        if (w->clients[0].writing || w->config.in_sync != 1)
+            world_fail(w, "round %u: a learner joins, or writes wait for it", i);
+        w->nodes[0].damaged = w->nodes[1].full = w->nodes[1].damaged = false;
+        until_in_sync(w, 3);
+        run(w, 20);
+        read_over(w, 1);
+        if (w->clients[0].busy) world_fail(w, "round %u: the new replica does not serve", i);
+    }
+}
+
 static const struct {
     enum mutation mutation;
     void (*run)(struct world *w, uint64_t seed, bool trace);
@@ -560,6 +658,10 @@ static const struct {
     {MUTATE_NO_CREDIT, beyond_credit},
     {MUTATE_CREDIT_KEPT, less_space},
     {MUTATE_NONE, less_space_late},
+    {MUTATE_UNVOUCHED, put_back},
+    {MUTATE_LOSS_UNNOTICED, put_back_owner},
+    {MUTATE_NONE, failed_store},
+    {MUTATE_NONE, failing_walk},
     {MUTATE_NOOP_PILE, crash_loop},
     {MUTATE_STRICT_BLIND, suspended_owner},
     {MUTATE_FORCED_AGAIN, forced_restart},
@@ -575,7 +677,16 @@ enum { HISTORIES = sizeof histories / sizeof histories[0] };
 /* All of them, with the rules in force. */
 void direct_replica_all(struct world *w, uint64_t seed)
 {
-    for (uint32_t i = 0; i < HISTORIES && (i == 0 || !world_failed(w)); i++) histories[i].run(w, seed, false);
+    for (uint32_t i = 0; i < HISTORIES && (i == 0 || !world_failed(w)); i++) {
+        histories[i].run(w, seed, false);
+        size_t used = strlen(w->failure);
+        if (used != 0) snprintf(w->failure + used, sizeof w->failure - used, " (history %u)", i);
+    }
+}
+
+void direct_replica_one(struct world *w, uint32_t history, uint64_t seed, bool trace)
+{
+    if (history < HISTORIES) histories[history].run(w, seed, trace);
 }
 
 bool direct_replica_has(uint32_t mutation)

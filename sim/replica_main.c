@@ -9,6 +9,7 @@
  *     --mutation NAME   with a rule switched off     --time S   stop after so many seconds
  *     --directed        with --mutation: the history aimed at it; with --control, too, but with the rule in force; without
  *                       a mutation: all of those histories, with the rules in force
+ *     --history N       that one of them
  */
 #include <signal.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ enum { HISTORY_SECONDS = 20, FAILURES_MAX = 20 };
 
 struct options {
     uint64_t from, count, seconds;
-    uint32_t mutation;
+    uint32_t mutation, history; /* history: counted from 1; 0: none */
     bool trace, quiet, all, directed, control;
 };
 
@@ -44,7 +45,9 @@ static struct shared *shared;
 static bool run_one(struct world *w, const struct options *o, uint64_t seed)
 {
     alarm(HISTORY_SECONDS);
-    if (o->directed && o->mutation == 0) {
+    if (o->history != 0) {
+        direct_replica_one(w, o->history - 1, seed, o->trace);
+    } else if (o->directed && o->mutation == 0) {
         direct_replica_all(w, seed);
     } else if (o->directed) {
         direct_replica_run(w, o->mutation, seed, o->trace);
@@ -120,6 +123,7 @@ static int seeds_main(struct world *w, const struct options *o)
     COUNT(reigns), COUNT(takeovers), COUNT(removals), COUNT(joins), COUNT(conflicts), COUNT(gaps), COUNT(stale);
     COUNT(unconfirmed), COUNT(duplicates), COUNT(parked), COUNT(resent), COUNT(mismatches), COUNT(stalls), COUNT(bumps);
     COUNT(resets), COUNT(refused_full), COUNT(passes);
+    COUNT(resigned), COUNT(lost), COUNT(failed);
 #undef COUNT
     printf("\n");
     return shared->failures > 0;
@@ -176,7 +180,7 @@ static void usage(const char *why)
         stderr,
         "izar-sim --replica: %s\n"
         "usage: izar-sim --replica --seed N | --seeds FROM COUNT | --mutations [--mutation NAME] [--time SECONDS] [--trace]\n"
-        "       [--mutation NAME --directed [--control]]\n"
+        "       [--mutation NAME --directed [--control]] [--history N]\n"
         "mutations:",
         why);
     args_tell_mutations(MUTATE_REPLICA, MUTATE_HOST);
@@ -219,6 +223,9 @@ int replica_main(int argc, char **argv)
             i += 2;
         } else if (strcmp(name, "--mutation") == 0) {
             o.mutation = mutation_of(value);
+            i++;
+        } else if (strcmp(name, "--history") == 0) {
+            o.history = (uint32_t)number_of(value) + 1;
             i++;
         } else if (strcmp(name, "--directed") == 0) {
             o.directed = true;

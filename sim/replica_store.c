@@ -172,6 +172,19 @@ void store_crash(struct world *w, uint32_t node)
     s->space = w->plan.capacity > used ? w->plan.capacity - used : 0;
 }
 
+void store_save(const struct world *w, uint32_t node, struct model_store *ret_image)
+{
+    *ret_image = *w->nodes[node].store;
+}
+
+void store_restore(struct world *w, uint32_t node, const struct model_store *image)
+{
+    struct model_store *s = w->nodes[node].store;
+    s->live = s->durable = image->durable;
+    s->written = s->synced;
+    s->syncing = 0;
+}
+
 void store_facts(struct world *w, uint32_t node, struct replica_record *room, struct replica_facts *ret_facts)
 {
     const struct model_store *s = w->nodes[node].store;
@@ -278,6 +291,7 @@ static void walk(struct world *w, uint32_t node, const struct replica_effect *e)
     read_changed(v, c, UINT32_MAX);
     store_note(w, node, 100 + world_below(w, 5000),
                &(struct replica_event){.kind = REPLICA_ON_WALKED,
+                                       .failed = w->nodes[node].damaged,
                                        .node = e->node,
                                        .id = e->id,
                                        .body = w->content_count,
@@ -288,6 +302,7 @@ static void digest(struct world *w, uint32_t node, const struct replica_effect *
 {
     const struct volume_state *v = &w->nodes[node].store->live;
     struct replica_event event = {.kind = REPLICA_ON_DIGEST, .node = e->node, .id = e->id};
+    event.failed = w->nodes[node].damaged;
     event.digest[0] = hash64(v->value, sizeof v->value, 0);
     event.digest[1] = hash64(v->value, sizeof v->value, 1);
     store_note(w, node, w->plan.digest_us + 100 + world_below(w, 5000), &event);
@@ -307,6 +322,8 @@ void store_effect(struct world *w, uint32_t node, const struct replica_effect *e
         walk(w, node, e);
     } else if (e->kind == REPLICA_DO_DIGEST) {
         digest(w, node, e);
+    } else if (e->kind == REPLICA_DO_APPLY && w->nodes[node].full) {
+        store_note(w, node, 500, &(struct replica_event){.kind = REPLICA_ON_APPLIED, .failed = true});
     } else if (e->kind == REPLICA_DO_APPLY) {
         item = item_new(w, node, ITEM_APPLY);
         item->step = *e->step;

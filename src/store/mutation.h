@@ -108,6 +108,8 @@
     X(MUTATE_FORCED_AGAIN, "after a force-promote a learner begins anew whenever it restarts")                                 \
     X(MUTATE_LATE_WORDS, "what a learner said before it joined counts after that")                                             \
     X(MUTATE_FENCED_EVER, "a replica that was off once counts as off ever after")                                              \
+    X(MUTATE_UNVOUCHED, "a restarted replica serves before the owner told it where it must be")                                \
+    X(MUTATE_LOSS_UNNOTICED, "nobody notices that a replica lost what it had acknowledged")                                    \
     X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 /* What connects the protocol with the store (volume/replica/host.h); looked for with sim/cluster.h. */

@@ -28,6 +28,8 @@ void follow_report(struct replica *r, uint64_t want)
     struct replica_message m = {.kind = REPLICA_PREPARED, .join = r->join};
     m.u.prepared.sequence = min64(r->matched, durable);
     m.u.prepared.want = want;
+    m.u.prepared.end = r->end;
+    m.u.prepared.published = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
     if (r->matched + 1 >= r->first) {
         m.u.prepared.credit_at = r->matched;
         m.u.prepared.credit = r->space + tail_spent_after(r, r->matched);
@@ -35,10 +37,17 @@ void follow_report(struct replica *r, uint64_t want)
     effect_send_owner(r, &m);
 }
 
+/* Nothing that was committed since the owner told this life of the node went without it; what was before, it has. */
+void follow_vouch(struct replica *r)
+{
+    r->vouched = r->vouched || (r->vouch_at != NEVER && r->matched >= r->vouch_at);
+}
+
 void follow_publish(struct replica *r)
 {
     uint64_t durable = MUTATED(MUTATE_ACK_VOLATILE) ? r->end : r->durable;
     tail_publish(r, min64(min64(r->commit_seen, r->matched), durable));
+    follow_vouch(r);
 }
 
 /* The commit number rides on everything that the owner sends. */
@@ -81,6 +90,7 @@ void follow_on_record(struct replica *r, const struct replica_message *m)
     } else if (record->previous_epoch != tail_epoch(r, r->end) && !MUTATED(MUTATE_NO_PREDECESSOR)) {
         if (r->end > r->committed) tail_discard(r, r->end);
     } else if (!tail_fits(r, record)) { /* granted by a former life of this node, which had more space */
+        r->matched = r->end;
         complain(r);
     } else {
         r->matched = max64(r->matched, sequence);

@@ -35,7 +35,8 @@ struct peer {
     uint32_t life;          /* newest boot of it that anything came from */
     uint32_t epoch;         /* that it was last heard in */
     /* owner.c: in this epoch */
-    uint64_t acked, sent;
+    uint64_t acked, sent; /* in its present life */
+    uint64_t acked_before;
     uint64_t moved;             /* when something was sent while nothing was open, or acked; for sending again */
     uint64_t credit, credit_at; /* credit_at 0: not known */
     uint64_t full_since;        /* since when it cannot take what was ordered; NEVER */
@@ -95,7 +96,8 @@ enum learning { LEARN_IDLE, LEARN_LEAVING, LEARN_WANTING, LEARN_APPLYING, LEARN_
 /* A learner's content as of `mark`, compared with the owner's. */
 struct check {
     bool on, mine_known, theirs_known;
-    uint64_t id; /* of the digest that the host is at */
+    bool mine_lost; /* some of it cannot be read */
+    uint64_t id;    /* of the digest that the host is at */
     struct replica_mark mark;
     uint64_t mine[2], theirs[2];
 };
@@ -116,6 +118,9 @@ struct replica {
     uint64_t trust_from;   /* silence before that is not held against anybody */
     uint64_t mutant_quiet; /* MUTATE_PROMISE_RACE */
     uint64_t mutant_base;  /* MUTATE_BASE_LOGGED */
+    bool claimed;          /* this life of the node has proposed itself as owner */
+    bool joined;           /* its join is of this life */
+    bool failed;           /* its store takes nothing more */
     bool force;            /* this learner is to become owner of what it has, as it is */
     bool route_due;        /* changes of clients may have somewhere to go now */
 
@@ -137,6 +142,8 @@ struct replica {
 
     /* follow.c */
     uint64_t matched;     /* up to here this log is the owner's of this epoch */
+    bool vouched;         /* in this life it had everything that was committed at one time, and its word counted since */
+    uint64_t vouch_at;    /* ... once it has come so far; NEVER: not told */
     uint64_t commit_seen; /* the owner says */
     uint64_t complained;  /* when a gap was last reported */
     uint64_t complained_of;
@@ -204,6 +211,8 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
 void member_on_config(struct replica *r, const struct replica_config *config);
 void member_tick(struct replica *r);
 void member_consider(struct replica *r);
+/* This node is not what the register takes it for: it gives up its join, and is left out or taken over from. */
+void member_resign(struct replica *r);
 
 /* ---- tail.c ---- */
 void tail_open(struct replica *r, const struct replica_facts *facts);
@@ -257,6 +266,7 @@ void follow_on_record(struct replica *r, const struct replica_message *m);
 void follow_on_commit(struct replica *r, const struct replica_message *m);
 void follow_report(struct replica *r, uint64_t want);
 void follow_publish(struct replica *r);
+void follow_vouch(struct replica *r);
 /* It takes records from an owner. */
 bool follow_is_member(const struct replica *r);
 bool follow_listens(const struct replica *r, const struct replica_message *m);
@@ -295,7 +305,7 @@ void learn_settled(struct replica *r);
 void learn_tick(struct replica *r);
 void learn_on_step(struct replica *r, const struct replica_message *m);
 void learn_on_again(struct replica *r, const struct replica_message *m);
-void learn_on_applied(struct replica *r);
+void learn_on_applied(struct replica *r, bool failed);
 void learn_on_digest(struct replica *r, const struct replica_event *event);
 void learn_on_learned(struct replica *r);
 void learn_on_force(struct replica *r);

@@ -99,12 +99,12 @@ static void learn_end(struct replica *r)
 static void go_on(struct replica *r)
 {
     const struct check *c = &r->check;
-    if (!c->mine_known || !c->theirs_known) {
+    if (!c->mine_lost && (!c->mine_known || !c->theirs_known)) {
         want(r);
-    } else if (memcmp(c->mine, c->theirs, sizeof c->mine) == 0 || MUTATED(MUTATE_NO_CONTENT_CHECK)) {
+    } else if (!c->mine_lost && (memcmp(c->mine, c->theirs, sizeof c->mine) == 0 || MUTATED(MUTATE_NO_CONTENT_CHECK))) {
         learn_end(r);
     } else {
-        r->counts.mismatches++;
+        r->counts.mismatches += !c->mine_lost;
         learn_from(r, 0);
         attempt_begin(r);
         want(r);
@@ -160,15 +160,29 @@ static bool goes_on(struct replica *r)
     return r->learning == LEARN_APPLYING || r->learning == LEARN_ENDING;
 }
 
-void learn_on_applied(struct replica *r)
+void learn_on_applied(struct replica *r, bool failed)
 {
-    r->learn = r->step.learn;
-    if (goes_on(r)) step_done(r);
+    if (!failed) r->learn = r->step.learn;
+    if (!goes_on(r)) return;
+    if (!failed) {
+        step_done(r);
+        return;
+    }
+    r->counts.failed++; /* the same step is asked for again, after a while */
+    r->learning = LEARN_WANTING;
+    r->learn_asked = r->now;
 }
 
 void learn_on_digest(struct replica *r, const struct replica_event *event)
 {
     if (r->role != REPLICA_LEARNER || !r->check.on || r->check.id != event->id) return;
+    if (event->failed) { /* something of its own cannot be read: it all comes from the owner */
+        r->counts.failed++;
+        memset(r->check.mine, 0, sizeof r->check.mine);
+        r->check.mine_known = r->check.mine_lost = true;
+        if (r->learning == LEARN_WANTING) go_on(r);
+        return;
+    }
     r->check.mine_known = true;
     memcpy(r->check.mine, event->digest, sizeof r->check.mine);
     if (r->learning == LEARN_WANTING && r->check.theirs_known) go_on(r);
@@ -191,6 +205,7 @@ void learn_on_learned(struct replica *r)
     memcpy(r->windows, r->learned_windows, sizeof r->windows);
     r->learn.on = false;
     r->join = r->learn_join;
+    r->joined = r->vouched = true;
     if (!goes_on(r)) return;
     r->learning = LEARN_FOLLOWING;
     follow(r);

@@ -100,6 +100,10 @@ void lease_on_heartbeat_ack(struct replica *r, const struct replica_message *m)
     note_join(r, m);
     if (m->u.beat.boot_of != r->boot || m->u.beat.echo > r->now) return; /* asked in another life */
     p->round = max64(p->round, m->u.beat.echo);
+    if (m->from == r->config.owner && m->epoch == r->config.epoch && m->commit != 0) {
+        r->vouch_at = min64(r->vouch_at, m->commit);
+        follow_vouch(r);
+    }
     if (!m->u.beat.granted || r->role == REPLICA_UNKNOWN) return;
     /* Either this or rule 16 alone would do against a promise that is given while its giver proposes to leave us out. */
     if (m->u.beat.version > r->config.version && !MUTATED(MUTATE_PROMISE_RACE)) return;

@@ -30,9 +30,18 @@ uint8_t member_leased(const struct replica *r)
     return MUTATED(MUTATE_LEAVE_WITHOUT_REGISTER) ? member_counted(r) : r->config.in_sync | r->pending;
 }
 
+/* The register knows of a life of this node that the store does not remember. */
+static bool was_put_back(const struct replica *r)
+{
+    const struct replica_config *c = &r->config;
+    uint64_t joined = c->join[r->setup.node] >> 32;
+    return (!r->joined && joined >= r->boot) || (c->owner == r->setup.node && !r->claimed && c->boot >= r->boot);
+}
+
 bool member_has_join(const struct replica *r)
 {
-    return r->join == r->config.join[r->setup.node] || MUTATED(MUTATE_NO_JOIN_FENCE);
+    if (MUTATED(MUTATE_NO_JOIN_FENCE)) return true;
+    return !r->failed && r->join == r->config.join[r->setup.node] && !was_put_back(r);
 }
 
 static enum replica_role role_of(const struct replica *r)
@@ -51,13 +60,14 @@ static enum replica_role role_of(const struct replica *r)
 static void epoch_begins(struct replica *r)
 {
     r->matched = r->commit_seen = r->committed;
+    r->vouch_at = NEVER;
     r->open = r->flushing = false;
     r->opening = 0;
     r->commit_due = r->commit_wakes = NEVER;
     r->ticket_count = 0;
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
-        p->acked = p->credit = p->credit_at = 0;
+        p->acked = p->acked_before = p->credit = p->credit_at = 0;
         p->full_since = NEVER;
         p->sent = r->committed;
         p->moved = r->now;
@@ -118,6 +128,20 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
     r->route_due = true;
     lease_beat_all(r);
     owner_commit(r);
+}
+
+void member_resign(struct replica *r)
+{
+    r->counts.resigned++;
+    r->role = REPLICA_LEARNER;
+    r->open = r->flushing = false;
+    r->opening = 0;
+    r->commit_due = r->commit_wakes = NEVER;
+    r->ticket_count = 0;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) r->peers[node].phase = PHASE_NONE;
+    read_forget(r);
+    learn_start(r);
+    lease_beat_all(r);
 }
 
 /* ---- proposing ---- */
@@ -186,6 +210,7 @@ static uint64_t patience(const struct replica *r, uint8_t silent)
 
 static void claim(struct replica *r, struct replica_config *c)
 {
+    r->claimed = true;
     c->epoch++;
     c->owner = r->setup.node;
     c->boot = r->boot;

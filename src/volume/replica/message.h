@@ -102,8 +102,10 @@ struct replica_heartbeat {
 
 struct replica_prepared {
     uint64_t sequence;
-    uint64_t want;   /* not 0: send again from here */
-    uint64_t credit; /* blocks that may still be written after the sender's newest record, `credit_at` */
+    uint64_t end;                  /* newest record that the sender has prepared, the owner's or not */
+    struct replica_mark published; /* newest that it has published */
+    uint64_t want;                 /* not 0: send again from here */
+    uint64_t credit;               /* blocks that may still be written after the sender's newest record, `credit_at` */
     uint64_t credit_at;
 };
 

@@ -79,6 +79,8 @@ void owner_on_restart(struct replica *r, uint32_t node)
     p->credit = p->credit_at = 0;
     p->full_since = NEVER;
     p->phase = PHASE_NONE;
+    p->acked_before = max64(p->acked_before, p->acked);
+    if (!MUTATED(MUTATE_LOSS_UNNOTICED)) p->acked = 0;
     if (r->role == REPLICA_OWNER && set_has(member_counted(r), node)) owner_remind(r, node);
 }
 
@@ -190,10 +192,27 @@ static bool counts(const struct replica *r, const struct replica_message *m)
     return m->join == join_of(r, m->from) || MUTATED(MUTATE_NO_JOIN_FENCE);
 }
 
+/* It has published what this node does not have, so this node lost it: everything that is published was prepared here. */
+static bool has_more(struct replica *r, const struct replica_mark *published)
+{
+    if (r->opening == 0 || published->sequence <= r->committed || MUTATED(MUTATE_LOSS_UNNOTICED)) return false;
+    return published->sequence > r->end || tail_epoch(r, published->sequence) != published->epoch;
+}
+
 void owner_on_prepared(struct replica *r, const struct replica_message *m)
 {
     struct peer *p = &r->peers[m->from];
-    if (!counts(r, m)) return;
+    if (!counts(r, m) || !is_shipped_to(r, m->from)) return;
+    if (has_more(r, &m->u.prepared.published)) {
+        r->counts.lost++;
+        member_resign(r);
+        return;
+    }
+    if (m->u.prepared.end < p->acked_before && !MUTATED(MUTATE_LOSS_UNNOTICED)) { /* what it acknowledged before it restarted */
+        r->counts.lost += !p->disowned;
+        p->disowned = true;
+        return;
+    }
     uint64_t sequence = min64(m->u.prepared.sequence, r->end);
     if (sequence > p->acked) p->moved = p->got_on = r->now;
     p->acked = max64(p->acked, sequence);

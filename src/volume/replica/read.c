@@ -17,6 +17,7 @@
 bool read_is_allowed(const struct replica *r)
 {
     if (r->role == REPLICA_OWNER) return (r->open || MUTATED(MUTATE_SERVE_EARLY)) && lease_is_held(r);
+    if (!r->vouched && !MUTATED(MUTATE_UNVOUCHED)) return false;
     return r->role == REPLICA_IN_SYNC && r->config.owner != r->setup.node && lease_is_held(r);
 }
 

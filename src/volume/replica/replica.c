@@ -54,7 +54,7 @@ void replica_open(struct replica *r, const struct replica_setup *setup, const st
     assert(setup->node < REPLICA_NODES_MAX && setup->walk_blocks > 0 && facts->boot > 0);
     assert(t->lease_us + t->lease_us / 50 < t->promise_us); /* rule 14 */
     *r = (struct replica){.setup = *setup, .boot = facts->boot, .now = now, .trust_from = now, .learn = facts->learn};
-    r->wished_at = r->commit_due = r->commit_wakes = NEVER;
+    r->wished_at = r->commit_due = r->commit_wakes = r->vouch_at = NEVER;
     r->beat_at = now + t->heartbeat_us;
     r->ticket_number = r->ask_number = r->host_number = (uint64_t)r->boot << 32; /* no answer to another life fits */
     tail_open(r, facts);
@@ -161,6 +161,15 @@ static void on_credit(struct replica *r, uint64_t credit)
     if (follow_is_member(r)) follow_report(r, 0);
 }
 
+/* A failed write is never acknowledged, and nothing is written after it. */
+static void on_failed(struct replica *r)
+{
+    r->counts.failed++;
+    r->failed = true;
+    r->join = 0;
+    if (r->role != REPLICA_UNKNOWN && r->role != REPLICA_OUTSIDE) member_resign(r);
+}
+
 static void dispatch(struct replica *r, const struct replica_event *e)
 {
     switch (e->kind) {
@@ -175,7 +184,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
     case REPLICA_ON_LOST: forward_on_lost(r, e->session); break;
     case REPLICA_ON_READ: read_on_read(r, e); break;
     case REPLICA_ON_WALKED: teach_on_walked(r, e); break;
-    case REPLICA_ON_APPLIED: learn_on_applied(r); break;
+    case REPLICA_ON_APPLIED: learn_on_applied(r, e->failed); break;
     case REPLICA_ON_DIGEST:
         if (is_me(r, e->node))
             learn_on_digest(r, e);
@@ -184,6 +193,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
         break;
     case REPLICA_ON_LEARNED: learn_on_learned(r); break;
     case REPLICA_ON_FORCE: learn_on_force(r); break;
+    case REPLICA_ON_FAILED: on_failed(r); break;
     case REPLICA_ON_FENCED: r->peers[e->node].fenced = true; break;
     }
 }
@@ -221,6 +231,7 @@ static const char *why(const struct replica *r)
     case REPLICA_UNKNOWN: return "the register has not been read since the start";
     case REPLICA_OUTSIDE: return "no replica of this volume is here";
     case REPLICA_LEARNER:
+        if (r->failed) return "its store takes nothing more until the node is started again";
         if (is_me(r, r->config.owner)) return "the owner by the register, but its store is another one, or gave up what it had";
         return r->learning == LEARN_FOLLOWING ? "caught up, waiting to join" : "catching up";
     case REPLICA_OWNER:

@@ -39,6 +39,15 @@
  * orderly hand-over of ownership, pacing of first passes beyond the host's own. DO_FENCE is a hook that no simulated world uses
  * yet. A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
  *
+ * A store that lost what it acknowledged (an image put back) is found out by those who remember: a restarted replica serves
+ * after the owner told it, in this life, up to where it must have come; the owner counts what it acknowledged in this life
+ * only, and makes it leave when it has less than it had acknowledged in the last; and a replica that has published what the
+ * owner does not have says so, and the owner gives up. Each then learns like any other. Nobody remembers when all in sync lost
+ * the same, or when the only other one is gone.
+ *
+ * Failures of the store: what cannot be read, or finds no space, is tried again after a while. When nothing more can be written
+ * (ON_FAILED) the replica says that it has no join any more, and leaves or is taken over from. Publishing does not fail.
+ *
  * All calls come from the loop that owns the volume. An effect is acted on, or copied, inside the callback, which must not call
  * back into the replica; what comes of it is a later event.
  */
@@ -110,6 +119,8 @@ enum replica_event_kind {
     REPLICA_ON_DIGEST,  /* node, id, digest */
     REPLICA_ON_LEARNED,
     REPLICA_ON_FENCED, /* node: it is surely off */
+    REPLICA_ON_FAILED, /* the store takes nothing more until the node restarts: this replica leaves the set. What is under way
+                        * there may end or not */
     REPLICA_ON_FORCE,  /* force-promote: somebody decided to go on with what this learner has; not while it is catching up */
 };
 
@@ -122,6 +133,7 @@ struct replica_event {
     uint64_t credit; /* blocks that this node's store promises to take beyond all that it was given; only ever raised, by
                       * this much more */
     uint64_t digest[2];
+    bool failed; /* WALKED, DIGEST: something cannot be read now; APPLIED: there is no space. Tried again after a while */
     const struct replica_config *config;
     const struct replica_message *message;
     const struct replica_change *change;
@@ -131,8 +143,8 @@ enum replica_effect_kind {
     REPLICA_DO_FETCH,   /* read the register: ON_CONFIG */
     REPLICA_DO_PROPOSE, /* config: swap it in if the register's version is config->version - 1; either way ON_CONFIG */
     REPLICA_DO_SEND,    /* message to `node`, with the content that it names */
-    REPLICA_DO_PREPARE, /* record: append it, durable; ON_DURABLE */
-    REPLICA_DO_PUBLISH, /* sequence: all records up to here are visible now; windows count them */
+    REPLICA_DO_PREPARE, /* record: append it, durable; ON_DURABLE, or ON_FAILED */
+    REPLICA_DO_PUBLISH, /* sequence: all records up to here are visible now; windows count them. Does not fail */
     REPLICA_DO_DISCARD, /* sequence, id: forget prepared records from here on, and set join to id, durably; ON_DISCARDED */
     REPLICA_DO_ANSWER,  /* id, outcome: of a change */
     REPLICA_DO_READ,    /* id: read the map now (dirty: only a mutation reads over it) */
@@ -200,7 +212,7 @@ bool replica_has_ticket(const struct replica *replica, uint64_t body);
 /* Counters of things that should happen in tests. */
 struct replica_counts {
     uint64_t reigns, takeovers, removals, joins, conflicts, gaps, stale, unconfirmed, duplicates, parked, resent, mismatches,
-        stalls, bumps, resets, refused_full, passes;
+        stalls, bumps, resets, refused_full, passes, resigned, lost, failed;
 };
 const struct replica_counts *replica_counts(const struct replica *replica);
 

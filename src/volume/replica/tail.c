@@ -143,7 +143,7 @@ void tail_leave(struct replica *r)
 
 void tail_settle(struct replica *r)
 {
-    if (r->discarding || r->durable < r->end) return;
+    if (r->discarding || r->durable < r->end || r->failed) return;
     if (r->give_up) {
         r->give_up = false;
         if (MUTATED(MUTATE_TAIL_KEPT)) tail_publish(r, r->end);

@@ -25,6 +25,7 @@ enum {
     HOLD_BEHIND = REPLICA_KEPT - REPLICA_STEP_RECORDS, /* records that a learner may be behind before it is waited for */
     BETWEEN_MAX = 8,                                   /* steps of records alone while a stretch is ready */
     JOIN_BEATS = 4,                                    /* so long foreground waits at most for one that follows to join */
+    REST_BEATS = 4,                                    /* after the host could not read something */
     JOIN_AGAIN_BEATS = 32,                             /* and not again before then */
 };
 
@@ -109,7 +110,7 @@ static bool is_kept(const struct replica *r, const struct peer *p)
 static void check_begin(struct replica *r, uint32_t node)
 {
     struct peer *p = &r->peers[node];
-    if (!is_over(p) || !is_kept(r, p) || p->check != WORK_NONE) return;
+    if (!is_over(p) || !is_kept(r, p) || p->check != WORK_NONE || r->now < p->walk_rest) return;
     p->check = WORK_BUSY;
     p->check_mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
     memcpy(p->check_windows, r->windows, sizeof p->check_windows);
@@ -118,10 +119,22 @@ static void check_begin(struct replica *r, uint32_t node)
                       .kind = REPLICA_DO_DIGEST, .node = (uint8_t)node, .id = p->check_id, .sequence = r->committed});
 }
 
+/* Something is damaged here: the host mends it from another replica, or it is written anew. */
+static void work_failed(struct replica *r, struct peer *p)
+{
+    r->counts.failed++;
+    p->walk_rest = r->now + REST_BEATS * r->setup.timing.heartbeat_us;
+}
+
 void teach_on_walked(struct replica *r, const struct replica_event *event)
 {
     struct peer *p = &r->peers[event->node];
     if (r->role != REPLICA_OWNER || p->walk != WORK_BUSY || p->walk_id != event->id) return;
+    if (event->failed) {
+        work_failed(r, p);
+        p->walk = WORK_NONE;
+        return;
+    }
     p->walk = WORK_DONE;
     p->walk_body = event->body;
     p->walk_blocks = event->sequence;
@@ -131,6 +144,11 @@ void teach_on_digest(struct replica *r, const struct replica_event *event)
 {
     struct peer *p = &r->peers[event->node];
     if (r->role != REPLICA_OWNER || p->check != WORK_BUSY || p->check_id != event->id) return;
+    if (event->failed) {
+        work_failed(r, p);
+        p->check = WORK_NONE;
+        return;
+    }
     p->check = WORK_DONE;
     memcpy(p->check_digest, event->digest, sizeof p->check_digest);
 }
@@ -192,7 +210,7 @@ static void step_check(struct replica *r, struct peer *p, struct replica_step *s
 {
     uint64_t at = p->check_mark.sequence;
     step_records(r, p->learn.applied < at ? at : r->committed, s);
-    s->check = s->learn.applied == at && p->checked != at;
+    s->check = p->check != WORK_NONE && s->learn.applied == at && p->checked != at;
     s->digested = p->check == WORK_DONE && p->checked == at && !p->told;
     if (!s->check && !s->digested) return;
     s->mark = p->check_mark;
