@@ -52,7 +52,8 @@ static const struct replica_message prepared = {
     .kind = REPLICA_PREPARED,
     TO_ALL,
     .join = JOIN,
-    .u.prepared = {.sequence = 0x1120, .want = 0x1121, .credit = 0x10000, .credit_at = 0x111f}};
+    .u.prepared = {
+        .sequence = 0x1120, .end = 0x1123, .published = {0x111e, 8}, .want = 0x1121, .credit = 0x10000, .credit_at = 0x111f}};
 static const struct replica_message commit = {.kind = REPLICA_COMMIT, OWNER, .join = JOIN};
 static const struct replica_message forward = {
     .kind = REPLICA_FORWARD,

@@ -133,9 +133,12 @@ static void draw_want(struct prng *p, struct replica_step *s, uint32_t epoch)
     s->digested = s->check && prng_below(p, 2) == 0;
 }
 
-static void draw_prepared(struct prng *p, struct replica_prepared *prepared)
+static void draw_prepared(struct prng *p, struct replica_prepared *prepared, uint32_t epoch)
 {
-    prepared->sequence = some_sequence(p);
+    prepared->end = some_sequence(p);
+    prepared->sequence = some(p, 0, prepared->end);
+    prepared->published.sequence = some(p, 0, prepared->end);
+    prepared->published.epoch = prepared->published.sequence != 0 ? (uint32_t)some(p, 0, epoch) : 0;
     prepared->want = some_sequence(p);
     prepared->credit = some(p, 0, UINT64_MAX - 1);
     prepared->credit_at = some_sequence(p);
@@ -161,7 +164,7 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
     case REPLICA_RECORD:
         draw_record(p, &m->u.record, some(p, 1, SEQUENCE_END - 1), (uint32_t)some(p, 0, m->epoch), m->epoch);
         break;
-    case REPLICA_PREPARED: draw_prepared(p, &m->u.prepared); break;
+    case REPLICA_PREPARED: draw_prepared(p, &m->u.prepared, m->epoch); break;
     case REPLICA_FORWARD:
         draw_change(p, &f->change, false);
         f->clock = prng_next(p);
@@ -321,6 +324,9 @@ static void plain_of_kind(struct replica_message *m)
         m->u.beat.version = 7;
         break;
     case REPLICA_PREPARED:
+        m->u.prepared.sequence = m->u.prepared.end = 52;
+        m->u.prepared.published = r.mark;
+        break;
     case REPLICA_CONFIRMED:
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: break;
@@ -463,7 +469,13 @@ static const struct limit {
     {OLD, IN_RECORD(change.request.number), 8, 0, 1},
 
     {REPLICA_PREPARED, OF(prepared, join), 8, 1, 0},
-    {REPLICA_PREPARED, OF(prepared, sequence), 8, SEQUENCE_END - 1, SEQUENCE_END},
+    {REPLICA_PREPARED, OF(prepared, sequence), 8, 52, 53},
+    {REPLICA_PREPARED, OF(prepared, end), 8, 52, 51},
+    {REPLICA_PREPARED, OF(prepared, end), 8, SEQUENCE_END - 1, SEQUENCE_END},
+    {REPLICA_PREPARED, OF(prepared, published.sequence), 8, 52, 53},
+    {REPLICA_PREPARED, OF(prepared, published.sequence), 8, 1, 0}, /* of an epoch */
+    {REPLICA_PREPARED, OF(prepared, published.epoch), 4, 9, 10},
+    {REPLICA_PREPARED, OF(prepared, reserved[3]), 1, 0, 1},
     {REPLICA_PREPARED, OF(prepared, want), 8, SEQUENCE_END - 1, NONE},
     {REPLICA_PREPARED, OF(prepared, credit), 8, NONE - 1, NONE},
     {REPLICA_PREPARED, OF(prepared, credit_at), 8, SEQUENCE_END - 1, SEQUENCE_END},

@@ -151,9 +151,11 @@ static bool config_is_possible(const struct replica_config *config)
     return config->forced_epoch <= config->epoch && is_sequence(config->forced_sequence);
 }
 
-static bool prepared_is_possible(const struct replica_prepared *p)
+static bool prepared_is_possible(const struct replica_prepared *p, uint32_t epoch)
 {
-    return is_sequence(p->sequence) && is_sequence(p->want) && is_sequence(p->credit_at) && p->credit != UINT64_MAX;
+    if (!is_sequence(p->end) || p->sequence > p->end || p->published.sequence > p->end) return false;
+    if (!mark_is_possible(&p->published, epoch)) return false;
+    return is_sequence(p->want) && is_sequence(p->credit_at) && p->credit != UINT64_MAX;
 }
 
 static bool cursor_is_possible(uint64_t cursor)
@@ -232,7 +234,7 @@ static bool is_possible(const struct replica_message *m)
         return config_is_possible(&m->u.beat.config) && m->u.beat.version >= m->u.beat.config.version &&
                is_number(m->u.beat.version) && m->u.beat.boot_of != 0;
     case REPLICA_RECORD: return m->join != 0 && record_is_possible(&m->u.record, m->epoch);
-    case REPLICA_PREPARED: return m->join != 0 && prepared_is_possible(&m->u.prepared);
+    case REPLICA_PREPARED: return m->join != 0 && prepared_is_possible(&m->u.prepared, m->epoch);
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: return m->join != 0;
     case REPLICA_FORWARD: return change_is_possible(&f->change) && request_is_possible(&f->change.request);
@@ -435,6 +437,8 @@ static void prepared_encode(struct out *out, const struct replica_message *m)
     const struct replica_prepared *p = &m->u.prepared;
     struct wire_replica_prepared wire = {.join = put64(m->join),
                                          .sequence = put64(p->sequence),
+                                         .end = put64(p->end),
+                                         .published = mark_encode(&p->published),
                                          .want = put64(p->want),
                                          .credit = put64(p->credit),
                                          .credit_at = put64(p->credit_at)};
@@ -446,8 +450,11 @@ static enum err prepared_decode(struct cursor *c, struct replica_message *m)
     struct wire_replica_prepared wire;
     struct replica_prepared *p = &m->u.prepared;
     TRY(take(c, &wire, sizeof wire));
+    TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
     m->join = get64(wire.join);
     p->sequence = get64(wire.sequence);
+    p->end = get64(wire.end);
+    mark_decode(&wire.published, &p->published);
     p->want = get64(wire.want);
     p->credit = get64(wire.credit);
     p->credit_at = get64(wire.credit_at);

@@ -184,11 +184,15 @@ AT(wire_replica_heartbeat_ack, config, 40);
 
 struct wire_replica_prepared {
     le64 join;
-    le64 sequence, want;
+    le64 sequence, end;                 /* end: not below the first, nor below what is published */
+    struct wire_replica_mark published; /* may be none */
+    uint8_t reserved[4];
+    le64 want;
     le64 credit, credit_at;
 };
-SIZE(wire_replica_prepared, 40);
-AT(wire_replica_prepared, credit, 24);
+SIZE(wire_replica_prepared, 64);
+AT(wire_replica_prepared, published, 24);
+AT(wire_replica_prepared, want, 40);
 
 struct wire_replica_forward {
     le64 clock;
