@@ -46,6 +46,7 @@ static void require_step(const struct replica_step *s, uint32_t epoch)
     }
     REQUIRE(s->count == 0 || s->learn.applied == s->applied + s->count);
     REQUIRE(!s->check || s->mark.sequence == s->learn.applied);
+    REQUIRE(s->mark.sequence <= s->learn.applied && s->learn.epoch <= epoch);
 }
 
 static void require_limits(const struct replica_message *m)

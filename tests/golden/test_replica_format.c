@@ -52,7 +52,8 @@ static const struct replica_message prepared = {
     .kind = REPLICA_PREPARED,
     TO_ALL,
     .join = JOIN,
-    .u.prepared = {.sequence = 0x1120, .want = 0x1121, .credit = 0x10000, .credit_at = 0x111f}};
+    .u.prepared = {
+        .sequence = 0x1120, .end = 0x1123, .published = {0x111e, 8}, .want = 0x1121, .credit = 0x10000, .credit_at = 0x111f}};
 static const struct replica_message commit = {.kind = REPLICA_COMMIT, OWNER, .join = JOIN};
 static const struct replica_message forward = {
     .kind = REPLICA_FORWARD,
@@ -68,42 +69,57 @@ static const struct replica_message want = {
     .kind = REPLICA_WANT,
     TO_ALL,
     .join = JOIN,
-    .u.step = {.learn = {.on = true, .base = 0x0100, .low = 0x0900, .cursor = 0x8000, .applied = 0x1100}, .mark = {0x0100, 4}}};
+    .u.step.learn = {.on = true, .epoch = 7, .base = 0x0100, .low = 0x0900, .cursor = 0x8000, .applied = 0x1100}};
 static const struct replica_message want_new = {
     .kind = REPLICA_WANT, TO_ALL, .join = JOIN, .u.step.learn = {.low = REPLICA_NO_GAP}};
+static const struct replica_message want_checked = {
+    .kind = REPLICA_WANT,
+    TO_ALL,
+    .join = JOIN,
+    .u.step = {.learn = {true, 9, 0x0100, REPLICA_NO_GAP, REPLICA_WALK_END, 0x1121},
+               .check = true,
+               .digested = true,
+               .mark = {0x1120, 8}}};
 static const struct replica_message step = {
     .kind = REPLICA_STEP,
     OWNER,
     .join = JOIN,
-    .u.step = {.learn = {.on = true, .base = 0x0100, .low = REPLICA_NO_GAP, .cursor = 0x8800, .applied = 0x1102},
+    .u.step = {.learn = {.on = true, .epoch = 9, .base = 0x0100, .low = REPLICA_NO_GAP, .cursor = 0x8800, .applied = 0x1102},
                .cursor = 0x8000,
                .applied = 0x1100,
                .stretch = 2048,
                .count = 2,
                .records = {{{0x1101, 7}, 7, {.kind = REPLICA_WRITE, .count = 1, .lba = 5, .request = {0, 4, 0x55}}},
                            {{0x1102, 8}, 7, {.kind = REPLICA_NOOP}}}}};
-static const struct replica_message step_gap = {
-    .kind = REPLICA_STEP,
-    OWNER,
-    .join = JOIN,
-    .u.step = {.learn = {.on = true, .base = 0x0100, .low = 0x0900, .cursor = REPLICA_WALK_END, .applied = 0x1122},
-               .cursor = 0x8800,
-               .applied = 0x0900,
-               .stretch = UINT64_MAX - 0x8800,
-               .gap = true}};
+static const struct replica_message step_gap = {.kind = REPLICA_STEP,
+                                                OWNER,
+                                                .join = JOIN,
+                                                .u.step = {.learn = {true, 9, 0x0100, 0x0900, REPLICA_WALK_END, 0x1122},
+                                                           .cursor = 0x8800,
+                                                           .applied = 0x0900,
+                                                           .stretch = UINT64_MAX - 0x8800,
+                                                           .gap = true}};
+
+#define OVER .learn = {true, 9, 0x0100, REPLICA_NO_GAP, REPLICA_WALK_END, 0x1122}, .cursor = REPLICA_WALK_END
+#define WINDOWS .windows = {[0] = {4, 0x55, UINT64_MAX}, [7] = {0x0e, 0x0f, 5}}
+#define DIGEST .digest = {0x0102030405060708, 0x1112131415161718}
+#define UNMAP .count = 1, .records = {{{0x1122, 0}, 0, {.kind = REPLICA_FREE, .count = 9, .lba = 100}}}
+
 static const struct replica_message step_check = {
     .kind = REPLICA_STEP,
     OWNER,
     .join = JOIN,
-    .u.step = {.learn = {.on = true, .base = 0x0100, .low = REPLICA_NO_GAP, .cursor = REPLICA_WALK_END, .applied = 0x1122},
-               .cursor = REPLICA_WALK_END,
-               .applied = 0x1121,
-               .check = true,
-               .mark = {.sequence = 0x1122},
-               .digest = {0x0102030405060708, 0x1112131415161718},
-               .windows = {[0] = {4, 0x55, UINT64_MAX}, [7] = {0x0e, 0x0f, 5}},
-               .count = 1,
-               .records = {{{0x1122, 0}, 0, {.kind = REPLICA_FREE, .count = 9, .lba = 100}}}}};
+    .u.step = {OVER, .applied = 0x1121, .check = true, .mark = {.sequence = 0x1122}, WINDOWS, UNMAP}};
+static const struct replica_message step_digested = {
+    .kind = REPLICA_STEP,
+    OWNER,
+    .join = JOIN,
+    .u.step = {OVER, .applied = 0x1121, .digested = true, .mark = {.sequence = 0x1121}, DIGEST, UNMAP}};
+static const struct replica_message step_both = {
+    .kind = REPLICA_STEP,
+    OWNER,
+    .join = JOIN,
+    .u.step = {OVER, .applied = 0x1122, .check = true, .digested = true, .mark = {0x1122, 8}, WINDOWS, DIGEST}};
 static const struct replica_message follow = {.kind = REPLICA_FOLLOW, TO_ALL, .join = JOIN, .u.step.mark = {0x1122, 8}};
 static const struct replica_message again = {.kind = REPLICA_AGAIN, OWNER, .join = JOIN};
 static const struct replica_message ask = {.kind = REPLICA_ASK, TO_ALL, .read = 0x0a0b0c0d00000005, .u.beat.version = 0x0107};
@@ -127,9 +143,12 @@ static const struct {
     {"replica_done", &done, false},
     {"replica_want", &want, false},
     {"replica_want_new", &want_new, false},
+    {"replica_want_checked", &want_checked, false},
     {"replica_step", &step, true},
     {"replica_step_gap", &step_gap, true},
     {"replica_step_check", &step_check, true},
+    {"replica_step_digested", &step_digested, true},
+    {"replica_step_both", &step_both, false},
     {"replica_follow", &follow, false},
     {"replica_again", &again, false},
     {"replica_ask", &ask, false},

@@ -81,8 +81,9 @@ static void draw_config(struct prng *p, struct replica_config *c)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) c->join[node] = some(p, set_has(c->in_sync, node), UINT64_MAX);
 }
 
-static void draw_learn(struct prng *p, struct replica_learn *learn)
+static void draw_learn(struct prng *p, struct replica_learn *learn, uint32_t epoch)
 {
+    learn->epoch = (uint32_t)some(p, 0, epoch);
     learn->on = prng_below(p, 2) == 0;
     learn->base = some_sequence(p);
     learn->low = prng_below(p, 2) == 0 ? REPLICA_NO_GAP : some(p, 1, SEQUENCE_END - 1);
@@ -90,13 +91,15 @@ static void draw_learn(struct prng *p, struct replica_learn *learn)
     learn->applied = some_sequence(p);
 }
 
-static void draw_check(struct prng *p, struct replica_step *s, uint32_t epoch)
+static void draw_compare(struct prng *p, struct replica_step *s, uint32_t epoch)
 {
-    s->mark.sequence = s->learn.applied;
+    s->check = s->learn.applied != 0 && prng_below(p, 2) == 0;
+    s->digested = s->learn.applied != 0 && prng_below(p, 2) == 0;
+    if (!s->check && !s->digested) return;
+    s->mark.sequence = s->check ? s->learn.applied : some(p, 1, s->learn.applied);
     s->mark.epoch = (uint32_t)some(p, 0, epoch);
-    s->digest[0] = prng_next(p);
-    s->digest[1] = prng_next(p);
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+    for (uint32_t i = 0; s->digested && i < 2; i++) s->digest[i] = prng_next(p);
+    for (uint32_t node = 0; s->check && node < REPLICA_NODES_MAX; node++) {
         struct replica_window *w = &s->windows[node];
         w->boot = (uint32_t)some(p, 0, 5);
         w->high = w->boot != 0 ? some(p, 1, UINT64_MAX - 1) : 0;
@@ -107,7 +110,7 @@ static void draw_check(struct prng *p, struct replica_step *s, uint32_t epoch)
 static void draw_step(struct prng *p, struct replica_step *s, uint32_t epoch)
 {
     uint32_t previous = (uint32_t)some(p, 0, epoch);
-    draw_learn(p, &s->learn);
+    draw_learn(p, &s->learn, epoch);
     s->learn.on = true;
     s->cursor = prng_below(p, 4) == 0 ? REPLICA_WALK_END : some(p, 0, VOLUME_BLOCKS_MAX);
     s->stretch = prng_below(p, 2) == 0 ? 0 : some(p, 0, UINT64_MAX - s->cursor);
@@ -119,13 +122,23 @@ static void draw_step(struct prng *p, struct replica_step *s, uint32_t epoch)
         previous = s->records[i].mark.epoch;
     }
     if (!s->gap && s->applied != 0) s->learn.applied = s->applied + s->count;
-    s->check = s->learn.applied != 0 && prng_below(p, 2) == 0;
-    if (s->check) draw_check(p, s, epoch);
+    draw_compare(p, s, epoch);
 }
 
-static void draw_prepared(struct prng *p, struct replica_prepared *prepared)
+static void draw_want(struct prng *p, struct replica_step *s, uint32_t epoch)
 {
-    prepared->sequence = some_sequence(p);
+    draw_learn(p, &s->learn, epoch);
+    draw_mark(p, &s->mark, epoch);
+    s->check = s->mark.sequence != 0;
+    s->digested = s->check && prng_below(p, 2) == 0;
+}
+
+static void draw_prepared(struct prng *p, struct replica_prepared *prepared, uint32_t epoch)
+{
+    prepared->end = some_sequence(p);
+    prepared->sequence = some(p, 0, prepared->end);
+    prepared->published.sequence = some(p, 0, prepared->end);
+    prepared->published.epoch = prepared->published.sequence != 0 ? (uint32_t)some(p, 0, epoch) : 0;
     prepared->want = some_sequence(p);
     prepared->credit = some(p, 0, UINT64_MAX - 1);
     prepared->credit_at = some_sequence(p);
@@ -151,7 +164,7 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
     case REPLICA_RECORD:
         draw_record(p, &m->u.record, some(p, 1, SEQUENCE_END - 1), (uint32_t)some(p, 0, m->epoch), m->epoch);
         break;
-    case REPLICA_PREPARED: draw_prepared(p, &m->u.prepared); break;
+    case REPLICA_PREPARED: draw_prepared(p, &m->u.prepared, m->epoch); break;
     case REPLICA_FORWARD:
         draw_change(p, &f->change, false);
         f->clock = prng_next(p);
@@ -168,10 +181,7 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
         draw_request(p, &f->change.request);
         f->outcome = (enum replica_outcome)some(p, REPLICA_GOOD, REPLICA_FULL);
         break;
-    case REPLICA_WANT:
-        draw_learn(p, &m->u.step.learn);
-        draw_mark(p, &m->u.step.mark, m->epoch);
-        break;
+    case REPLICA_WANT: draw_want(p, &m->u.step, m->epoch); break;
     case REPLICA_STEP: draw_step(p, &m->u.step, m->epoch); break;
     case REPLICA_FOLLOW: draw_mark(p, &m->u.step.mark, m->epoch); break;
     case REPLICA_ASK:
@@ -249,7 +259,7 @@ TEST(random_messages_come_back)
 /* ---- limits ---- */
 
 /* What limits are tried on: a message of each kind, and some more. */
-enum { FREEING = KINDS, FORCED, OPENING, OLD, NO_BLOCKS, UNCHECKED, GAPPED, BEGUN };
+enum { FREEING = KINDS, FORCED, OPENING, OLD, NO_BLOCKS, NEW, UNCHECKED, DIGESTED, GAPPED, BEGUN };
 
 static void plain_config(struct replica_config *c)
 {
@@ -277,7 +287,7 @@ static void plain_step(struct replica_step *s)
     s->cursor = 100;
     s->applied = 50;
     s->stretch = 500;
-    s->check = true;
+    s->check = s->digested = true;
     s->mark = (struct replica_mark){.sequence = 52, .epoch = 8};
     s->windows[1] = (struct replica_window){.boot = 2, .high = 3, .done = 1};
     s->count = 2;
@@ -305,6 +315,7 @@ static void plain_of_kind(struct replica_message *m)
     case REPLICA_WANT:
         m->u.step.learn.low = REPLICA_NO_GAP;
         m->u.step.mark = r.mark;
+        m->u.step.check = m->u.step.digested = true;
         break;
     case REPLICA_FOLLOW: m->u.step.mark = r.mark; break;
     case REPLICA_ASK:
@@ -313,6 +324,9 @@ static void plain_of_kind(struct replica_message *m)
         m->u.beat.version = 7;
         break;
     case REPLICA_PREPARED:
+        m->u.prepared.sequence = m->u.prepared.end = 52;
+        m->u.prepared.published = r.mark;
+        break;
     case REPLICA_CONFIRMED:
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: break;
@@ -333,7 +347,9 @@ static void plain_other(uint32_t what, struct replica_message *m)
     if (what == NO_BLOCKS) r->change.kind = REPLICA_FREE;
     if (what == NO_BLOCKS) r->change.count = 0;
     if (what == NO_BLOCKS) r->change.lba = 0;
-    if (what == UNCHECKED || what == GAPPED) s->check = false;
+    if (what == NEW) s->mark = (struct replica_mark){.sequence = 0};
+    if (what == UNCHECKED || what == GAPPED || what == NEW) s->check = s->digested = false;
+    if (what == DIGESTED) s->check = false;
     if (what == GAPPED || what == BEGUN) s->count = 0;
     if (what == GAPPED) s->gap = true;
     if (what == BEGUN) s->applied = 0;
@@ -344,7 +360,8 @@ static void plain(uint32_t what, struct replica_message *ret_message)
 {
     struct replica_message *m = ret_message;
     static const enum replica_message_kind others[] = {REPLICA_FORWARD, REPLICA_HEARTBEAT, REPLICA_RECORD, REPLICA_RECORD,
-                                                       REPLICA_RECORD,  REPLICA_STEP,      REPLICA_STEP,   REPLICA_STEP};
+                                                       REPLICA_RECORD,  REPLICA_WANT,      REPLICA_STEP,   REPLICA_STEP,
+                                                       REPLICA_STEP,    REPLICA_STEP};
     memset(m, 0, sizeof *m);
     m->kind = what < KINDS ? (enum replica_message_kind)what : others[what - KINDS];
     m->from = 2;
@@ -360,8 +377,8 @@ static void plain(uint32_t what, struct replica_message *ret_message)
 #define AFTER(bytes) (sizeof(struct wire_replica_message) + (bytes))
 #define OF(part, field) AFTER(offsetof(struct wire_replica_##part, field))
 #define IN_RECORD(field) (AFTER(sizeof(struct wire_replica_join)) + offsetof(struct wire_replica_record, field))
-#define IN_CHECK(field) (AFTER(sizeof(struct wire_replica_step)) + offsetof(struct wire_replica_check, field))
-#define WINDOW_AT AFTER(sizeof(struct wire_replica_step) + sizeof(struct wire_replica_check))
+#define IN_COMPARE(field) (AFTER(sizeof(struct wire_replica_step)) + offsetof(struct wire_replica_compare, field))
+#define WINDOW_AT AFTER(sizeof(struct wire_replica_step) + sizeof(struct wire_replica_compare))
 #define IN_WINDOW(field) (WINDOW_AT + offsetof(struct wire_replica_window, field))
 #define IN_STEP(i, field)                                                                                                      \
     (WINDOW_AT + sizeof(struct wire_replica_window) + sizeof(struct wire_replica_digest) +                                     \
@@ -452,7 +469,13 @@ static const struct limit {
     {OLD, IN_RECORD(change.request.number), 8, 0, 1},
 
     {REPLICA_PREPARED, OF(prepared, join), 8, 1, 0},
-    {REPLICA_PREPARED, OF(prepared, sequence), 8, SEQUENCE_END - 1, SEQUENCE_END},
+    {REPLICA_PREPARED, OF(prepared, sequence), 8, 52, 53},
+    {REPLICA_PREPARED, OF(prepared, end), 8, 52, 51},
+    {REPLICA_PREPARED, OF(prepared, end), 8, SEQUENCE_END - 1, SEQUENCE_END},
+    {REPLICA_PREPARED, OF(prepared, published.sequence), 8, 52, 53},
+    {REPLICA_PREPARED, OF(prepared, published.sequence), 8, 1, 0}, /* of an epoch */
+    {REPLICA_PREPARED, OF(prepared, published.epoch), 4, 9, 10},
+    {REPLICA_PREPARED, OF(prepared, reserved[3]), 1, 0, 1},
     {REPLICA_PREPARED, OF(prepared, want), 8, SEQUENCE_END - 1, NONE},
     {REPLICA_PREPARED, OF(prepared, credit), 8, NONE - 1, NONE},
     {REPLICA_PREPARED, OF(prepared, credit_at), 8, SEQUENCE_END - 1, SEQUENCE_END},
@@ -486,11 +509,18 @@ static const struct limit {
     {REPLICA_WANT, OF(want, learn.cursor), 8, NONE, NONE - 1},
     {REPLICA_WANT, OF(want, learn.applied), 8, SEQUENCE_END - 1, SEQUENCE_END},
     {REPLICA_WANT, OF(want, learn.on), 1, 1, 2},
-    {REPLICA_WANT, OF(want, learn.reserved0), 4, 0, 1},
-    {REPLICA_WANT, OF(want, learn.reserved1[1]), 1, 0, 1},
-    {REPLICA_WANT, OF(want, reserved[3]), 1, 0, 1},
-    {REPLICA_WANT, OF(want, mark.sequence), 8, 1, 0}, /* of an epoch */
+    {REPLICA_WANT, OF(want, learn.epoch), 4, 9, 10},
+    {REPLICA_WANT, OF(want, learn.reserved[1]), 1, 0, 1},
+    {REPLICA_WANT, OF(want, mark.sequence), 8, 1, 0},
+    {REPLICA_WANT, OF(want, mark.sequence), 8, SEQUENCE_END - 1, SEQUENCE_END},
     {REPLICA_WANT, OF(want, mark.epoch), 4, 9, 10},
+    {REPLICA_WANT, OF(want, check), 1, 1, 0},
+    {REPLICA_WANT, OF(want, check), 1, 1, 2},
+    {REPLICA_WANT, OF(want, digested), 1, 0, 2},
+    {REPLICA_WANT, OF(want, reserved[1]), 1, 0, 1},
+    {NEW, OF(want, check), 1, 0, 1},    /* compared nowhere */
+    {NEW, OF(want, digested), 1, 0, 1}, /* a digest of nothing */
+    {NEW, OF(want, mark.sequence), 8, 0, 1},
     {REPLICA_FOLLOW, OF(follow, join), 8, 1, 0},
     {REPLICA_FOLLOW, OF(follow, mark.sequence), 8, SEQUENCE_END - 1, SEQUENCE_END},
     {REPLICA_FOLLOW, OF(follow, mark.epoch), 4, 0, 10},
@@ -507,15 +537,16 @@ static const struct limit {
     {REPLICA_STEP, OF(step, gap), 1, 0, 1}, /* a gap has no records */
     {REPLICA_STEP, OF(step, gap), 1, 0, 2},
     {REPLICA_STEP, OF(step, check), 1, 1, 2},
-    {REPLICA_STEP, OF(step, digested), 1, 1, 0},
+    {REPLICA_STEP, OF(step, learn.epoch), 4, 9, 10},
+    {REPLICA_STEP, OF(step, digested), 1, 1, 0}, /* but one follows */
     {REPLICA_STEP, OF(step, digested), 1, 1, 2},
-    {REPLICA_STEP, IN_CHECK(windows), 1, 128, 0},
-    {REPLICA_STEP, IN_CHECK(reserved[2]), 1, 0, 1},
+    {REPLICA_STEP, IN_COMPARE(windows), 1, 128, 0},
+    {REPLICA_STEP, IN_COMPARE(reserved[2]), 1, 0, 1},
     {REPLICA_STEP, OF(step, count), 1, 2, 1},
     {REPLICA_STEP, OF(step, count), 1, 2, REPLICA_STEP_RECORDS + 1},
     {REPLICA_STEP, OF(step, count), 1, 2, 255},
-    {REPLICA_STEP, IN_CHECK(mark.sequence), 8, 52, 51},
-    {REPLICA_STEP, IN_CHECK(mark.epoch), 4, 9, 10},
+    {REPLICA_STEP, IN_COMPARE(mark.sequence), 8, 52, 51},
+    {REPLICA_STEP, IN_COMPARE(mark.epoch), 4, 9, 10},
     {REPLICA_STEP, IN_WINDOW(boot), 4, 1, 0},
     {REPLICA_STEP, IN_WINDOW(high), 8, 1, 0},
     {REPLICA_STEP, IN_WINDOW(high), 8, NONE - 1, NONE},
@@ -525,7 +556,12 @@ static const struct limit {
     {REPLICA_STEP, IN_STEP(1, epoch), 4, 9, 10},
     {REPLICA_STEP, IN_STEP(1, previous_epoch), 4, 8, 7},
     {REPLICA_STEP, IN_STEP(1, change.count), 4, RECORD_BLOCKS_MAX, RECORD_BLOCKS_MAX + 1},
-    {UNCHECKED, OF(step, digested), 1, 0, 1},
+    {UNCHECKED, OF(step, digested), 1, 0, 2},
+    {DIGESTED, OF(step, check), 1, 0, 2},
+    {DIGESTED, IN_COMPARE(mark.sequence), 8, 52, 53},
+    {DIGESTED, IN_COMPARE(mark.sequence), 8, 1, 0},
+    {DIGESTED, IN_COMPARE(mark.epoch), 4, 9, 10},
+    {DIGESTED, IN_COMPARE(windows), 1, 0, 1},
     {GAPPED, OF(step, gap), 1, 1, 0}, /* nothing goes from 50 to 52 */
     {GAPPED, OF(step, applied), 8, 0, SEQUENCE_END},
 
@@ -558,7 +594,7 @@ TEST(limits_are_kept)
         CHECK_ERR(ERR_DECODE, bad);
     }
     CHECK_ERR(ERR_TRUNCATED, spoiled(REPLICA_HEARTBEAT, OF(heartbeat, config.joins), 1, 15));
-    CHECK(spoiled(REPLICA_STEP, IN_CHECK(windows), 1, 255) != OK);
+    CHECK(spoiled(REPLICA_STEP, IN_COMPARE(windows), 1, 255) != OK);
     CHECK_OK(spoiled(REPLICA_HEARTBEAT, OF(heartbeat, clock), 8, NONE)); /* clocks have no limits */
     CHECK_OK(spoiled(REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, echo), 8, NONE));
     for (uint32_t kind = 0; kind < KINDS; kind++) {
@@ -570,7 +606,7 @@ TEST(limits_are_kept)
 }
 
 /* A step that brings a learner nowhere has nothing to be compared. */
-TEST(nothing_is_not_checked)
+TEST(nothing_is_not_compared)
 {
     uint8_t head[LINK_HEAD_MAX];
     struct replica_message m, back;
@@ -579,8 +615,30 @@ TEST(nothing_is_not_checked)
     uint32_t bytes = replica_encode(1, &m, head);
     CHECK_OK(replica_decode(head, bytes, &volume, &back));
     memset(head + OF(step, learn.applied), 0, sizeof(le64));
-    memset(head + IN_CHECK(mark.sequence), 0, sizeof(le64));
+    memset(head + IN_COMPARE(mark.sequence), 0, sizeof(le64));
     CHECK_ERR(ERR_DECODE, replica_decode(head, bytes, &volume, &back));
+}
+
+/* What is said of a message of which some bytes are zeros now. */
+static enum err zeroed(uint32_t what, size_t at, size_t size)
+{
+    uint8_t head[LINK_HEAD_MAX];
+    struct replica_message m, back;
+    uint32_t volume;
+    plain(what, &m);
+    uint32_t bytes = replica_encode(1, &m, head);
+    memset(head + at, 0, size);
+    return replica_decode(head, bytes, &volume, &back);
+}
+
+TEST(nobody_is_in_records_only)
+{
+    size_t size = sizeof(struct wire_replica_request);
+    CHECK_OK(zeroed(REPLICA_RECORD, IN_RECORD(change.request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_FORWARD, OF(forward, change.request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_CONFIRM, OF(confirm, request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_DONE, OF(done, request), size));
+    CHECK_ERR(ERR_DECODE, zeroed(REPLICA_STEP, IN_WINDOW(boot), sizeof(struct wire_replica_window))); /* nor is it listed */
 }
 
 TEST(a_new_version_is_told_from_its_first_byte)
@@ -709,6 +767,6 @@ TEST(heartbeats_are_nothing_else)
     }
 }
 
-TESTS(random_messages_come_back, limits_are_kept, nothing_is_not_checked, a_new_version_is_told_from_its_first_byte,
-      content_is_what_blocks_have, heartbeats_fill_a_head, random_heartbeats_come_back, heartbeats_keep_limits,
-      heartbeats_are_nothing_else)
+TESTS(random_messages_come_back, limits_are_kept, nothing_is_not_compared, nobody_is_in_records_only,
+      a_new_version_is_told_from_its_first_byte, content_is_what_blocks_have, heartbeats_fill_a_head,
+      random_heartbeats_come_back, heartbeats_keep_limits, heartbeats_are_nothing_else)

@@ -31,7 +31,7 @@ FITS(WIRE_CONFIRM, sizeof(struct wire_replica_confirm));
 FITS(WIRE_CONFIRMED, sizeof(struct wire_replica_confirmed));
 FITS(WIRE_DONE, sizeof(struct wire_replica_done));
 FITS(WIRE_WANT, sizeof(struct wire_replica_want));
-FITS(WIRE_STEP, sizeof(struct wire_replica_step) + sizeof(struct wire_replica_check) + sizeof(struct wire_replica_digest) +
+FITS(WIRE_STEP, sizeof(struct wire_replica_step) + sizeof(struct wire_replica_compare) + sizeof(struct wire_replica_digest) +
                     REPLICA_NODES_MAX * sizeof(struct wire_replica_window) +
                     REPLICA_STEP_RECORDS * sizeof(struct wire_replica_record));
 FITS(WIRE_FOLLOW, sizeof(struct wire_replica_follow));
@@ -151,9 +151,11 @@ static bool config_is_possible(const struct replica_config *config)
     return config->forced_epoch <= config->epoch && is_sequence(config->forced_sequence);
 }
 
-static bool prepared_is_possible(const struct replica_prepared *p)
+static bool prepared_is_possible(const struct replica_prepared *p, uint32_t epoch)
 {
-    return is_sequence(p->sequence) && is_sequence(p->want) && is_sequence(p->credit_at) && p->credit != UINT64_MAX;
+    if (!is_sequence(p->end) || p->sequence > p->end || p->published.sequence > p->end) return false;
+    if (!mark_is_possible(&p->published, epoch)) return false;
+    return is_sequence(p->want) && is_sequence(p->credit_at) && p->credit != UINT64_MAX;
 }
 
 static bool cursor_is_possible(uint64_t cursor)
@@ -161,8 +163,9 @@ static bool cursor_is_possible(uint64_t cursor)
     return cursor <= VOLUME_BLOCKS_MAX || cursor == REPLICA_WALK_END;
 }
 
-static bool learn_is_possible(const struct replica_learn *learn)
+static bool learn_is_possible(const struct replica_learn *learn, uint32_t epoch)
 {
+    if (learn->epoch > epoch) return false;
     if (!is_sequence(learn->base) || !is_sequence(learn->applied) || !cursor_is_possible(learn->cursor)) return false;
     return learn->low == REPLICA_NO_GAP || (learn->low != 0 && is_sequence(learn->low));
 }
@@ -173,10 +176,18 @@ static bool window_is_possible(const struct replica_window *w)
     return is_number(w->high) && (w->done & 1) != 0;
 }
 
-static bool check_is_possible(const struct replica_step *s, uint32_t epoch)
+static bool is_compared(const struct replica_step *s)
 {
-    if (s->mark.sequence == 0 || s->mark.sequence != s->learn.applied || !mark_is_possible(&s->mark, epoch)) return false;
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+    return s->check || s->digested;
+}
+
+/* Where contents are compared: it is there, or was. */
+static bool compare_is_possible(const struct replica_step *s, uint32_t epoch)
+{
+    if (!is_compared(s)) return true;
+    if (s->mark.sequence == 0 || s->mark.sequence > s->learn.applied || !mark_is_possible(&s->mark, epoch)) return false;
+    if (s->check && s->mark.sequence != s->learn.applied) return false;
+    for (uint32_t node = 0; s->check && node < REPLICA_NODES_MAX; node++)
         if (!window_is_possible(&s->windows[node])) return false;
     return true;
 }
@@ -196,9 +207,15 @@ static bool records_are_possible(const struct replica_step *s, uint32_t epoch)
 
 static bool step_is_possible(const struct replica_step *s, uint32_t epoch)
 {
-    if (!learn_is_possible(&s->learn) || !s->learn.on) return false;
+    if (!learn_is_possible(&s->learn, epoch) || !s->learn.on) return false;
     if (!cursor_is_possible(s->cursor) || !is_sequence(s->applied) || s->stretch > UINT64_MAX - s->cursor) return false;
-    return records_are_possible(s, epoch) && (!s->check || check_is_possible(s, epoch));
+    return records_are_possible(s, epoch) && compare_is_possible(s, epoch);
+}
+
+static bool want_is_possible(const struct replica_step *s, uint32_t epoch)
+{
+    if (!learn_is_possible(&s->learn, epoch) || !mark_is_possible(&s->mark, epoch)) return false;
+    return s->check == (s->mark.sequence != 0) && (s->check || !s->digested);
 }
 
 static bool outcome_is_possible(enum replica_outcome outcome)
@@ -217,15 +234,14 @@ static bool is_possible(const struct replica_message *m)
         return config_is_possible(&m->u.beat.config) && m->u.beat.version >= m->u.beat.config.version &&
                is_number(m->u.beat.version) && m->u.beat.boot_of != 0;
     case REPLICA_RECORD: return m->join != 0 && record_is_possible(&m->u.record, m->epoch);
-    case REPLICA_PREPARED: return m->join != 0 && prepared_is_possible(&m->u.prepared);
+    case REPLICA_PREPARED: return m->join != 0 && prepared_is_possible(&m->u.prepared, m->epoch);
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: return m->join != 0;
     case REPLICA_FORWARD: return change_is_possible(&f->change) && request_is_possible(&f->change.request);
     case REPLICA_CONFIRM: return f->ticket != 0 && request_is_possible(&f->change.request);
     case REPLICA_CONFIRMED: return f->ticket != 0;
     case REPLICA_DONE: return outcome_is_possible(f->outcome) && request_is_possible(&f->change.request);
-    case REPLICA_WANT:
-        return m->join != 0 && learn_is_possible(&m->u.step.learn) && mark_is_possible(&m->u.step.mark, m->epoch);
+    case REPLICA_WANT: return m->join != 0 && want_is_possible(&m->u.step, m->epoch);
     case REPLICA_STEP: return m->join != 0 && step_is_possible(&m->u.step, m->epoch);
     case REPLICA_FOLLOW: return m->join != 0 && mark_is_possible(&m->u.step.mark, m->epoch);
     case REPLICA_ASK:
@@ -421,6 +437,8 @@ static void prepared_encode(struct out *out, const struct replica_message *m)
     const struct replica_prepared *p = &m->u.prepared;
     struct wire_replica_prepared wire = {.join = put64(m->join),
                                          .sequence = put64(p->sequence),
+                                         .end = put64(p->end),
+                                         .published = mark_encode(&p->published),
                                          .want = put64(p->want),
                                          .credit = put64(p->credit),
                                          .credit_at = put64(p->credit_at)};
@@ -432,8 +450,11 @@ static enum err prepared_decode(struct cursor *c, struct replica_message *m)
     struct wire_replica_prepared wire;
     struct replica_prepared *p = &m->u.prepared;
     TRY(take(c, &wire, sizeof wire));
+    TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
     m->join = get64(wire.join);
     p->sequence = get64(wire.sequence);
+    p->end = get64(wire.end);
+    mark_decode(&wire.published, &p->published);
     p->want = get64(wire.want);
     p->credit = get64(wire.credit);
     p->credit_at = get64(wire.credit_at);
@@ -511,6 +532,7 @@ static struct wire_replica_learn learn_encode(const struct replica_learn *learn)
                                        .low = put64(learn->low),
                                        .cursor = put64(learn->cursor),
                                        .applied = put64(learn->applied),
+                                       .epoch = put32(learn->epoch),
                                        .on = learn->on};
 }
 
@@ -520,15 +542,19 @@ static enum err learn_decode(const struct wire_replica_learn *wire, struct repli
     ret_learn->low = get64(wire->low);
     ret_learn->cursor = get64(wire->cursor);
     ret_learn->applied = get64(wire->applied);
-    TRY(reserved_decode(wire->reserved0.b, sizeof wire->reserved0));
-    TRY(reserved_decode(wire->reserved1, sizeof wire->reserved1));
+    ret_learn->epoch = get32(wire->epoch);
+    TRY(reserved_decode(wire->reserved, sizeof wire->reserved));
     return flag_decode(wire->on, &ret_learn->on);
 }
 
 static void want_encode(struct out *out, const struct replica_message *m)
 {
     const struct replica_step *s = &m->u.step;
-    struct wire_replica_want wire = {.join = put64(m->join), .learn = learn_encode(&s->learn), .mark = mark_encode(&s->mark)};
+    struct wire_replica_want wire = {.join = put64(m->join),
+                                     .learn = learn_encode(&s->learn),
+                                     .mark = mark_encode(&s->mark),
+                                     .check = s->check,
+                                     .digested = s->digested};
     put(out, &wire, sizeof wire);
 }
 
@@ -537,24 +563,31 @@ static enum err want_decode(struct cursor *c, struct replica_message *m)
     struct wire_replica_want wire;
     TRY(take(c, &wire, sizeof wire));
     TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
+    TRY(flag_decode(wire.check, &m->u.step.check));
+    TRY(flag_decode(wire.digested, &m->u.step.digested));
     m->join = get64(wire.join);
     mark_decode(&wire.mark, &m->u.step.mark);
     return learn_decode(&wire.learn, &m->u.step.learn);
 }
 
-static void check_encode(struct out *out, const struct replica_step *s)
+static void windows_put(struct out *out, const struct replica_step *s)
 {
-    struct wire_replica_check wire = {.mark = mark_encode(&s->mark)};
-    struct wire_replica_digest digest = {.digest = {put64(s->digest[0]), put64(s->digest[1])}};
-    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
-        if (s->windows[node].boot != 0) wire.windows |= node_bit(node);
-    put(out, &wire, sizeof wire);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct replica_window *w = &s->windows[node];
-        struct wire_replica_window window = {.boot = put32(w->boot), .high = put64(w->high), .done = put64(w->done)};
-        if (w->boot != 0) put(out, &window, sizeof window);
+        struct wire_replica_window wire = {.boot = put32(w->boot), .high = put64(w->high), .done = put64(w->done)};
+        if (w->boot != 0) put(out, &wire, sizeof wire);
     }
-    put(out, &digest, sizeof digest);
+}
+
+static void compare_encode(struct out *out, const struct replica_step *s)
+{
+    struct wire_replica_compare wire = {.mark = mark_encode(&s->mark)};
+    struct wire_replica_digest digest = {.digest = {put64(s->digest[0]), put64(s->digest[1])}};
+    for (uint32_t node = 0; s->check && node < REPLICA_NODES_MAX; node++)
+        if (s->windows[node].boot != 0) wire.windows |= node_bit(node);
+    put(out, &wire, sizeof wire);
+    if (s->check) windows_put(out, s);
+    if (s->digested) put(out, &digest, sizeof digest);
 }
 
 static enum err window_decode(struct cursor *c, struct replica_window *ret_window)
@@ -567,15 +600,17 @@ static enum err window_decode(struct cursor *c, struct replica_window *ret_windo
     return ret_window->boot != 0 ? OK : ERR_DECODE;
 }
 
-static enum err check_decode(struct cursor *c, struct replica_step *s)
+static enum err compare_decode(struct cursor *c, struct replica_step *s)
 {
-    struct wire_replica_check wire;
+    struct wire_replica_compare wire;
     struct wire_replica_digest digest;
     TRY(take(c, &wire, sizeof wire));
     TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
+    if (!s->check && wire.windows != 0) return ERR_DECODE;
     mark_decode(&wire.mark, &s->mark);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
         if (set_has(wire.windows, node)) TRY(window_decode(c, &s->windows[node]));
+    if (!s->digested) return OK;
     TRY(take(c, &digest, sizeof digest));
     s->digest[0] = get64(digest.digest[0]);
     s->digest[1] = get64(digest.digest[1]);
@@ -592,10 +627,10 @@ static void step_encode(struct out *out, const struct replica_message *m)
                                      .stretch = put64(s->stretch),
                                      .gap = s->gap,
                                      .check = s->check,
-                                     .digested = s->check,
+                                     .digested = s->digested,
                                      .count = (uint8_t)s->count};
     put(out, &wire, sizeof wire);
-    if (s->check) check_encode(out, s);
+    if (is_compared(s)) compare_encode(out, s);
     for (uint32_t i = 0; i < s->count; i++) record_put(out, &s->records[i]);
 }
 
@@ -607,13 +642,14 @@ static enum err step_decode(struct cursor *c, struct replica_message *m)
     TRY(learn_decode(&wire.learn, &s->learn));
     TRY(flag_decode(wire.gap, &s->gap));
     TRY(flag_decode(wire.check, &s->check));
-    if (wire.count > REPLICA_STEP_RECORDS || wire.digested != wire.check) return ERR_DECODE;
+    TRY(flag_decode(wire.digested, &s->digested));
+    if (wire.count > REPLICA_STEP_RECORDS) return ERR_DECODE;
     m->join = get64(wire.join);
     s->cursor = get64(wire.cursor);
     s->applied = get64(wire.applied);
     s->stretch = get64(wire.stretch);
     s->count = wire.count;
-    if (s->check) TRY(check_decode(c, s));
+    if (is_compared(s)) TRY(compare_decode(c, s));
     for (uint32_t i = 0; i < s->count; i++) TRY(record_take(c, &s->records[i]));
     return OK;
 }

@@ -5,6 +5,8 @@
  * The core asks nothing of the links but that what comes was sent: messages may be lost, doubled, late and out of order, and
  * the core stays right; when they are first-in first-out and not lost without a new session, it is quick.
  *
+ * What is added here is added to wire.h and codec.c, too: a member that they do not know does not travel.
+ *
  * Content of blocks never passes through the core: `body` names it, and who sends the message sends what it names along.
  */
 #ifndef IZAR_VOLUME_REPLICA_MESSAGE_H

@@ -8,7 +8,7 @@
  *       COMMIT, AGAIN  join                           FORWARD        forward
  *       CONFIRM        confirm                        CONFIRMED      confirmed
  *       DONE           done                           WANT           want
- *       FOLLOW         follow                         STEP           step, [check, windows, digest], records
+ *       FOLLOW         follow                         STEP           step, [compare, windows, digest], records
  *       ASK, AGREED    ask
  *     heartbeats = struct wire_replica_heartbeats, then that many messages of the kinds HEARTBEAT and HEARTBEAT_ACK
  *
@@ -150,12 +150,13 @@ struct wire_replica_learn {
     le64 base, low; /* low: all ones: no gap */
     le64 cursor;    /* all ones: the walk is over */
     le64 applied;
-    le32 reserved0;
+    le32 epoch; /* 0: no step yet */
     uint8_t on; /* flag; 1 in a STEP */
-    uint8_t reserved1[3];
+    uint8_t reserved[3];
 };
 SIZE(wire_replica_learn, 40);
 AT(wire_replica_learn, cursor, 16);
+AT(wire_replica_learn, epoch, 32);
 AT(wire_replica_learn, on, 36);
 
 /* ---- by kind ---- */
@@ -183,11 +184,15 @@ AT(wire_replica_heartbeat_ack, config, 40);
 
 struct wire_replica_prepared {
     le64 join;
-    le64 sequence, want;
+    le64 sequence, end;                 /* end: not below the first, nor below what is published */
+    struct wire_replica_mark published; /* may be none */
+    uint8_t reserved[4];
+    le64 want;
     le64 credit, credit_at;
 };
-SIZE(wire_replica_prepared, 40);
-AT(wire_replica_prepared, credit, 24);
+SIZE(wire_replica_prepared, 64);
+AT(wire_replica_prepared, published, 24);
+AT(wire_replica_prepared, want, 40);
 
 struct wire_replica_forward {
     le64 clock;
@@ -218,12 +223,14 @@ SIZE(wire_replica_done, 24);
 struct wire_replica_want {
     le64 join;
     struct wire_replica_learn learn;
-    struct wire_replica_mark mark;
-    uint8_t reserved[4];
+    struct wire_replica_mark mark; /* none without `check` */
+    uint8_t check, digested;       /* flags; the second only with the first */
+    uint8_t reserved[2];
 };
 SIZE(wire_replica_want, 64);
 AT(wire_replica_want, learn, 8);
 AT(wire_replica_want, mark, 48);
+AT(wire_replica_want, check, 60);
 
 struct wire_replica_step {
     le64 join;
@@ -231,8 +238,8 @@ struct wire_replica_step {
     le64 cursor, applied; /* before; applied + count = learn.applied, but for a gap or a new learner: then count is 0 */
     le64 stretch;         /* cursor + stretch is no more than all ones */
     uint8_t gap;          /* flag */
-    uint8_t check;        /* flag: wire_replica_check follows, and windows */
-    uint8_t digested;     /* flag: a digest follows; as `check` */
+    uint8_t check;        /* flag: learn.applied is where contents are compared; compare and windows follow */
+    uint8_t digested;     /* flag: compare and a digest follow; with both flags compare, windows, digest */
     uint8_t count;        /* of records */
 };
 SIZE(wire_replica_step, 76);
@@ -240,13 +247,13 @@ AT(wire_replica_step, cursor, 48);
 AT(wire_replica_step, stretch, 64);
 AT(wire_replica_step, gap, 72);
 
-struct wire_replica_check {
-    struct wire_replica_mark mark; /* its sequence is learn.applied, and not 0 */
-    uint8_t windows;               /* set: which follow */
+struct wire_replica_compare {
+    struct wire_replica_mark mark; /* its sequence is not 0, nor above learn.applied */
+    uint8_t windows;               /* set: which follow; without `check` none */
     uint8_t reserved[3];
 };
-SIZE(wire_replica_check, 16);
-AT(wire_replica_check, windows, 12);
+SIZE(wire_replica_compare, 16);
+AT(wire_replica_compare, windows, 12);
 
 struct wire_replica_digest {
     le64 digest[2];
