@@ -736,6 +736,9 @@ static enum err changed(size_t at, uint8_t to)
 TEST(heartbeats_keep_limits)
 {
     const uint8_t first = sizeof(struct wire_replica_heartbeats), second = (uint8_t)(first + JOIN_OF(3));
+    const uint8_t none[] = {REPLICA_WIRE_VERSION, WIRE_HEARTBEATS, 0, 0};
+    struct cursor c;
+    CHECK_ERR(ERR_DECODE, replica_heartbeats_decode(none, sizeof none, &c));
     CHECK_OK(changed(2, 2));
     CHECK_ERR(ERR_DECODE, changed(2, 0));
     CHECK_ERR(ERR_DECODE, changed(2, 1));
