@@ -211,6 +211,22 @@ enum err store_volume_digest(struct store *store, uint32_t volume, uint64_t ret_
 enum err store_changed_since(struct store *store, uint32_t volume, uint64_t since,
                              void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg);
 
+enum { STORE_CHANGES_MAX = 8 * LEAF_BLOCKS };
+
+struct store_changes {
+    uint64_t next;    /* where to go on: nothing changed from the end of the stretch up to there; UINT64_MAX: that was all */
+    uint32_t changed; /* blocks in `map` */
+    uint8_t map[STORE_CHANGES_MAX / 8]; /* bit i % 8 of byte i / 8: block lba + i may have changed */
+};
+
+/* [task] Which of the `count` blocks (1 to STORE_CHANGES_MAX) from `lba` on may have changed after sequence `since`; 0: all
+ * that the volume has, also never written ones. What was published before the call is in it, what is published meanwhile may
+ * be. Nothing is flushed: what lies in pages is told for whole leaves, what is in memory exactly. Bounded work: a few pages
+ * are read, and it looks a limited way ahead for `next`. A walk may go on from `next` at any time, also after a restart.
+ * ERR_NO_VOLUME, ERR_ARGUMENT, ERR_PAGE_DAMAGED and what else reading a page says. */
+enum err store_changes_in(struct store *store, uint32_t volume, uint64_t since, uint64_t lba, uint32_t count,
+                          struct store_changes *ret_changes);
+
 /* ---- upkeep ---- */
 
 /* [task] Writes a checkpoint; with `flush` the whole delta first. On a full pool it cleans as long as that gains something.

@@ -506,4 +506,60 @@ TEST(catching_up_fails_together)
     CHECK(play(fails_together));
 }
 
-TESTS(a_discard_takes_back_epochs, a_tail_is_inherited_with_its_blocks, a_volume_catches_up, catching_up_fails_together)
+/* ---- walking by cursor ---- */
+
+static struct store_changes changes;
+
+static bool is_changed(uint32_t i)
+{
+    return changes.map[i / 8] >> (i % 8) & 1;
+}
+
+/* A stretch has so many changed blocks, and the walk goes on there. */
+static bool finds(uint64_t since, uint64_t lba, uint32_t count, uint32_t changed, uint64_t next)
+{
+    enum err err = store_changes_in(t.store, 1, since, lba, count, &changes);
+    if (err == OK && changes.changed == changed && changes.next == next) return true;
+    printf("# since %u, block %u: %s, %u changed, next %llu\n", (unsigned)since, (unsigned)lba, err_name(err), changes.changed,
+           (unsigned long long)changes.next);
+    return false;
+}
+
+static bool walks(void)
+{
+    enum { LAST = (1 << 30) - 1 };
+    struct store_stats before, after;
+    if (make_pool(0) != OK || open_pool(0) != OK || prepare_create((uint64_t)1 << 30) != OK) return false;
+    if (prepare_data(1, 2, 1000, 1) != OK || prepare_data(1, 3, 700000, 2) != OK) return false;
+    publish(3);
+    if (store_checkpoint(t.store, true) != OK) return false;
+    if (prepare_data(1, 4, 1002, 3) != OK || prepare_data(1, 5, LAST, 4) != OK) return false;
+    publish(5);
+    store_stats(t.store, &before);
+    /* In memory: block by block. */
+    if (!finds(3, 900, 90, 0, 990) || !finds(3, 900, 110, 1, 1010) || !is_changed(102)) return false;
+    /* In pages: whole leaves. */
+    if (!finds(1, 600, 10, 10, 610)) return false;
+    if (store_changes_in(t.store, 1, 2, 699904, 512, &changes) != OK || changes.changed != 512) return false;
+    if (!finds(2, 0, 1024, 1, 699904) || !is_changed(1002)) return false;
+    uint32_t calls = 0;
+    do {
+        if (store_changes_in(t.store, 1, 3, calls ? changes.next : 1024, 1024, &changes) != OK) return false;
+    } while (++calls < 1000 && changes.next != UINT64_MAX);
+    if (changes.changed != 1 || calls < 30 || calls > 300) return false; /* far away, but not all at once */
+    store_stats(t.store, &after);
+    if (after.leaf_flushes != before.leaf_flushes) return false;
+    /* With 0 also what was never written; not beyond the end. */
+    if (!finds(0, 5000, 100, 100, 5100) || !finds(0, LAST - 6, 100, 7, UINT64_MAX)) return false;
+    if (store_changes_in(t.store, 1, 0, 0, STORE_CHANGES_MAX + 1, &changes) != ERR_ARGUMENT) return false;
+    return store_changes_in(t.store, 2, 0, 0, 1, &changes) == ERR_NO_VOLUME && close_pools();
+}
+
+TEST(a_walk_by_cursor_tells_what_changed)
+{
+    begin(5);
+    CHECK(play(walks));
+}
+
+TESTS(a_discard_takes_back_epochs, a_tail_is_inherited_with_its_blocks, a_volume_catches_up, catching_up_fails_together,
+      a_walk_by_cursor_tells_what_changed)
