@@ -145,7 +145,7 @@ static void task_main(void *arg)
     case TASK_CHECKPOINT: task->err = store_checkpoint(lab->store, false); break;
     case TASK_FLUSH: task->err = store_checkpoint(lab->store, true); break;
     case TASK_CLEAN: task->err = store_clean(lab->store, &task->gained); break;
-    case TASK_DIGEST: task->err = store_volume_digest(lab->store, id, task->digest); break;
+    case TASK_DIGEST: task->err = store_volume_digest(lab->store, id, &task->digest_of, task->digest); break;
     case TASK_CHANGED: task->err = store_changed_since(lab->store, id, task->sequence, changed_each, task); break;
     case TASK_WALK: task->err = task_walk(task); break;
     case TASK_AUDIT: task->err = task_audit(task); break;

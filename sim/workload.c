@@ -413,6 +413,7 @@ static void task_ended(struct lab *lab, struct lab_task *task)
     static const char *const names[] = {"format", "open",   "close",         "discard", "checkpoint", "flush and checkpoint",
                                         "clean",  "digest", "changed since", "walk",    "audit"};
     bool gone = task->err == ERR_NO_VOLUME && !lab->volumes[task->volume].model.now.exists;
+    gone = gone || (task->kind == TASK_DIGEST && task->err == ERR_AGAIN);
     task->used = false;
     sim_note(lab->sim, task->err);
     sim_say(lab->sim, "%s ended: %s", names[task->kind], err_name(task->err));

@@ -5,22 +5,39 @@
 #include "base/hash.h"
 #include "store/internal.h"
 
-enum err store_volume_digest(struct store *s, uint32_t volume, uint64_t ret_digest[4])
+/* Size and keyed state, but for keys that are the replica's own. */
+void state_digest(const struct volume *v, uint64_t ret_state[2])
 {
-    struct want w = {.what = WANT_DIGEST, .volume = volume};
-    TRY(upkeep_ask(s, &w));
-    const struct volume *v = volume_find(s, volume);
-    if (!v) return ERR_NO_VOLUME;
-    uint64_t state[2] = {0, 0};
+    uint64_t state[2] = {v->blocks, 0};
     for (uint32_t i = 0; i < v->state_count; i++) {
-        struct hash128 h = hash128(v->state[i].bytes, (size_t)v->state[i].key_bytes + v->state[i].value_bytes,
-                                   state[0] ^ v->state[i].key_bytes);
+        const struct state_entry *e = &v->state[i];
+        if (e->bytes[0] == STATE_LOCAL) continue;
+        struct hash128 h = hash128(e->bytes, (size_t)e->key_bytes + e->value_bytes, state[0] ^ e->key_bytes);
         state[0] = h.low + state[1];
         state[1] = h.high + 1;
     }
-    memcpy(ret_digest, w.digest, 16);
-    memcpy(ret_digest + 2, state, 16);
-    return OK;
+    memcpy(ret_state, state, sizeof state);
+}
+
+enum { DIGEST_TRIES = 8 };
+
+/* The tree is brought to what is published, and then it counts only if nothing was published while that took place. What is
+ * left to bring there after the first time is little. */
+enum err store_volume_digest(struct store *s, uint32_t volume, uint64_t *ret_sequence, uint64_t ret_digest[4])
+{
+    for (uint32_t tries = 0; tries < DIGEST_TRIES; tries++) {
+        const struct volume *v = volume_find(s, volume);
+        uint64_t effects = v ? v->effects : 0;
+        struct want w = {.what = WANT_DIGEST, .volume = volume};
+        TRY(upkeep_ask(s, &w));
+        v = volume_find(s, volume);
+        if (!v) return ERR_NO_VOLUME;
+        if (w.effects != effects && !MUTATED(MUTATE_DIGEST_BLURRED)) continue;
+        memcpy(ret_digest, w.digest, sizeof w.digest);
+        *ret_sequence = w.sequence;
+        return OK;
+    }
+    return ERR_AGAIN;
 }
 
 struct changes {

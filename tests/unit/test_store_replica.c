@@ -561,5 +561,57 @@ TEST(a_walk_by_cursor_tells_what_changed)
     CHECK(play(walks));
 }
 
+/* ---- digests ---- */
+
+static const uint8_t shared_key[STORE_KEY_BYTES] = "the key of a cluster, which is as long as a block of its hash...";
+
+static bool digest_is(uint64_t of, uint64_t ret_digest[4])
+{
+    uint64_t sequence = 0;
+    return store_volume_digest(t.store, 1, &sequence, ret_digest) == OK && sequence == of;
+}
+
+/* The same content by other ways: ordered here, caught up with there, in other pieces and without what was overwritten. */
+static bool fills_two(void)
+{
+    uint64_t digests[3][4];
+    for (uint32_t i = 0; i < 2; i++) {
+        struct store_format_config c = {.devices = {{disks[i], DEVICE_FLASH}}, .device_count = 1, .segment_shift = SHIFT};
+        c.key = shared_key;
+        if (store_format(t.io, &c) != OK || open_pool(i) != OK || prepare_create(5000) != OK) return false;
+        publish(1);
+    }
+    uint8_t key[STORE_KEY_BYTES];
+    store_key_get(t.store, key);
+    if (memcmp(key, shared_key, sizeof key) != 0) return false;
+    t.store = t.stores[0];
+    const uint32_t same[2] = {11, 11};
+    if (prepare_data(2, 2, 7, 999) != OK || submit(data_new(2, 3, 7, same, 2)) != OK) return false;
+    if (submit(stretch_new(ENTRY_ZERO, 4, 600, 3)) != OK || submit(key_new(RECORD_STATE, 9, 5, "key", 3, "v")) != OK)
+        return false;
+    publish(5);
+    if (learn(key_new(RECORD_STATE, 9, 1, LOCAL, 2, "mine")) != OK || !digest_is(5, digests[0])) return false;
+    t.store = t.stores[1];
+    if (learn(stretch_new(ENTRY_ZERO, 5, 602, 1)) != OK || learn(stretch_new(ENTRY_ZERO, 5, 600, 2)) != OK) return false;
+    if (learn_data(5, 8, 11) != OK || learn_data(5, 7, 11) != OK) return false;
+    if (learn(key_new(RECORD_STATE, 9, 5, "key", 3, "v")) != OK || !digest_is(1, digests[1])) return false;
+    if (memcmp(digests[0], digests[1], sizeof digests[0]) != 0) return false;
+    if (submit(key_new(RECORD_MOVE, 9, 5, LOCAL, 2, "other")) != OK || !digest_is(5, digests[1])) return false;
+    if (memcmp(digests[0], digests[1], sizeof digests[0]) != 0) return false;
+    if (submit(stretch_new(ENTRY_UNMAP, 6, 602, 1)) != OK) return false; /* zeros are not the same as nothing */
+    publish(6);
+    if (!digest_is(6, digests[2]) || memcmp(digests[1], digests[2], 16) == 0 || memcmp(digests[1] + 2, digests[2] + 2, 16) != 0)
+        return false;
+    if (submit(resize_new(7, 6000)) != OK) return false;
+    publish(7);
+    return digest_is(7, digests[1]) && memcmp(digests[1] + 2, digests[2] + 2, 16) != 0 && close_pools();
+}
+
+TEST(equal_content_has_equal_digests)
+{
+    begin(6);
+    CHECK(play(fills_two));
+}
+
 TESTS(a_discard_takes_back_epochs, a_tail_is_inherited_with_its_blocks, a_volume_catches_up, catching_up_fails_together,
-      a_walk_by_cursor_tells_what_changed)
+      a_walk_by_cursor_tells_what_changed, equal_content_has_equal_digests)
