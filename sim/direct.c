@@ -89,7 +89,7 @@ static bool task(struct lab *lab, enum task_kind kind, uint64_t sequence)
 {
     enum err err = lab_run(lab, kind, 0, sequence);
     if (on(lab) && err != OK) lab_fail(lab, "a task: %s", err_name(err));
-    if (on(lab) && kind == TASK_CHANGED) judge_changed(lab, &lab->main_task);
+    if (on(lab) && (kind == TASK_CHANGED || kind == TASK_WALK)) judge_changed(lab, &lab->main_task);
     if (on(lab) && kind == TASK_DIGEST) judge_digest(lab, &lab->main_task);
     return on(lab);
 }
@@ -353,6 +353,7 @@ static void shrink_and_grow(struct lab *lab)
             sim_run_for(lab->sim, round, 1000000000);
         }
         if (!resize(lab, 512) || !resize(lab, blocks)) return;
+        if (!task(lab, TASK_WALK, round % 5 ? written : since)) return;
         if (!task(lab, TASK_CHANGED, round % 5 ? written : since) || !task(lab, TASK_DIGEST, 0)) return;
         if (!task(lab, TASK_FLUSH, 0) || !task(lab, TASK_DIGEST, 0) || !judge_verify(lab)) return;
         lab->full = false;
@@ -415,7 +416,7 @@ static void caught_up(struct lab *lab)
         sim_cut_at(lab->sim, 0);
         if (!workload_drain(lab)) return;
         since = min64(since, lab->volumes[0].model.now.sequence);
-        if (!task(lab, TASK_CHANGED, since) || !judge_verify(lab)) return;
+        if (!task(lab, TASK_WALK, since) || !task(lab, TASK_CHANGED, since) || !judge_verify(lab)) return;
         if (n % 8 == 0 && !close_open(lab)) return;
     }
 }

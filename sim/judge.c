@@ -419,10 +419,12 @@ void judge_digest(struct lab *lab, const struct lab_task *task)
 {
     struct lab_volume *lv = &lab->volumes[task->volume];
     if (lv->learn.on || lv->learn.turns != task->turns) return;
-    if (task->err != OK || lv->model.now.sequence != task->published) return; /* it changed meanwhile: of no known state */
-    if (lv->digest_at == task->published && memcmp(lv->digest, task->digest, sizeof lv->digest) != 0)
+    if (task->err != OK) return;
+    if (task->digest_of < task->published || task->digest_of > lv->model.now.sequence)
+        lab_fail(lab, "volume %u: a digest of %llu", lv->model.id, (unsigned long long)task->digest_of);
+    if (lv->digest_at == task->digest_of && memcmp(lv->digest, task->digest, sizeof lv->digest) != 0)
         lab_fail(lab, "volume %u: another digest for the same state %llu", lv->model.id, (unsigned long long)lv->digest_at);
-    lv->digest_at = task->published;
+    lv->digest_at = task->digest_of;
     memcpy(lv->digest, task->digest, sizeof lv->digest);
 }
 

@@ -68,6 +68,25 @@ static void changed_each(void *arg, uint64_t lba, uint32_t count)
     }
 }
 
+/* The same by a cursor, in stretches of any size. Where very much has changed the rest is not looked at. */
+static enum err task_walk(struct lab_task *task)
+{
+    struct store_changes changes;
+    struct lab *lab = task->lab;
+    uint32_t id = lab->volumes[task->volume].model.id;
+    uint64_t lba = 0;
+    for (uint32_t calls = 0; lba != UINT64_MAX && calls < 300; calls++, lba = changes.next) {
+        uint32_t count = (uint32_t)prng_below(&lab->prng, 2) ? STORE_CHANGES_MAX : 1 + (uint32_t)prng_below(&lab->prng, 3000);
+        if (lba % LEAF_BLOCKS == 0 && prng_below(&lab->prng, 2)) count = (uint32_t)round_up64(count, LEAF_BLOCKS);
+        TRY(store_changes_in(lab->store, id, task->sequence, lba, count, &changes));
+        for (uint32_t i = 0; i < count; i++)
+            if (changes.map[i / 8] >> (i % 8) & 1) changed_each(task, lba + i, 1);
+        io_task_yield();
+    }
+    for (; lba < VOLUME_BLOCKS_MAX; lba += UINT32_MAX) changed_each(task, lba, UINT32_MAX);
+    return OK;
+}
+
 static enum err task_format(struct lab *lab)
 {
     struct store_format_config config = {.device_count = lab->config.device_count, .segment_shift = (uint8_t)lab->mix.shift};
@@ -126,8 +145,9 @@ static void task_main(void *arg)
     case TASK_CHECKPOINT: task->err = store_checkpoint(lab->store, false); break;
     case TASK_FLUSH: task->err = store_checkpoint(lab->store, true); break;
     case TASK_CLEAN: task->err = store_clean(lab->store, &task->gained); break;
-    case TASK_DIGEST: task->err = store_volume_digest(lab->store, id, task->digest); break;
+    case TASK_DIGEST: task->err = store_volume_digest(lab->store, id, &task->digest_of, task->digest); break;
     case TASK_CHANGED: task->err = store_changed_since(lab->store, id, task->sequence, changed_each, task); break;
+    case TASK_WALK: task->err = task_walk(task); break;
     case TASK_AUDIT: task->err = task_audit(task); break;
     }
     task->finished = true;
@@ -136,7 +156,7 @@ static void task_main(void *arg)
 void lab_task_start(struct lab *lab, struct lab_task *task, enum task_kind kind, uint32_t volume, uint64_t sequence)
 {
     static const char *const names[] = {"format", "open",   "close",         "discard", "checkpoint", "flush and checkpoint",
-                                        "clean",  "digest", "changed since", "audit"};
+                                        "clean",  "digest", "changed since", "walk",    "audit"};
     memset(task, 0, sizeof *task);
     task->lab = lab;
     task->kind = kind;

@@ -133,6 +133,7 @@ enum task_kind {
     TASK_CLEAN,
     TASK_DIGEST,
     TASK_CHANGED,
+    TASK_WALK,
     TASK_AUDIT
 };
 
@@ -142,14 +143,14 @@ struct lab_task {
     enum task_kind kind;
     bool used, finished;
     enum err err;
-    uint32_t volume;    /* index */
-    uint64_t sequence;  /* DISCARD, CHANGED: since */
-    uint64_t published; /* DIGEST, CHANGED: when it began */
-    uint32_t turns;     /* DIGEST, CHANGED: the volume's when it began */
-    uint64_t digest[4];
+    uint32_t volume;               /* index */
+    uint64_t sequence;             /* DISCARD; CHANGED, WALK: since */
+    uint64_t published;            /* DIGEST, CHANGED: when it began */
+    uint32_t turns;                /* DIGEST, CHANGED: the volume's when it began */
+    uint64_t digest[4], digest_of; /* DIGEST: and of which sequence */
     uint32_t gained;
     uint64_t problems;
-    uint8_t changed[CELLS_MAX]; /* CHANGED: cells that were reported */
+    uint8_t changed[CELLS_MAX]; /* CHANGED, WALK: cells that were reported */
 };
 
 /* A volume that catches up: the model's operations after `from.sequence` happened elsewhere, and these steps lead there. */

@@ -176,6 +176,7 @@ static const struct aim aims[] = {
     {MUTATE_STALE_NEWEST, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8, false},
     {MUTATE_NEWEST_NOT_INHERITED, {DO_CHANGED, DO_FLUSH}, 0, 16, 0, 0, 0, 8, false},
     {MUTATE_EMPTY_FORGETS, {DO_CHANGED, DO_FLUSH, DO_UNMAP_ALL}, 0, 16, 0, 0, 0, 8, false},
+    {MUTATE_DIGEST_BLURRED, {DO_DIGEST, DO_DIGEST, DO_PUBLISH}, 0, 4, 0, 0, 0, 24, false},
     {MUTATE_SKIP_CHECK, {DO_READ}, 0, 8, 24, 0, 0, 8, false},
 };
 

@@ -398,19 +398,22 @@ static void do_task(struct lab *lab, enum task_kind kind)
     struct lab_task *task = free_task(lab);
     uint32_t i = 0;
     if (!task || lab->failed) return;
-    if (kind == TASK_DIGEST || kind == TASK_CHANGED) {
+    if (kind == TASK_DIGEST || kind == TASK_CHANGED || kind == TASK_WALK) {
         if (lab->volume_count == 0) return;
         i = (uint32_t)below(lab, lab->volume_count);
         if (!lab->volumes[i].model.now.exists) return;
     }
-    lab_task_start(lab, task, kind, i, below(lab, lab->volumes[i].model.now.sequence + 1));
+    uint64_t sequence = below(lab, lab->volumes[i].model.now.sequence + 1);
+    if (kind == TASK_WALK) sequence = max64(sequence, 1); /* since 0 is all, and that takes long */
+    lab_task_start(lab, task, kind, i, sequence);
 }
 
 static void task_ended(struct lab *lab, struct lab_task *task)
 {
     static const char *const names[] = {"format", "open",   "close",         "discard", "checkpoint", "flush and checkpoint",
-                                        "clean",  "digest", "changed since", "audit"};
+                                        "clean",  "digest", "changed since", "walk",    "audit"};
     bool gone = task->err == ERR_NO_VOLUME && !lab->volumes[task->volume].model.now.exists;
+    gone = gone || (task->kind == TASK_DIGEST && task->err == ERR_AGAIN);
     task->used = false;
     sim_note(lab->sim, task->err);
     sim_say(lab->sim, "%s ended: %s", names[task->kind], err_name(task->err));
@@ -422,7 +425,7 @@ static void task_ended(struct lab *lab, struct lab_task *task)
     }
     if (task->kind == TASK_DISCARD) discard_ended(lab, task);
     if (task->kind == TASK_DIGEST && task->err == OK) judge_digest(lab, task);
-    if (task->kind == TASK_CHANGED) judge_changed(lab, task);
+    if (task->kind == TASK_CHANGED || task->kind == TASK_WALK) judge_changed(lab, task);
 }
 
 static void numbered_again(struct lab *lab, struct lab_volume *lv)
@@ -721,7 +724,7 @@ void workload_step(struct lab *lab)
     case DO_FLUSH: do_task(lab, TASK_FLUSH); break;
     case DO_CLEAN: do_task(lab, TASK_CLEAN); break;
     case DO_DIGEST: do_task(lab, TASK_DIGEST); break;
-    case DO_CHANGED: do_task(lab, TASK_CHANGED); break;
+    case DO_CHANGED: do_task(lab, below(lab, 2) ? TASK_WALK : TASK_CHANGED); break;
     case DO_WAIT: workload_drain(lab); break;
     case DO_SLEEP: sim_run_for(lab->sim, 2000, (uint64_t)1000000 << below(lab, 16)); break;
     case DO_CUT: sim_power_cut(lab->sim); break;

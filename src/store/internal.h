@@ -191,6 +191,7 @@ struct volume {
     uint64_t appended;  /* newest sequence in the log */
     uint64_t prepared;  /* newest durable sequence */
     uint64_t published; /* newest visible sequence */
+    uint64_t effects;   /* counts what became visible since the start */
     uint64_t resized;   /* of the newest CREATE or RESIZE that was appended; 0: none since the start */
     uint32_t appended_epoch;
     bool deleting; /* a DELETE is in the log */
@@ -609,9 +610,13 @@ struct want {
     bool finished;
     enum err err;
     uint32_t gained;
-    uint32_t volume; /* DIGEST */
-    uint64_t digest[2];
+    uint32_t volume;                       /* DIGEST */
+    uint64_t digest[4], sequence, effects; /* of which operation, and of how many */
 };
+
+/* ---- changes.c ---- */
+
+void state_digest(const struct volume *v, uint64_t ret_state[2]);
 
 /* ---- upkeep.c ---- */
 

@@ -39,6 +39,7 @@
     X(MUTATE_STALE_NEWEST, "a flush does not raise the newest sequence of the leaf")                                           \
     X(MUTATE_NEWEST_NOT_INHERITED, "an inner page does not take its children's newest sequence")                               \
     X(MUTATE_EMPTY_FORGETS, "an empty pointer loses its newest sequence")                                                      \
+    X(MUTATE_DIGEST_BLURRED, "a digest counts although operations were published meanwhile")                                   \
     X(MUTATE_ONE_CHECKPOINT, "a checkpoint is written once, not twice")                                                        \
     X(MUTATE_NO_ADDRESS_IN_CRC, "checksums do not cover the log address")                                                      \
     X(MUTATE_SKIP_CHECK, "reads do not verify checksums")

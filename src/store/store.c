@@ -191,6 +191,11 @@ const struct fingerprinter *store_key(const struct store *s)
     return &s->key;
 }
 
+void store_key_get(const struct store *s, uint8_t ret_key[STORE_KEY_BYTES])
+{
+    memcpy(ret_key, s->super.secret, STORE_KEY_BYTES);
+}
+
 void store_pool_id(const struct store *s, uint8_t ret_id[16])
 {
     memcpy(ret_id, s->super.pool_id, 16);

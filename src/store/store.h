@@ -46,8 +46,11 @@ struct store_format_config {
     uint64_t size;         /* bytes of each device that is a file: it is made or grown to that; 0: as it is */
     uint8_t segment_shift; /* 0: 22 (4 MiB) */
     bool force;            /* overwrite what is there, also another pool */
+    const uint8_t *key;    /* of fingerprints, STORE_KEY_BYTES: that of a cluster's other pools; NULL: a new random one */
     char name[32];
 };
+
+enum { STORE_KEY_BYTES = 64 };
 
 /* [task] Makes a pool. ERR_ARGUMENT (number of devices, segment_shift), ERR_DEVICE_CLASS, both before anything is touched;
  * ERR_IN_USE (data there, no force), ERR_TOO_SMALL, and what io_file_open says. */
@@ -71,6 +74,9 @@ enum err store_close(struct store *store);
 void store_abandon(struct store *store);
 
 const struct fingerprinter *store_key(const struct store *store);
+/* The secret that it is made of, for another pool of the same cluster: contents can be compared between pools of one key only.
+ * */
+void store_key_get(const struct store *store, uint8_t ret_key[STORE_KEY_BYTES]);
 /* What tells this pool from every other one, for life. */
 void store_pool_id(const struct store *store, uint8_t ret_id[16]);
 /* Blocks with data that one operation may carry: RECORD_BLOCKS_MAX, fewer in pools with small segments. */
@@ -216,14 +222,36 @@ uint32_t store_last_volume(const struct store *store);
 /* One key of a volume's published keyed state; the bytes live until the next publish. ERR_NO_KEY. */
 enum err store_state_get(const struct store *store, uint32_t volume, const void *key, uint32_t key_bytes,
                          const void **ret_value, uint32_t *ret_bytes);
-/* [task] Content digest of a volume: two words are the Merkle root over its blocks, two are over its keyed state. Flushes the
- * delta first; what is published meanwhile may or may not be in it. ERR_NO_VOLUME, and what store_checkpoint says. */
-enum err store_volume_digest(struct store *store, uint32_t volume, uint64_t ret_digest[4]);
+/* [task] Content digest of a volume as of one sequence, the newest published one, which is returned: two words are the Merkle
+ * root over its blocks, two are over its size and its keyed state. Two volumes, also of two pools with the same key, have
+ * equal digests when they have the same size, the same keys with the same values (local ones aside), and each block is in both
+ * of them unmapped, or written as zeros, or mapped with equal tags (the first 32 bits of the keyed fingerprint). An unmapped
+ * block and one of zeros differ, because GET LBA STATUS tells them apart. What does not matter: places, duplicates, how
+ * records were cut, catch-up, cleaning. Flushes the delta first, again and again as long as something is published meanwhile:
+ * ERR_AGAIN when that does not end, then the caller should hold back its publishes for the second call, which has little left
+ * to flush. ERR_NO_VOLUME, and what store_checkpoint says. */
+enum err store_volume_digest(struct store *store, uint32_t volume, uint64_t *ret_sequence, uint64_t ret_digest[4]);
 /* [task] Calls `each` for every stretch of blocks (whole leaves) that may have changed after sequence `since`, up to the
  * volume's end: what a RESIZE cut off since then is told by that operation, not here. Flushes the delta first. ERR_NO_VOLUME,
  * ERR_PAGE_DAMAGED and what else reading a page says, and what store_checkpoint says. */
 enum err store_changed_since(struct store *store, uint32_t volume, uint64_t since,
                              void (*each)(void *arg, uint64_t lba, uint32_t count), void *arg);
+
+enum { STORE_CHANGES_MAX = 8 * LEAF_BLOCKS };
+
+struct store_changes {
+    uint64_t next;    /* where to go on: nothing changed from the end of the stretch up to there; UINT64_MAX: that was all */
+    uint32_t changed; /* blocks in `map` */
+    uint8_t map[STORE_CHANGES_MAX / 8]; /* bit i % 8 of byte i / 8: block lba + i may have changed */
+};
+
+/* [task] Which of the `count` blocks (1 to STORE_CHANGES_MAX) from `lba` on may have changed after sequence `since`; 0: all
+ * that the volume has, also never written ones. What was published before the call is in it, what is published meanwhile may
+ * be. Nothing is flushed: what lies in pages is told for whole leaves, what is in memory exactly. Bounded work: a few pages
+ * are read, and it looks a limited way ahead for `next`. A walk may go on from `next` at any time, also after a restart.
+ * ERR_NO_VOLUME, ERR_ARGUMENT, ERR_PAGE_DAMAGED and what else reading a page says. */
+enum err store_changes_in(struct store *store, uint32_t volume, uint64_t since, uint64_t lba, uint32_t count,
+                          struct store_changes *ret_changes);
 
 /* ---- upkeep ---- */
 

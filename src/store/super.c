@@ -134,7 +134,10 @@ static enum err format_devices(struct io *io, const struct store_format_config *
     }
     if (total < SLOTS_MIN) return ERR_TOO_SMALL;
     io_random(io, super.pool_id, sizeof super.pool_id);
-    io_random(io, super.secret, sizeof super.secret);
+    if (config->key)
+        memcpy(super.secret, config->key, sizeof super.secret);
+    else
+        io_random(io, super.secret, sizeof super.secret);
     io_random(io, &super.salt, sizeof super.salt);
     memcpy(super.name, config->name, sizeof config->name);
     TRY(first_checkpoint(io, m, &super, pages));

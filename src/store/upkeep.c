@@ -117,7 +117,11 @@ static enum err digest(struct store *s, struct want *w)
     struct volume *v;
     while ((v = volume_find(s, w->volume)) && v->cut != UINT64_MAX) TRY(map_cut(s, v));
     TRY(map_write_dirty(s));
-    if ((v = volume_find(s, w->volume))) memcpy(w->digest, v->root.digest, sizeof w->digest);
+    if (!(v = volume_find(s, w->volume))) return OK;
+    memcpy(w->digest, v->root.digest, sizeof v->root.digest);
+    state_digest(v, w->digest + 2);
+    w->sequence = v->published;
+    w->effects = v->effects;
     return OK;
 }
 

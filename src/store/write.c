@@ -360,6 +360,7 @@ static void delete_volume(struct store *s, struct volume *v)
 
 static void published(struct store *s, struct volume *v, const struct store_op *op)
 {
+    v->effects++;
     if (op->learn) {
         learn_effect(s, op, v);
     } else {
