@@ -31,7 +31,7 @@ enum { VOLUME = 0x01020304, BOOT = 0x0a0b0c0d };
     }
 
 static const struct replica_message heartbeat = {
-    .kind = REPLICA_HEARTBEAT, OWNER, .u.beat = {.clock = 0x0011223344556677, .config = CONFIG}};
+    .kind = REPLICA_HEARTBEAT, OWNER, .u.beat = {.clock = 0x0011223344556677, .silent = 5, .config = CONFIG}};
 static const struct replica_message heartbeat_ack = {.kind = REPLICA_HEARTBEAT_ACK,
                                                      OWNER,
                                                      .join = JOIN,

@@ -148,7 +148,10 @@ static void draw_beat(struct prng *p, struct replica_heartbeat *beat, bool ack)
 {
     draw_config(p, &beat->config);
     beat->clock = prng_next(p);
-    if (!ack) return;
+    if (!ack) {
+        beat->silent = (uint8_t)prng_next(p);
+        return;
+    }
     beat->echo = prng_next(p);
     beat->boot_of = (uint32_t)some(p, 1, UINT32_MAX);
     beat->granted = prng_below(p, 2) == 0;
@@ -408,6 +411,8 @@ static const struct limit {
     {REPLICA_COMMIT, OF(join, join), 8, 1, 0},
     {REPLICA_AGAIN, OF(join, join), 8, NONE, 0},
 
+    {REPLICA_HEARTBEAT, OF(heartbeat, reserved[0]), 1, 0, 1},
+    {REPLICA_HEARTBEAT, OF(heartbeat, reserved[6]), 1, 0, 128},
     {REPLICA_HEARTBEAT, OF(heartbeat, config.version), 8, 1, 0},
     {REPLICA_HEARTBEAT, OF(heartbeat, config.version), 8, NONE - 1, NONE},
     {REPLICA_HEARTBEAT, OF(heartbeat, config.epoch), 4, 1, 0},

@@ -299,7 +299,10 @@ static enum err config_decode(struct cursor *c, const struct wire_replica_config
 static void heartbeat_encode(struct out *out, const struct replica_message *m)
 {
     struct wire_replica_heartbeat wire = {
-        .join = put64(m->join), .clock = put64(m->u.beat.clock), .config = config_encode(&m->u.beat.config)};
+        .join = put64(m->join),
+        .clock = put64(m->u.beat.clock),
+        .silent = m->u.beat.silent,
+        .config = config_encode(&m->u.beat.config)};
     put(out, &wire, sizeof wire);
     joins_encode(out, &m->u.beat.config);
 }
@@ -308,8 +311,10 @@ static enum err heartbeat_decode(struct cursor *c, struct replica_message *m)
 {
     struct wire_replica_heartbeat wire;
     TRY(take(c, &wire, sizeof wire));
+    TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
     m->join = get64(wire.join);
     m->u.beat.clock = get64(wire.clock);
+    m->u.beat.silent = wire.silent;
     return config_decode(c, &wire.config, &m->u.beat.config);
 }
 

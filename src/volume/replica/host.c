@@ -124,20 +124,13 @@ static void clients_go(struct io_msg *msg)
     for (uint32_t i = 0; i < HOST_CHANGES && !list_empty(&h->changes_waiting); i++) {
         if (h->changes[i] != NULL) continue;
         struct host_change *c = CONTAINER(list_pop(&h->changes_waiting), struct host_change, link);
-        if (h->failed != OK) {
-            change_end(h, c, h->failed);
-        } else if (!change_begin(h, i, c)) {
-            list_push_front(&h->changes_waiting, &c->link);
-            break;
-        }
+        if (change_begin(h, i, c)) continue;
+        list_push_front(&h->changes_waiting, &c->link);
+        break;
     }
     for (uint32_t i = 0; i < HOST_READS && !list_empty(&h->reads_waiting); i++) {
         if (h->reads[i] != NULL) continue;
-        struct host_read *r = CONTAINER(list_pop(&h->reads_waiting), struct host_read, link);
-        if (h->failed != OK)
-            read_end(h, r, h->failed);
-        else
-            read_begin(h, i, r);
+        read_begin(h, i, CONTAINER(list_pop(&h->reads_waiting), struct host_read, link));
     }
 }
 
@@ -208,19 +201,13 @@ static void effect(void *arg, const struct replica_effect *e)
     }
 }
 
+/* Maybe from within an effect: the core hears of it with its next event. */
 void host_fail(struct replica_host *h, enum err err)
 {
     assert(err != OK);
-    if (h->failed == OK) h->failed = err;
-    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
-        if (h->changes[i] != NULL) change_end(h, h->changes[i], ERR_AGAIN);
-        h->changes[i] = NULL;
-    }
-    for (uint32_t i = 0; i < HOST_READS; i++) {
-        if (h->reads[i] != NULL) read_end(h, h->reads[i], ERR_AGAIN);
-        h->reads[i] = NULL;
-    }
-    clients_wake(h);
+    if (h->failed != OK) return;
+    h->failed = err;
+    h->fail_due = true;
 }
 
 static void timer_fires(struct io_timer *timer)
@@ -237,13 +224,14 @@ static void timer_set(struct replica_host *h)
 
 void host_step(struct replica_host *h, struct replica_event *event)
 {
-    if (h->failed != OK) return;
     event->now = io_now_ns(h->config.io) / IO_US_NS;
     replica_step(h->core, event);
-    while (h->credit_back > 0 && h->failed == OK) {
-        struct replica_event credit = {.kind = REPLICA_ON_CREDIT, .now = event->now, .credit = h->credit_back};
-        h->credit_back = 0;
-        replica_step(h->core, &credit);
+    while (h->credit_back > 0 || h->fail_due) {
+        struct replica_event more = {.now = event->now, .credit = h->credit_back};
+        more.kind = h->fail_due ? REPLICA_ON_FAILED : REPLICA_ON_CREDIT;
+        if (!h->fail_due) h->credit_back = 0;
+        h->fail_due = false;
+        replica_step(h->core, &more);
     }
     forwards_sweep(h);
     clients_wake(h);
@@ -258,7 +246,7 @@ void host_message(struct replica_host *h, const struct replica_message *message,
     bool keep = m.kind == REPLICA_FORWARD && content != NULL;
     /* Nobody is caught up yet: the core must not lock blocks for a walk that never ends. */
     bool learns = m.kind == REPLICA_WANT || m.kind == REPLICA_FOLLOW;
-    if (h->failed != OK || learns) {
+    if (learns) {
         content_drop(h->config.contents, content);
         return;
     }

@@ -13,7 +13,7 @@
  * Content of a record that goes out again, after a lost link or by a new owner, is read from the store: as the prepared
  * operation has it, as long as that is not published; publishing waits for such reads, and so does what comes after it.
  *
- * What fails in the store stops the replica: it says nothing more to anybody, and the others go on without it (`failed`).
+ * What fails in the store ends the replica's part in it: the core is told (ON_FAILED) and the others go on without it.
  *
  * What is not here yet: catching up. A replica that left the in-sync set stays a learner that asks and is not answered. Only
  * changes of blocks are carried; sizes and keyed state are not.
@@ -108,7 +108,7 @@ struct host_read {
 void host_read(struct replica_host *host, struct host_read *read);
 
 void host_status(const struct replica_host *host, struct replica_status *ret_status);
-/* Why it says nothing any more; OK: it is well. */
+/* What its store said when it failed; OK: it is well. */
 enum err host_failed(const struct replica_host *host);
 
 #endif

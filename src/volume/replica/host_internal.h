@@ -45,7 +45,8 @@ struct replica_host {
     struct replica_host_config config;
     struct replica *core;
     struct io_timer timer;
-    enum err failed;
+    enum err failed; /* the store takes nothing more: only what others are told goes on */
+    bool fail_due;   /* the core does not know it yet */
     uint64_t ids;
 
     /* clients */
@@ -86,7 +87,7 @@ struct replica_host {
 /* ---- host.c ---- */
 
 void host_step(struct replica_host *h, struct replica_event *event);
-/* The replica says nothing more. */
+/* The store takes nothing more. */
 void host_fail(struct replica_host *h, enum err err);
 /* Content by the name that a change has; NULL: it is not in memory. */
 struct replica_content *host_content(struct replica_host *h, uint64_t name);

@@ -18,7 +18,7 @@ static void resend_next(struct replica_host *h);
 static void put(struct replica_host *h, uint8_t node, const struct replica_message *m, struct replica_content *content)
 {
     const struct replica_wires *w = &h->config.wires;
-    if (h->failed == OK) w->send(w->arg, node, m, content);
+    w->send(w->arg, node, m, content);
 }
 
 static void resend_end(struct replica_host *h, struct host_resend *r)

@@ -124,16 +124,15 @@ static void prepared(struct store_op *op)
 {
     struct host_op *own = CONTAINER(op, struct host_op, op);
     struct replica_host *h = own->host;
-    if (op->err != OK) {
-        host_fail(h, op->err);
-        return;
-    }
-    host_step(h, &(struct replica_event){.kind = REPLICA_ON_DURABLE, .sequence = op->sequence});
+    if (op->err != OK) host_fail(h, op->err);
+    host_step(h, &(struct replica_event){
+                     .kind = op->err == OK ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = op->sequence});
 }
 
 void host_prepare(struct replica_host *h, const struct replica_record *record)
 {
     const struct replica_change *change = &record->change;
+    if (h->failed != OK) return;
     struct list *free = list_pop(&h->ops_free);
     struct replica_content *content = change->kind == REPLICA_NOOP ? NULL : host_content(h, change->body);
     if (free == NULL || (content == NULL && change->kind != REPLICA_NOOP)) {
@@ -215,10 +214,8 @@ void host_run(void *arg)
         }
         enum err err = discard(h);
         h->discarding = false;
-        if (err != OK)
-            host_fail(h, err);
-        else
-            host_step(h, &(struct replica_event){.kind = REPLICA_ON_DISCARDED});
+        if (err != OK) host_fail(h, err);
+        host_step(h, &(struct replica_event){.kind = err == OK ? REPLICA_ON_DISCARDED : REPLICA_ON_TICK});
     }
 }
 

@@ -164,9 +164,11 @@ AT(wire_replica_learn, on, 36);
 struct wire_replica_heartbeat {
     le64 join; /* here 0: none */
     le64 clock;
+    uint8_t silent; /* set of nodes */
+    uint8_t reserved[7];
     struct wire_replica_config config;
 };
-SIZE(wire_replica_heartbeat, 48);
+SIZE(wire_replica_heartbeat, 56);
 
 struct wire_replica_heartbeat_ack {
     le64 join; /* here 0: none */
