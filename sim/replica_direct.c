@@ -361,6 +361,26 @@ static void beyond_credit(struct world *w, uint64_t seed, bool trace)
     if (w->pumped < 1000) world_fail(w, "there is no load");
 }
 
+/* Node 1 was in sync, left, and follows again; what it acknowledged under its old join comes late, and again and again. */
+static void late_acks(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    w->delay[0][1] = w->delay[1][0] = 1 * MS;
+    pump(w, 100);
+    world_boot(w, 1);
+    for (uint32_t i = 0; i < 2000 && w->config.in_sync != 3 && !world_failed(w); i++) {
+        struct replica_message m = {.kind = REPLICA_PREPARED, .from = 1, .boot = w->nodes[1].life, .epoch = w->config.epoch};
+        m.join = 1;
+        m.u.prepared.sequence = m.u.prepared.end = m.u.prepared.credit_at = w->nodes[0].store->live.end;
+        m.u.prepared.credit = w->plan.capacity;
+        world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
+        world_run(w, w->now + 100);
+    }
+    run(w, 20);
+}
+
 /* The owner's disk is exchanged, and it is back before anybody misses it. */
 static void empty_owner(struct world *w, uint64_t seed, bool trace)
 {
@@ -398,6 +418,7 @@ static void less_space(struct world *w, uint64_t seed, bool trace)
     w->nodes[1].store->space = 0;
     world_boot(w, 1);
     run(w, 10);
+    write_others(w, 0);
     write_over(w, 0);
     if (w->clients[0].busy) world_fail(w, "a write that a replica has no space for is neither ordered nor refused");
     if (w->config.in_sync != 3) world_fail(w, "a replica without space left, and nothing was ordered that it cannot take");
@@ -665,7 +686,7 @@ static void odd_messages(struct world *w, uint64_t seed, bool trace)
             world_boot(w, 2);
         }
         if (round == 0) endless_records(w);
-        for (uint32_t i = 0; i < 1500; i++) {
+        for (uint32_t i = 0; i < 600; i++) {
             odd_message(w, round % 3 == 1 ? 2 : round % 3 == 2 ? 1 : 0);
             if (i % 20 == 0) run(w, 1);
         }
@@ -788,7 +809,8 @@ static const struct {
     {MUTATE_NO_STALE_GUARD, old_command},
     {MUTATE_NO_CONFIRM, reset_path},
     {MUTATE_PROMISE_RACE, promise_race},
-    {MUTATE_NO_JOIN_FENCE, empty_store},
+    {MUTATE_NO_JOIN_FENCE, late_acks},
+    {MUTATE_NONE, empty_store},
     {MUTATE_TRUST_OLD_CONFIG, old_config},
     {MUTATE_LEASE_TOO_LONG, long_lease},
     {MUTATE_READ_WITHOUT_LEASE, long_lease},
