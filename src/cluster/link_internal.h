@@ -197,6 +197,8 @@ void receive_lost(struct link_conn *conn);
 
 /* ---- link_join.c ---- */
 
+/* What the proof in these bytes of a JOIN has to be made of. */
+enum err join_binding(struct tls *tls, const void *at, size_t size, uint8_t ret_binding[TLS_BINDING_BYTES]);
 enum err join_arrived(struct link_conn *conn, const void *at, size_t size);
 void sign_arrived(struct link_conn *conn, const void *at, size_t size);
 void signed_arrived(struct link_conn *conn, const void *at, size_t size);

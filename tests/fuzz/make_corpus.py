@@ -243,7 +243,7 @@ FRAMES = {
     "dead": frame(6, struct.pack("<II", 1, 7)),
     "message": frame(7, b"head" + b"b" * 100, message=7, stream=1, session=1, head=4, whole=1 << 20),
     "urgent": frame(7, b"head", flags=1, message=7, stream=100, session=1, head=4),
-    "join": frame(11, struct.pack("<16sI", b"secret", 7) + b"request"),
+    "join": frame(11, struct.pack("<32sII", b"proof", 7, 4) + b"request" + b"info"),
     "joined": frame(12, struct.pack("<IIII", 2, 2, 4, 3) + b"cacertkey"),
 }
 ADDRESSES = b"".join(bytes([len(a)]) + a for a in (b"192.0.2.1:7451", b"[2001:db8::1]:7451"))
