@@ -28,7 +28,7 @@ enum err join_arrived(struct link_conn *conn, const void *at, size_t size)
     TRY(join_request_decode(at, size, &conn->join.request));
     TRY(join_binding(conn->tls, at, size, conn->join.binding));
     if (!l->let_join || l->stopping) {
-        conn_refuse(conn, REFUSAL_JOIN, "nobody is expected to join here: ask for a token");
+        link_conn_refuse(conn, REFUSAL_JOIN, "nobody is expected to join here: ask for a token");
         return OK;
     }
     io_socket_peer(conn->socket, conn->join.from, sizeof conn->join.from);
@@ -60,7 +60,7 @@ void link_join_accept(struct link_join *join, const struct join_answer *answer)
 void link_join_refuse(struct link_join *join, const char *why)
 {
     struct link_conn *conn = conn_of(join);
-    if (conn->state == CONN_JOINING) conn_refuse(conn, REFUSAL_JOIN, why);
+    if (conn->state == CONN_JOINING) link_conn_refuse(conn, REFUSAL_JOIN, why);
 }
 
 /* ---- renewing ---- */
