@@ -10,6 +10,7 @@
 #include "api/node.h"
 #include "api/trace.h"
 #include "api/web.h"
+#include "cluster/member.h"
 
 enum { PARTS_MAX = 2 };
 
@@ -22,6 +23,7 @@ struct node {
     struct volumes *volumes;
     struct catalog_file *catalogs;
     struct iscsi_target *target;
+    struct member *member;
     struct web *web;
     uint64_t began_ns;
     bool changing; /* a call that changes something is under way; others wait in `waiting` */
@@ -87,6 +89,7 @@ handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resi
 handler maps_list, maps_create, maps_delete;
 handler hosts_list, hosts_create, hosts_show, hosts_delete, hosts_add_initiator, hosts_remove_initiator, hosts_set_chap,
     hosts_clear_chap;
+handler cluster_show, cluster_create, cluster_join, tokens_create, nodes_list, nodes_delete;
 handler status_show, pool_show, pool_clean, disks_list, stats_list, target_show, sessions_list, sessions_cut;
 
 /* The volume or host that the first part names; NULL: the problem is said. */

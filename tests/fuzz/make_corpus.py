@@ -195,6 +195,12 @@ MAP = request("POST /v1/volumes/vm1/maps", '{"host":"h1","lun":7}')
 SHOW = b"".join(request("GET /v1/" + what) for what in (
     "status", "stats", "pool", "disks", "volumes?limit=1&after=vm1", "volumes/vm1", "volumes/vm1/stats", "volumes/vm1/maps",
     "hosts", "hosts/h1", "target", "sessions"))
+ROSTER_REQUESTS = (request("GET /v1/cluster") + request("GET /v1/nodes") + request("POST /v1/cluster", '{"name":"prod"}')
+                   + request("GET /v1/cluster") + request("GET /v1/nodes") + request("POST /v1/cluster/tokens", '{"role":"witness"}')
+                   + request("POST /v1/cluster/tokens", '{"role":"x","lifetime_seconds":0}')
+                   + request("POST /v1/cluster/join", '{"token":"IZJ1-A"}') + request("DELETE /v1/nodes/n2")
+                   + request("DELETE /v1/nodes/n9"))
+CLUSTERS = {"cluster": 0, "cluster_fails": 2, "cluster_no_majority": 8, "cluster_removed": 17}
 REQUESTS = {
     "show": (0, VM1 + VM2 + H1 + MAP + SHOW),
     "show_logged_in": (1, VM1 + H1 + MAP + SHOW + request("DELETE /v1/sessions/3") + request("DELETE /v1/sessions/9")),
@@ -259,6 +265,33 @@ TOKENS = {
 }
 
 
+# ---- rosters: see cluster/roster.h ----
+
+
+def item(kind, body):
+    return struct.pack("<HHI", kind, 0, len(body)) + body
+
+
+def member(number, stage, role, name, acceptor, until, addresses, more=b""):
+    head = struct.pack("<IBBBBQQ16s", number, stage, role, len(name), len(addresses), acceptor, until, b"store")
+    return head + name + b"".join(bytes([len(a)]) + a for a in addresses) + more
+
+
+def roster(*items):
+    return struct.pack("<8sHHI", b"IZARROST", 1, 0, len(items)) + b"".join(items)
+
+
+HEAD = item(1, struct.pack("<16sIB3x", b"cluster", 9, 4) + b"prod")
+MEMBERS = (member(1, 2, 1, b"a", 11, 0, (b"192.0.2.1:7451", b"[2001:db8::1]:7451")), member(2, 2, 1, b"b", 12, 0, (b"192.0.2.2:7451",)),
+           member(4, 1, 2, b"w.1", 13, 1800000000, (), b"newer"))
+ROSTERS = {
+    "node": MEMBERS[0],
+    "one": roster(HEAD, item(2, MEMBERS[0])),
+    "three": roster(HEAD, *(item(2, m) for m in MEMBERS)),
+    "unknown": roster(HEAD, item(2, MEMBERS[2]), item(7, b"volumes"), item(8, b"")),
+}
+
+
 def write(fuzzer, name, data):
     folder = os.path.join(HERE, "corpus", "fuzz_" + fuzzer)
     os.makedirs(folder, exist_ok=True)
@@ -274,8 +307,12 @@ def write_made():
                 write("scsi", name + suffix, bytes([setup, number]) + b"".join(orders))
     for number, (name, (how, requests)) in enumerate(sorted(REQUESTS.items())):
         write("api", name, bytes([how, number]) + requests)
+    for name, how in CLUSTERS.items():
+        write("api", name, bytes([how, 3]) + ROSTER_REQUESTS)
     for name, data in FRAMES.items():
         write("link", name, data)
+    for name, data in ROSTERS.items():
+        write("roster", name, data)
     for name, data in TOKENS.items():
         write("token", name, data)
     for number, (name, (how, pdus)) in enumerate(sorted(SESSIONS.items())):
