@@ -9,7 +9,7 @@
 #include "api/internal.h"
 #include "io/host.h"
 
-enum { LIFETIME_DEFAULT_S = 3600, LIFETIME_MAX_S = 7 * 86400, SENTENCE_MAX = 400, TOKEN_FIELD_MAX = 2 * TOKEN_TEXT_MAX };
+enum { LIFETIME_DEFAULT_S = 3600, LIFETIME_MAX_S = 7 * 86400, TOKEN_FIELD_MAX = 2 * TOKEN_TEXT_MAX };
 
 #define VOLUMES_NOTE "volumes are not replicated yet: each is on its own node only"
 
@@ -129,12 +129,12 @@ static void majority_sentence(const struct node *node, const struct roster *rost
     }
 }
 
-static void sentence(const struct node *node, char text[SENTENCE_MAX])
+static void sentence(const struct node *node, char text[CLUSTER_SENTENCE_MAX])
 {
     const struct roster *roster = member_roster(node->member);
     uint32_t up, of;
     struct text t;
-    text_init(&t, text, SENTENCE_MAX);
+    text_init(&t, text, CLUSTER_SENTENCE_MAX);
     if (member_was_removed(node->member)) {
         text_add(&t, "this node was removed from its cluster");
         return;
@@ -174,13 +174,27 @@ static const char *remedy(const struct node *node)
     return NULL;
 }
 
+bool cluster_trouble(const struct node *node, char text[CLUSTER_SENTENCE_MAX], const char **ret_remedy)
+{
+    const struct roster *roster = member_roster(node->member);
+    uint32_t up, of;
+    bool member = roster != NULL && roster->next > 0 && !member_was_removed(node->member);
+    if (member_was_removed(node->member) ||
+        (member && (!member_has_majority(node->member, &up, &of) || count_nodes(node, roster).missing_count > 0))) {
+        sentence(node, text);
+        *ret_remedy = remedy(node) != NULL ? remedy(node) : "izar cluster status";
+        return true;
+    }
+    return false;
+}
+
 /* ---- the cluster ---- */
 
 static json_t *cluster_json(const struct node *node)
 {
     const struct roster *roster = member_roster(node->member);
     bool known = roster != NULL && roster->next > 0 && !member_was_removed(node->member);
-    char text[SENTENCE_MAX], id[2 * CLUSTER_ID_BYTES + 1];
+    char text[CLUSTER_SENTENCE_MAX], id[2 * CLUSTER_ID_BYTES + 1];
     uint32_t up = 0, of = 0;
     struct text t;
     bool majority = known && member_has_majority(node->member, &up, &of);

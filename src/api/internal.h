@@ -81,7 +81,13 @@ void node_unit_names(struct node *node, uint32_t volume, char naa[40], char seri
 uint32_t node_sessions_of_host(struct node *node, const struct catalog_host *host);
 uint32_t node_sessions_of_volume(struct node *node, uint32_t volume);
 
-/* ---- volumes.c, hosts.c, maps.c, status.c: handlers ---- */
+/* ---- cluster.c ---- */
+
+enum { CLUSTER_SENTENCE_MAX = 400 };
+/* True when something is wrong with the cluster: what, and what helps. */
+bool cluster_trouble(const struct node *node, char text[CLUSTER_SENTENCE_MAX], const char **ret_remedy);
+
+/* ---- volumes.c, hosts.c, maps.c, status.c, cluster.c: handlers ---- */
 
 typedef enum err handler(struct call *call);
 

@@ -82,6 +82,9 @@ static json_t *issues_json(struct node *node)
     struct store_stats s;
     char text[160];
     json_t *issues = json_array();
+    char trouble[CLUSTER_SENTENCE_MAX];
+    const char *remedy;
+    if (cluster_trouble(node, trouble, &remedy)) add_issue(issues, "warning", trouble, remedy);
     if (node->config.witness) return issues;
     const struct catalog *c = catalog_now(node->catalogs);
     store_stats(node->store, &s);

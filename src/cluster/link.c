@@ -3,7 +3,7 @@
  * Our end of all links: listening, the table of links, memory, the clock, the turn, the end.
  *
  * One timer for everything, twice a heartbeat: it dials what is due, asks and judges connections, and looks at our certificate
- * once a minute. Refusals of strangers cost little: they are few at a time, the oldest makes room for the newest, and what is
+ * once a minute. Refusals of strangers cost little: they are few at a time, one of them makes room for the newest, and what is
  * told about them is limited.
  */
 #include "cluster/link.h"
@@ -109,13 +109,25 @@ void links_kick(struct links *links)
 
 static void accept_next(struct listening *l);
 
-/* The oldest stranger goes: so who says nothing keeps nobody out. */
+static bool may_be_cut(const struct link_conn *conn)
+{
+    return conn->stranger && conn->state != CONN_CLOSING && conn->state != CONN_JOINING;
+}
+
+/* One of the strangers goes, by chance: so who says nothing keeps nobody out, and a crowd that comes again and again does not
+ * always push out the member who is still shaking hands, as it would if the oldest went. */
 static void make_room(struct links *l)
 {
+    uint32_t chance, count = 0;
     if (l->stranger_count < l->config.strangers_max) return;
+    for (struct list *i = l->conns.next; i != &l->conns; i = i->next)
+        count += may_be_cut(CONTAINER(i, struct link_conn, of_links));
+    if (count == 0) return;
+    io_random(l->io, &chance, sizeof chance);
+    chance %= count;
     for (struct list *i = l->conns.next; i != &l->conns; i = i->next) {
         struct link_conn *conn = CONTAINER(i, struct link_conn, of_links);
-        if (!conn->stranger || conn->state == CONN_CLOSING || conn->state == CONN_JOINING) continue;
+        if (!may_be_cut(conn) || chance-- > 0) continue;
         link_conn_cut(conn, "others wait to say who they are");
         return;
     }

@@ -15,7 +15,7 @@ enum {
     MEMORY_MIB = 24,
     CONNS_MAX = 2 * ROSTER_NODES_MAX,
     WAIT_MS = 700,
-    PAUSE_MS = 30,
+    PAUSE_MS = 10,
     ATTEMPTS = 4,
 };
 
@@ -27,7 +27,6 @@ enum err member_tell_why(struct member_why *why, enum err err, const char *forma
     va_start(values, format);
     vsnprintf(why->text, sizeof why->text, format, values);
     va_end(values);
-    why->help[0] = '\0';
     return err;
 }
 
@@ -138,8 +137,8 @@ enum err links_begin(struct member *m, const struct identity *identity, struct m
                                   .conns_max = CONNS_MAX};
     uint32_t failed = 0;
     if (c->listen_count == 0) {
-        member_help(why, "remove cluster-listen = none from izard's configuration, and start it again");
-        return ERR_ARGUMENT;
+        member_help(why, "take cluster-listen = none out of izard's configuration, and start it again");
+        return member_tell_why(why, ERR_ARGUMENT, "this izard was told not to listen for other nodes");
     }
     memcpy(config.listen, c->listen, sizeof config.listen);
     enum err err = links_open(&config, &m->links, &failed);
@@ -263,7 +262,7 @@ enum err member_start(struct member *m, struct member_why *why)
     struct identity identity = *identity_file_now(m->identities);
     m->number = identity.node;
     m->cluster = identity.cluster;
-    m->removed = m->stopping = m->renewed = m->announce = m->kicked = m->done = false;
+    m->removed = m->stopping = m->renewed = m->kicked = m->done = false;
     m->settle_ns = m->told_ns = 0;
     if (m->links == NULL) TRY(links_begin(m, &identity, why));
     identity.boot++;

@@ -9,7 +9,8 @@
 #include "base/bytes.h"
 #include "cluster/member_internal.h"
 
-enum { CONFLICTS_MAX = 16, AGAIN_MAX = 3 };
+enum { TRIES_MAX = 40, AGAIN_MAX = 3, CROWD_MS = 40 };
+#define CROWD_NS (6 * IO_S_NS)
 
 static uint64_t chance(struct member *m)
 {
@@ -92,6 +93,7 @@ const char *majority_text(const struct member *m, char *buf, size_t size)
     return buf;
 }
 
+/* What an edit refuses it has said by itself. */
 static enum err tell(struct member *m, enum err err, struct member_why *why)
 {
     char text[200];
@@ -119,16 +121,36 @@ static enum err check_active(struct member *m, struct member_why *why)
 
 /* ---- calls ---- */
 
-enum err member_read(struct member *m, struct member_why *ret_why)
+/* [task] Nothing was changed, and enough of them are there: others were faster all the time. After a moment it may be our turn;
+ * but an acceptor that is there and silent is not waited for much longer. */
+static bool is_crowded(struct member *m, enum err err, uint64_t since_ns)
+{
+    uint32_t up, of;
+    if (err != ERR_NO_QUORUM || m->stopping || !member_has_majority(m, &up, &of)) return false;
+    if (io_now_ns(m->io) - since_ns > CROWD_NS) return false;
+    io_task_sleep(m->io, (1 + chance(m) % CROWD_MS) * IO_MS_NS);
+    return !m->stopping;
+}
+
+/* [task] */
+static enum err read_once(struct member *m)
 {
     struct register_effects e;
+    begin(m);
+    register_read(&m->proposer, chance(m), &e);
+    return end(m, &e);
+}
+
+enum err member_read(struct member *m, struct member_why *ret_why)
+{
     TRY(check_active(m, ret_why));
     gate_enter(&m->calls);
+    uint64_t since_ns = io_now_ns(m->io);
     enum err err = check_active(m, ret_why);
     if (err == OK) {
-        begin(m);
-        register_read(&m->proposer, chance(m), &e);
-        err = end(m, &e);
+        do {
+            err = read_once(m);
+        } while (is_crowded(m, err, since_ns));
     }
     gate_leave(&m->calls);
     return tell(m, err, ret_why);
@@ -149,20 +171,22 @@ enum err call_members(struct member *m, const struct acceptor_set *set, struct m
     return tell(m, err, why);
 }
 
-/* [task] One change, again as long as it is open what became of it. */
+/* [task] One change, and again with the same tag as long as it is open what became of it. */
 static enum err propose(struct member *m, const void *bytes, size_t size)
 {
     struct register_effects e;
     struct register_change change = {
         .expected = m->known.version, .tag = register_new_tag(&m->proposer), .bytes = bytes, .size = (uint32_t)size};
+    uint64_t since_ns = io_now_ns(m->io);
     enum err err = ERR_UNDECIDED;
-    for (uint32_t i = 0; i < AGAIN_MAX && err == ERR_UNDECIDED && !m->stopping; i++) {
+    for (uint32_t i = 0; i < AGAIN_MAX || is_crowded(m, ERR_NO_QUORUM, since_ns); i++) {
         begin(m);
         register_cas(&m->proposer, &change, chance(m), &e);
         err = end(m, &e);
         change.again |= err == ERR_UNDECIDED;
         if (err == ERR_NO_QUORUM && change.again) err = ERR_UNDECIDED;
-        if (err == ERR_UNDECIDED && m->effects.state.version > 0) break; /* decided, and it cannot be told any more how */
+        bool told = m->effects.state.version > 0; /* decided, and it cannot be told any more how */
+        if (err != ERR_UNDECIDED || told || m->stopping) break;
     }
     return err;
 }
@@ -172,14 +196,12 @@ static enum err edit_and_propose(struct member *m, member_edit *edit, void *arg,
 {
     size_t size;
     enum err err = ERR_CONFLICT;
-    for (uint32_t i = 0; i < CONFLICTS_MAX && err == ERR_CONFLICT; i++) {
-        struct register_effects e;
-        if (m->known.version == 0 || m->roster->next == 0) {
-            begin(m);
-            register_read(&m->proposer, chance(m), &e);
-            TRY(end(m, &e));
-            if (m->known.version == 0 || m->roster->next == 0) return ERR_NO_QUORUM;
-        }
+    uint64_t since_ns = io_now_ns(m->io);
+    for (uint32_t i = 0; i < TRIES_MAX && (err == ERR_CONFLICT || is_crowded(m, err, since_ns)); i++) {
+        bool unknown = m->known.version == 0 || m->roster->next == 0;
+        err = unknown ? read_once(m) : OK;
+        if (err != OK) continue;
+        if (m->known.version == 0 || m->roster->next == 0) return ERR_NO_QUORUM;
         *m->draft = *m->roster;
         TRY(edit(m->draft, arg, why));
         err = roster_encode(m->draft, bytes, REGISTER_BYTES_MAX, &size);

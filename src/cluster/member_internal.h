@@ -41,7 +41,6 @@ struct peer {
     uint32_t address_count;
     char addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]; /* that the link was opened with */
     uint64_t gone_ns;                                          /* not 0: not in the roster any more since */
-    bool behind;                                               /* it knows something newer: to be asked */
 };
 
 /* A message on its way: to another node, or from one to the acceptor here. */
@@ -106,7 +105,7 @@ struct member {
     /* The housekeeper. */
     struct io_task keeper;
     struct io_timer wake;
-    bool keeping, kicked, announce, renewed;
+    bool keeping, kicked, renewed;
     uint64_t settle_ns, told_ns; /* not before; the last complaint */
     struct identity renewal;
 };
@@ -152,7 +151,6 @@ void state_hint(struct member *m, const struct register_state *state);
 void wire_send(struct member *m, uint32_t node, enum member_kind kind, const void *at, size_t size);
 void wire_request(struct member *m, uint64_t acceptor, const struct register_request *request);
 void wire_news(struct member *m, struct peer *peer);
-void wire_ask(struct member *m, struct peer *peer);
 void wire_state(struct member *m, struct peer *peer);
 void wire_message(struct link *link, struct link_message *message);
 /* [task body] */

@@ -78,8 +78,8 @@ static enum err create(struct member *m, const char *name, struct member_why *wh
     if (err != OK) return member_tell_why(why, err, "cannot make the keys of a cluster: %s", err_text(err));
     TRY(links_begin(m, &identity, why));
     err = make_first(m, name, &identity, why);
-    if (err == OK) return member_start(m, why);
-    member_stop(m);
+    if (err == OK) err = member_start(m, why);
+    if (err != OK) member_stop(m);
     return err;
 }
 
@@ -137,6 +137,7 @@ enum err member_issue(struct member *m, enum roster_role role, uint64_t lifetime
                   "what a node says of itself fits into a token");
     struct next_number next = {0};
     struct token token = {.node = 0};
+    *ret_why = (struct member_why){.text = ""};
     if (m->active && identity_file_now(m->identities)->ca_key.bytes == 0) {
         member_help(ret_why, "izar cluster token on a node with data");
         return member_tell_why(ret_why, ERR_UNSUPPORTED, "a witness lets nobody in: it does not have the cluster's key");
@@ -351,7 +352,8 @@ static enum err join(struct member *m, const struct token *token, struct member_
     enum err err = enter(m, token, &self, &identity, &host, why);
     if (err == OK) err = links_begin(m, &identity, why);
     if (err == OK) err = settle_in(m, token, &identity, &self, host);
-    if (err == OK) return member_start(m, why);
+    if (err == OK) err = member_start(m, why);
+    if (err == OK) return OK;
     if (why->text[0] == '\0') member_tell_why(why, err, "cannot write down who this node is: %s", err_text(err));
     member_stop(m);
     return err;

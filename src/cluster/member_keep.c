@@ -5,7 +5,7 @@
  *     links       one to each node of the roster; one that was removed is told so first
  *     joins       whoever waits is answered
  *     disk        a renewed certificate, and what was learned
- *     news        to all, when there is some
+ *     news        to all: one that was lost is told again
  *     roster      this node: LIVE, with the acceptor and the addresses that it has
  *                 the lowest numbered node that is up: acceptors as roster_acceptors says, joiners forgotten whose token has
  *                 ended, and nodes that leave
@@ -163,8 +163,6 @@ static void save(struct member *m)
 
 static void tell_news(struct member *m)
 {
-    if (!m->announce) return;
-    m->announce = false;
     for (struct list *l = m->peers.next; l != &m->peers; l = l->next) wire_news(m, CONTAINER(l, struct peer, of_member));
 }
 
@@ -346,10 +344,12 @@ enum err member_remove(struct member *m, uint32_t number, struct member_why *ret
     }
     TRY(may_go(m, &node, ret_why));
     TRY(member_change(m, begin_leaving, &number, ret_why));
-    TRY(settle_acceptors(m, ret_why));
+    enum err err = settle_acceptors(m, ret_why);
     node.stage = ROSTER_LEAVING;
-    enum err err = member_change(m, drop, &node, ret_why);
-    if (err == ERR_NO_NAME) err = OK; /* the housekeeper was faster */
+    if (err == OK) err = member_change(m, drop, &node, ret_why);
     if (err == OK) member_say(m, false, "node %s was removed", node.name);
-    return err;
+    if (err == OK || err == ERR_NO_NAME) return OK; /* the housekeeper was faster */
+    struct member_why rest = *ret_why;
+    return member_tell_why(ret_why, err, "node %s is leaving, and will be gone when a majority answers: %.250s", node.name,
+                           rest.text);
 }

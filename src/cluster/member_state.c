@@ -52,7 +52,6 @@ void state_learn(struct member *m, const struct register_state *state)
         return;
     }
     m->saved = false;
-    m->announce = true;
     keeper_kick(m);
 }
 

@@ -93,12 +93,6 @@ void wire_news(struct member *m, struct peer *peer)
     send_to(m, peer, MEMBER_NEWS, &news, sizeof news);
 }
 
-void wire_ask(struct member *m, struct peer *peer)
-{
-    wire_news(m, peer); /* it may have been lost, and says what we lack */
-    send_to(m, peer, MEMBER_ASK, "?", 1);
-}
-
 /* In the form of an acceptor's answer, which says the same. */
 void wire_state(struct member *m, struct peer *peer)
 {
@@ -135,8 +129,8 @@ static void news_arrived(struct member *m, struct peer *peer, const uint8_t *at,
     if (size < sizeof news) return;
     memcpy(&news, at, sizeof news);
     uint64_t version = get64(news.version), epoch = get64(news.epoch);
-    peer->behind = version != m->known.version ? version > m->known.version : epoch > m->known.members.epoch;
-    if (peer->behind) wire_ask(m, peer);
+    bool newer = version != m->known.version ? version > m->known.version : epoch > m->known.members.epoch;
+    if (newer) send_to(m, peer, MEMBER_ASK, "?", 1);
 }
 
 static void answer_arrived(struct member *m, enum member_kind kind, size_t size)
