@@ -73,7 +73,7 @@ void state_forget(struct member *m)
     mem_free(m->mem, m->bytes);
     m->bytes = NULL;
     m->known = (struct register_state){.version = 0};
-    *m->roster = (struct roster){.next = 0};
+    if (m->roster != NULL) *m->roster = (struct roster){.next = 0};
 }
 
 /* [task] Which of the two copies on disk counts; -1: none. */

@@ -34,6 +34,7 @@ struct node {
 static struct node nodes[NODES + 1]; /* by their place, from 1 */
 static struct member_why why;
 static char told[8000];
+static uint32_t answer_ms; /* that acceptors are given */
 
 static uint64_t wall(void)
 {
@@ -66,7 +67,7 @@ static bool open_node(struct story *story, uint32_t i, enum roster_role role)
                                    .listen = {n->listen},
                                    .heartbeat_ms = 50,
                                    .timeout_ms = 500,
-                                   .wait_ms = 150};
+                                   .wait_ms = answer_ms};
     return member_open(&config, &n->member, &why) == OK;
 }
 
@@ -223,6 +224,7 @@ static enum err put_item(struct roster *roster, void *arg, struct member_why *re
 
 static void story_of_size(struct story *story)
 {
+    answer_ms = 3000; /* a large one takes its time, under sanitizers above all */
     uint32_t bytes = REGISTER_BYTES_MAX - 2048, too_many = REGISTER_BYTES_MAX - 8;
     for (uint32_t i = 8; i < bytes; i++) item[i] = (uint8_t)(i * 7 + (i >> 12));
     item[0] = 77; /* a kind that nobody knows */
@@ -334,6 +336,7 @@ static unsigned tell_story(void (*what)(struct story *story))
     struct story story = {.tell = what};
     struct io_group *group;
     told[0] = '\0';
+    answer_ms = 200;
     memset(nodes, 0, sizeof nodes);
     if (!folders_made() || io_group_open(&(struct io_config){.loops = 1}, &group) != OK) return 1;
     story.world = group;
