@@ -193,7 +193,7 @@ bool cluster_trouble(const struct node *node, char text[CLUSTER_SENTENCE_MAX], c
 static json_t *cluster_json(const struct node *node)
 {
     const struct roster *roster = member_roster(node->member);
-    bool known = roster != NULL && roster->next > 0 && !member_was_removed(node->member);
+    bool member = roster != NULL && !member_was_removed(node->member), known = member && roster->next > 0;
     char text[CLUSTER_SENTENCE_MAX], id[2 * CLUSTER_ID_BYTES + 1];
     uint32_t up = 0, of = 0;
     struct text t;
@@ -204,8 +204,9 @@ static json_t *cluster_json(const struct node *node)
     sentence(node, text);
     const char *health = !known || !majority ? "down" : count_nodes(node, roster).missing_count > 0 ? "degraded" : "ok";
     json_t *o =
-        json_pack("{s:b, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "member", known, "node", node->config.name, "health",
-                  known ? health : "none", "summary", text, "majority", majority, "acceptors", (json_int_t)of, "acceptors_up",
+        json_pack("{s:b, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "member",
+                  roster != NULL && !member_was_removed(node->member), "node", node->config.name, "health",
+                  member ? health : "none", "summary", text, "majority", majority, "acceptors", (json_int_t)of, "acceptors_up",
                   (json_int_t)up, "version", (json_int_t)member_version(node->member), "volumes", VOLUMES_NOTE);
     json_object_set_new(o, "name", known ? json_string(roster->name) : json_null());
     json_object_set_new(o, "id", known ? json_string(id) : json_null());

@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 izard=$BUILD_DIR/izard
 izar_program=$BUILD_DIR/izar
 io=auto
-patience=150 # looks, for what happens by itself
+patience=100 # looks, for what happens by itself
 well=('"health": "ok"' '"acceptors": 3,' '"acceptors_up": 3,' '"majority": true')
 if [ ! -x "$izard" ]; then
     echo "izard is not built"
@@ -31,12 +31,13 @@ begin()
 {
     local node=$1
     shift
+    rm -f "$node/izard.sock"
     "$izard" --state "$node" --name "$node" --memory 160M --pool-size 128M --io "$io" --loops 1 --iscsi-listen none \
         --cluster-listen "127.0.0.1:${ports[$node]}" "$@" 2>>"$node.log" &
     pids[$node]=$!
-    for _ in $(seq 100); do
-        at "$node" status >/dev/null 2>&1 && return 0
-        sleep 0.1
+    for _ in $(seq 200); do
+        [ -S "$node/izard.sock" ] && at "$node" status >/dev/null 2>&1 && return 0
+        sleep 0.05
     done
     echo "FAILED: izard does not start as $node"
     tail -n 5 "$node.log"
@@ -58,7 +59,7 @@ soon()
     for _ in $(seq "$patience"); do
         said=$(at "$node" cluster status -o json 2>&1)
         for pattern in "$@"; do
-            grep -Eq -- "$pattern" <<<"$said" || { sleep 0.1; continue 2; }
+            [[ $said =~ $pattern ]] || { sleep 0.25; continue 2; }
         done
         return 0
     done
@@ -273,7 +274,7 @@ interrupted()
     for delay in 0.05 0.15 0.3; do
         ports[f]=${ports[spare]}
         begin f
-        if at f cluster status -o json | grep -q '"member": false'; then
+        if at f cluster status -q | grep -q 'belongs to no cluster'; then
             token=$(at a cluster token -q)
             at f cluster join "$token" >/dev/null 2>&1 &
             joiner=$!
@@ -283,7 +284,7 @@ interrupted()
         wait "$joiner" 2>/dev/null
     done
     begin f
-    if at f cluster status -o json | grep -q '"member": false'; then
+    if at f cluster status -q | grep -q 'belongs to no cluster'; then
         token=$(at a cluster token -q)
         expect 0 'cluster   prod: ' at f cluster join "$token"
     fi
