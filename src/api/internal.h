@@ -10,6 +10,7 @@
 #include "api/node.h"
 #include "api/trace.h"
 #include "api/web.h"
+#include "cluster/member.h"
 
 enum { PARTS_MAX = 2 };
 
@@ -22,6 +23,7 @@ struct node {
     struct volumes *volumes;
     struct catalog_file *catalogs;
     struct iscsi_target *target;
+    struct member *member;
     struct web *web;
     uint64_t began_ns;
     bool changing; /* a call that changes something is under way; others wait in `waiting` */
@@ -79,7 +81,13 @@ void node_unit_names(struct node *node, uint32_t volume, char naa[40], char seri
 uint32_t node_sessions_of_host(struct node *node, const struct catalog_host *host);
 uint32_t node_sessions_of_volume(struct node *node, uint32_t volume);
 
-/* ---- volumes.c, hosts.c, maps.c, status.c: handlers ---- */
+/* ---- cluster.c ---- */
+
+enum { CLUSTER_SENTENCE_MAX = 400 };
+/* True when something is wrong with the cluster: what, and what helps. */
+bool cluster_trouble(const struct node *node, char text[CLUSTER_SENTENCE_MAX], const char **ret_remedy);
+
+/* ---- volumes.c, hosts.c, maps.c, status.c, cluster.c: handlers ---- */
 
 typedef enum err handler(struct call *call);
 
@@ -87,6 +95,7 @@ handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resi
 handler maps_list, maps_create, maps_delete;
 handler hosts_list, hosts_create, hosts_show, hosts_delete, hosts_add_initiator, hosts_remove_initiator, hosts_set_chap,
     hosts_clear_chap;
+handler cluster_show, cluster_create, cluster_join, tokens_create, nodes_list, nodes_delete;
 handler status_show, pool_show, pool_clean, disks_list, stats_list, target_show, sessions_list, sessions_cut;
 
 /* The volume or host that the first part names; NULL: the problem is said. */

@@ -134,17 +134,52 @@ static enum err open_web(struct node *node, struct problem *p)
     return problem_tell(p, err, "cannot listen at %.200s: %s", socket, err_text(err));
 }
 
+/* ---- the cluster ---- */
+
+static void member_tells(bool is_problem, const char *text)
+{
+    trace(is_problem ? TRACE_WARNING : TRACE_NOTICE, "cluster: %s", text);
+}
+
+static enum err open_member(struct node *node, struct problem *p)
+{
+    static_assert((int)NODE_CLUSTER_MAX == (int)ROSTER_ADDRESSES_MAX, "as many as others can be told");
+    const struct node_config *c = &node->config;
+    struct member_why why;
+    struct member_config config = {.io = node->io,
+                                   .folder = c->state,
+                                   .name = c->name,
+                                   .role = c->witness ? ROSTER_WITNESS : ROSTER_DATA,
+                                   .wall_s = host_wall_seconds,
+                                   .tell = member_tells,
+                                   .listen_count = c->cluster_listen_count,
+                                   .advertise_count = c->cluster_advertise_count};
+    memcpy(config.listen, c->cluster_listen, sizeof config.listen);
+    memcpy(config.advertise, c->cluster_advertise, sizeof config.advertise);
+    if (node->store != NULL) store_pool_id(node->store, config.store);
+    enum err err = member_open(&config, &node->member, &why);
+    if (err == OK) return OK;
+    problem_help(p, "%s", why.help);
+    return problem_tell(p, err, "%s", why.text);
+}
+
 /* ---- the whole ---- */
 
-static enum err start_all(struct node *node, struct problem *p)
+static enum err start_data(struct node *node, struct problem *p)
 {
-    TRY(lock_state(node, p));
     TRY(open_pool(node, p));
     TRY(volumes_open(&(struct volumes_config){.io = node->io, .store = node->store}, &node->volumes));
     TRY(open_catalog(node, p));
     TRY(node_reconcile(node, p));
     TRY(node_units_open(node));
-    TRY(open_target(node, p));
+    return open_target(node, p);
+}
+
+static enum err start_all(struct node *node, struct problem *p)
+{
+    TRY(lock_state(node, p));
+    if (!node->config.witness) TRY(start_data(node, p));
+    TRY(open_member(node, p));
     return open_web(node, p);
 }
 
@@ -173,6 +208,7 @@ enum err node_stop(struct node *node)
     enum err err = OK;
     if (node == NULL) return OK;
     web_close(node->web);
+    member_close(node->member);
     iscsi_target_close(node->target, node->config.logout_ms);
     node->target = NULL;
     if (node->volumes != NULL) node_units_close(node);
@@ -191,6 +227,10 @@ const char *node_text(const struct node *node, char *buf, size_t size)
     for (uint32_t i = 0; node->target != NULL && i < node->config.listen_count; i++) {
         text_add(&t, "iSCSI %s, ", iscsi_target_address(node->target, i, address, sizeof address));
     }
+    for (uint32_t i = 0; node->member != NULL && i < member_listens(node->member); i++) {
+        text_add(&t, "nodes %s, ", member_listen_text(node->member, i, address, sizeof address));
+    }
+    if (node->config.witness) text_add(&t, "a witness, ");
     text_add(&t, "socket %s", node->config.socket);
     return buf;
 }

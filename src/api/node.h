@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One node, whole: pool, volumes, iSCSI target, catalog and the API that manages them.
+ * One node, whole: pool, volumes, iSCSI target, catalog, its place in a cluster, and the API that manages them. A witness is a
+ * node without the first four.
  *
  * The order of changes, so that a crash between two steps leaves nothing inconsistent. The catalog says what is meant, the
  * store what is there:
@@ -23,7 +24,7 @@
 #include "base/mem.h"
 #include "iscsi/target.h"
 
-enum { NODE_PATH_MAX = 1024, NODE_MEMORY_MIN_MIB = 160 };
+enum { NODE_PATH_MAX = 1024, NODE_MEMORY_MIN_MIB = 160, NODE_CLUSTER_MAX = 8 /* addresses for other nodes */ };
 
 struct node;
 
@@ -47,6 +48,12 @@ struct node_config {
     uint32_t listen_count;
     const char *advertise[ISCSI_PORTALS_MAX]; /* of those, NULL: as it listens */
     uint32_t logout_ms;                       /* initiators' time to log out when the node stops */
+    /* the cluster */
+    bool witness; /* no pool, no volumes, no target */
+    const char *cluster_listen[NODE_CLUSTER_MAX];
+    uint32_t cluster_listen_count;
+    const char *cluster_advertise[NODE_CLUSTER_MAX]; /* what other nodes are told, instead of where it listens */
+    uint32_t cluster_advertise_count;
 };
 
 /* [task] Starts all of it; ret_problem says what prevented it. */

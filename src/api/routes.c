@@ -9,38 +9,51 @@
 
 #include "api/internal.h"
 
+enum route_how {
+    ANYWHERE = 0, /* on a witness too */
+    POOL = 1,     /* only where there is a pool */
+    CHANGES = 2,  /* the catalog: one after the other */
+    CLUSTER = 4,  /* changes the cluster, which has an order of its own */
+};
+
 struct route {
     const char *method, *path; /* a part that begins with ':' matches anything */
     handler *handle;
-    bool changes;
+    unsigned how; /* bits of route_how */
 };
 
 static const struct route routes[] = {
-    {"GET", "/v1/status", status_show, false},
-    {"GET", "/v1/stats", stats_list, false},
-    {"GET", "/v1/pool", pool_show, false},
-    {"POST", "/v1/pool/clean", pool_clean, false},
-    {"GET", "/v1/disks", disks_list, false},
-    {"GET", "/v1/volumes", volumes_list, false},
-    {"POST", "/v1/volumes", volumes_create, true},
-    {"GET", "/v1/volumes/:volume", volumes_show, false},
-    {"DELETE", "/v1/volumes/:volume", volumes_delete, true},
-    {"POST", "/v1/volumes/:volume/resize", volumes_resize, true},
-    {"GET", "/v1/volumes/:volume/stats", volumes_stats, false},
-    {"GET", "/v1/volumes/:volume/maps", maps_list, false},
-    {"POST", "/v1/volumes/:volume/maps", maps_create, true},
-    {"DELETE", "/v1/volumes/:volume/maps/:host", maps_delete, true},
-    {"GET", "/v1/hosts", hosts_list, false},
-    {"POST", "/v1/hosts", hosts_create, true},
-    {"GET", "/v1/hosts/:host", hosts_show, false},
-    {"DELETE", "/v1/hosts/:host", hosts_delete, true},
-    {"POST", "/v1/hosts/:host/initiators", hosts_add_initiator, true},
-    {"DELETE", "/v1/hosts/:host/initiators/:iqn", hosts_remove_initiator, true},
-    {"PUT", "/v1/hosts/:host/chap", hosts_set_chap, true},
-    {"DELETE", "/v1/hosts/:host/chap", hosts_clear_chap, true},
-    {"GET", "/v1/target", target_show, false},
-    {"GET", "/v1/sessions", sessions_list, false},
-    {"DELETE", "/v1/sessions/:id", sessions_cut, false},
+    {"GET", "/v1/status", status_show, ANYWHERE},
+    {"GET", "/v1/stats", stats_list, POOL},
+    {"GET", "/v1/pool", pool_show, POOL},
+    {"POST", "/v1/pool/clean", pool_clean, POOL},
+    {"GET", "/v1/disks", disks_list, POOL},
+    {"GET", "/v1/volumes", volumes_list, POOL},
+    {"POST", "/v1/volumes", volumes_create, POOL | CHANGES},
+    {"GET", "/v1/volumes/:volume", volumes_show, POOL},
+    {"DELETE", "/v1/volumes/:volume", volumes_delete, POOL | CHANGES},
+    {"POST", "/v1/volumes/:volume/resize", volumes_resize, POOL | CHANGES},
+    {"GET", "/v1/volumes/:volume/stats", volumes_stats, POOL},
+    {"GET", "/v1/volumes/:volume/maps", maps_list, POOL},
+    {"POST", "/v1/volumes/:volume/maps", maps_create, POOL | CHANGES},
+    {"DELETE", "/v1/volumes/:volume/maps/:host", maps_delete, POOL | CHANGES},
+    {"GET", "/v1/hosts", hosts_list, POOL},
+    {"POST", "/v1/hosts", hosts_create, POOL | CHANGES},
+    {"GET", "/v1/hosts/:host", hosts_show, POOL},
+    {"DELETE", "/v1/hosts/:host", hosts_delete, POOL | CHANGES},
+    {"POST", "/v1/hosts/:host/initiators", hosts_add_initiator, POOL | CHANGES},
+    {"DELETE", "/v1/hosts/:host/initiators/:iqn", hosts_remove_initiator, POOL | CHANGES},
+    {"PUT", "/v1/hosts/:host/chap", hosts_set_chap, POOL | CHANGES},
+    {"DELETE", "/v1/hosts/:host/chap", hosts_clear_chap, POOL | CHANGES},
+    {"GET", "/v1/target", target_show, POOL},
+    {"GET", "/v1/sessions", sessions_list, POOL},
+    {"DELETE", "/v1/sessions/:id", sessions_cut, POOL},
+    {"GET", "/v1/cluster", cluster_show, ANYWHERE},
+    {"POST", "/v1/cluster", cluster_create, CLUSTER},
+    {"POST", "/v1/cluster/tokens", tokens_create, CLUSTER},
+    {"POST", "/v1/cluster/join", cluster_join, CLUSTER},
+    {"GET", "/v1/nodes", nodes_list, ANYWHERE},
+    {"DELETE", "/v1/nodes/:node", nodes_delete, CLUSTER},
 };
 enum { ROUTES = sizeof routes / sizeof routes[0] };
 
@@ -201,12 +214,16 @@ static void call_run(void *arg)
     enum err err = read_body(&call);
     const struct route *route = err == OK ? route_of(&call, path) : NULL;
     if (err == OK && route == NULL) err = call.problem.err;
-    if (err == OK) {
-        if (route->changes) change_begin(call.node);
-        err = route->handle(&call);
-        if (route->changes) change_end(call.node);
+    if (err == OK && (route->how & POOL) && call.node->config.witness) {
+        problem_help(&call.problem, "ask a node with data; izar node list names them");
+        err = problem_tell(&call.problem, ERR_UNSUPPORTED, "this node is a witness: it has no pool, volumes or hosts");
     }
-    if (route != NULL && route->changes) {
+    if (err == OK) {
+        if (route->how & CHANGES) change_begin(call.node);
+        err = route->handle(&call);
+        if (route->how & CHANGES) change_end(call.node);
+    }
+    if (route != NULL && (route->how & (CHANGES | CLUSTER))) {
         trace(TRACE_INFO, "%s %s: %s", request->method, request->path, err == OK ? "done" : call.problem.detail);
     }
     json_decref(call.body);

@@ -82,6 +82,10 @@ static json_t *issues_json(struct node *node)
     struct store_stats s;
     char text[160];
     json_t *issues = json_array();
+    char trouble[CLUSTER_SENTENCE_MAX];
+    const char *remedy;
+    if (cluster_trouble(node, trouble, &remedy)) add_issue(issues, "warning", trouble, remedy);
+    if (node->config.witness) return issues;
     const struct catalog *c = catalog_now(node->catalogs);
     store_stats(node->store, &s);
     if (s.failed) {
@@ -133,16 +137,19 @@ static json_t *target_json(const struct node *node)
 
 enum err status_show(struct call *call)
 {
+    static const struct catalog none;
     struct node *node = call->node;
-    const struct catalog *c = catalog_now(node->catalogs);
+    bool witness = node->config.witness;
+    const struct catalog *c = witness ? &none : catalog_now(node->catalogs);
     json_t *issues = issues_json(node);
     const char *health = json_array_size(issues) == 0 ? "ok" : "degraded";
-    call->answer = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "name", node->config.name,
-                             "version", IZAR_VERSION, "health", health, "issues", issues, "uptime_seconds",
-                             (json_int_t)((io_now_ns(node->io) - node->began_ns) / IO_S_NS), "resident_bytes",
-                             (json_int_t)host_resident_bytes(), "io", io_group_backend(node->config.group), "volumes",
-                             (json_int_t)c->volume_count, "hosts", (json_int_t)c->host_count, "maps", (json_int_t)c->map_count,
-                             "pool", pool_json(node), "target", target_json(node));
+    call->answer =
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:o, s:o}", "name", node->config.name, "role",
+                  witness ? "witness" : "data", "version", IZAR_VERSION, "health", health, "issues", issues, "uptime_seconds",
+                  (json_int_t)((io_now_ns(node->io) - node->began_ns) / IO_S_NS), "resident_bytes",
+                  (json_int_t)host_resident_bytes(), "io", io_group_backend(node->config.group), "volumes",
+                  (json_int_t)c->volume_count, "hosts", (json_int_t)c->host_count, "maps", (json_int_t)c->map_count, "pool",
+                  witness ? json_null() : pool_json(node), "target", witness ? json_null() : target_json(node));
     return OK;
 }
 

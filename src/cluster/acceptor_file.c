@@ -71,6 +71,8 @@ static enum err load(struct acceptor_file *f, bool *ret_repaired)
     for (uint32_t i = 0; i < 2; i++)
         if (copies[i].err == ERR_NEW_FORMAT || err_class(copies[i].err) == ERR_CLASS_STOPPED) return copies[i].err;
     int newest = pair_newest(copies);
+    for (uint32_t i = 0; i < 2 && newest < 0; i++) /* what could not be read now may be read another time: it is not lost */
+        if (err_class(copies[i].err) == ERR_CLASS_DEVICE) return copies[i].err;
     if (newest < 0) return copies[0].empty && copies[1].empty ? ERR_NO_ACCEPTOR : ERR_ACCEPTOR_LOST;
     f->current = (uint32_t)newest;
     *ret_repaired = copies[1 - newest].err != OK || copies[0].generation != copies[1].generation;
@@ -87,6 +89,18 @@ enum err acceptor_file_make(struct io *io, struct mem *mem, const char *folder, 
         err = ERR_ACCEPTOR_EXISTS;
     else if (err == ERR_NO_ACCEPTOR || err == ERR_ACCEPTOR_LOST)
         err = persist(f, acceptor);
+    acceptor_file_close(f);
+    return err;
+}
+
+enum err acceptor_file_erase(struct io *io, struct mem *mem, const char *folder)
+{
+    struct acceptor_file *f = NULL;
+    TRY(prepare(io, mem, folder, &f));
+    enum err err = OK;
+    for (uint32_t i = 0; err == OK && i < 2; i++) err = io_file_resize(f->pair.files[i], 0);
+    if (err == OK) err = io_task_sync(io, f->pair.files[0]);
+    if (err == OK) err = io_task_sync(io, f->pair.files[1]);
     acceptor_file_close(f);
     return err;
 }

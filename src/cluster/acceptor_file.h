@@ -28,6 +28,8 @@ enum err acceptor_file_make(struct io *io, struct mem *mem, const char *folder, 
  * 2 MiB of memory. */
 enum err acceptor_file_open(struct io *io, struct mem *mem, const char *folder, struct acceptor_file **ret_file,
                             bool *ret_repaired);
+/* [task] Nothing lies there any more: it was of another cluster, or of none. */
+enum err acceptor_file_erase(struct io *io, struct mem *mem, const char *folder);
 /* Nothing may be under way. NULL is fine. */
 void acceptor_file_close(struct acceptor_file *file);
 

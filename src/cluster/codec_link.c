@@ -54,7 +54,8 @@ static bool length_is_good(const struct frame *f)
     case FRAME_PART: return f->length > 0 && f->length <= LINK_PART_MAX;
     case FRAME_SIGN: return f->length > 0 && f->length <= DER_MAX;
     case FRAME_SIGNED: return f->length <= DER_MAX;
-    case FRAME_JOIN: return f->length > sizeof(struct wire_join) && f->length <= sizeof(struct wire_join) + DER_MAX;
+    case FRAME_JOIN:
+        return f->length > sizeof(struct wire_join) && f->length <= sizeof(struct wire_join) + DER_MAX + JOIN_INFO_MAX;
     case FRAME_JOINED: return f->length > sizeof(struct wire_joined) && f->length <= sizeof(struct wire_joined) + 3 * DER_MAX;
     }
     return false;
@@ -233,10 +234,12 @@ static bool der_take(struct cursor *c, uint32_t bytes, struct der *ret_der)
 
 uint32_t join_request_encode(const struct join_request *join, uint8_t ret_at[LINK_CONTROL_MAX])
 {
-    struct wire_join wire = {.request_bytes = put32(join->request.bytes)};
-    memcpy(wire.secret, join->secret, sizeof wire.secret);
+    struct wire_join wire = {.request_bytes = put32(join->request.bytes), .info_bytes = put32(join->info_bytes)};
+    memcpy(wire.proof, join->proof, sizeof wire.proof);
     memcpy(ret_at, &wire, sizeof wire);
-    return (uint32_t)(der_add(ret_at + sizeof wire, &join->request) - ret_at);
+    uint8_t *at = der_add(ret_at + sizeof wire, &join->request);
+    memcpy(at, join->info, join->info_bytes);
+    return (uint32_t)(at + join->info_bytes - ret_at);
 }
 
 enum err join_request_decode(const void *at, size_t size, struct join_request *ret_join)
@@ -246,9 +249,11 @@ enum err join_request_decode(const void *at, size_t size, struct join_request *r
     const void *head = cursor_take(&c, sizeof wire);
     if (head == NULL) return ERR_TRUNCATED;
     memcpy(&wire, head, sizeof wire);
-    struct join_request join = {.request.bytes = 0};
-    memcpy(join.secret, wire.secret, sizeof join.secret);
-    if (!der_take(&c, get32(wire.request_bytes), &join.request) || c.left != 0 || join.request.bytes == 0) return ERR_DECODE;
+    struct join_request join = {.info_bytes = get32(wire.info_bytes)};
+    memcpy(join.proof, wire.proof, sizeof join.proof);
+    if (!der_take(&c, get32(wire.request_bytes), &join.request) || join.request.bytes == 0) return ERR_DECODE;
+    if (join.info_bytes > JOIN_INFO_MAX || join.info_bytes != c.left) return ERR_DECODE;
+    memcpy(join.info, c.at, join.info_bytes);
     *ret_join = join;
     return OK;
 }

@@ -54,8 +54,10 @@ uint32_t refusal_encode(enum link_refusal reason, const char *text, uint8_t *ret
 enum err refusal_decode(const void *at, size_t size, struct refusal *ret_refusal);
 
 struct join_request {
-    uint8_t secret[16];
+    uint8_t proof[JOIN_PROOF_BYTES];
     struct der request;
+    uint32_t info_bytes;
+    uint8_t info[JOIN_INFO_MAX];
 };
 
 struct join_answer {

@@ -46,6 +46,7 @@ struct der {
 struct identity {
     struct cluster_id cluster;
     uint32_t node;
+    uint32_t boot;         /* starts of the node: it outlives the acceptor, so that no ballot is used twice (register.h) */
     struct der ca, ca_key; /* ca_key: on nodes that may sign */
     struct der key, certificate;
 };

@@ -20,7 +20,7 @@ struct disk_identity {
     le64 generation;
     le32 crc, node;
     uint8_t cluster[CLUSTER_ID_BYTES];
-    le32 entries, zero;
+    le32 entries, boot;
 };
 SIZE(disk_identity, 56);
 AT(disk_identity, crc, 24);
@@ -75,7 +75,8 @@ uint32_t identity_encode(const struct identity *identity, const struct token_boo
     struct disk_identity head = {.version = put32(VERSION),
                                  .generation = put64(generation),
                                  .node = put32(identity->node),
-                                 .entries = put32(TOKEN_BOOK_MAX)};
+                                 .entries = put32(TOKEN_BOOK_MAX),
+                                 .boot = put32(identity->boot)};
     uint8_t *at = ret_at + sizeof head;
     at = add_der(at, &identity->ca);
     at = add_der(at, &identity->ca_key);
@@ -145,6 +146,7 @@ enum err identity_decode(const void *at, size_t size, struct identity *ret_ident
     take_der(&c, &identity.key);
     take_der(&c, &identity.certificate);
     identity.node = get32(head.node);
+    identity.boot = get32(head.boot);
     memcpy(identity.cluster.b, head.cluster, sizeof identity.cluster.b);
     uint32_t entries = get32(head.entries);
     if (c.bad || entries > TOKEN_BOOK_MAX || identity.node == 0 || identity.node > NODE_NUMBER_MAX) return ERR_DECODE;

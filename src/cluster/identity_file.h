@@ -8,7 +8,7 @@
  * long as the first is there (link.h).
  *
  *     header 56: magic 8, version 4, bytes of the whole 4, generation 8, CRC-32C 4, node 4, cluster 16, entries of the book 4,
- *                zero 4. The CRC is over the whole with zero in its place
+ *                starts of the node 4. The CRC is over the whole with zero in its place
  *     CA, CA's key, key, certificate: length 4 and DER, each
  *     entries of the book, 80 bytes each: digest of the secret 32, expiry 8, node 4, role 1, used 1, zero 2, digest of the
  *                request 32

@@ -3,7 +3,7 @@
  * Our end of all links: listening, the table of links, memory, the clock, the turn, the end.
  *
  * One timer for everything, twice a heartbeat: it dials what is due, asks and judges connections, and looks at our certificate
- * once a minute. Refusals of strangers cost little: they are few at a time, the oldest makes room for the newest, and what is
+ * once a minute. Refusals of strangers cost little: they are few at a time, one of them makes room for the newest, and what is
  * told about them is limited.
  */
 #include "cluster/link.h"
@@ -78,7 +78,7 @@ static void reap(struct links *l)
 {
     for (struct list *i = l->conns.next, *next; i != &l->conns; i = next) {
         next = i->next;
-        conn_reap(CONTAINER(i, struct link_conn, of_links));
+        link_conn_reap(CONTAINER(i, struct link_conn, of_links));
     }
 }
 
@@ -88,8 +88,8 @@ static void turn(struct io_msg *msg)
     l->kicked = false;
     for (struct list *i = l->conns.next; i != &l->conns; i = i->next) {
         struct link_conn *conn = CONTAINER(i, struct link_conn, of_links);
-        conn_resume(conn);
-        conn_pump(conn);
+        link_conn_resume(conn);
+        link_conn_pump(conn);
     }
     end_ops(l);
     reap(l);
@@ -109,14 +109,26 @@ void links_kick(struct links *links)
 
 static void accept_next(struct listening *l);
 
-/* The oldest stranger goes: so who says nothing keeps nobody out. */
+static bool may_be_cut(const struct link_conn *conn)
+{
+    return conn->stranger && conn->state != CONN_CLOSING && conn->state != CONN_JOINING;
+}
+
+/* One of the strangers goes, by chance: so who says nothing keeps nobody out, and a crowd that comes again and again does not
+ * always push out the member who is still shaking hands, as it would if the oldest went. */
 static void make_room(struct links *l)
 {
+    uint32_t chance, count = 0;
     if (l->stranger_count < l->config.strangers_max) return;
+    for (struct list *i = l->conns.next; i != &l->conns; i = i->next)
+        count += may_be_cut(CONTAINER(i, struct link_conn, of_links));
+    if (count == 0) return;
+    io_random(l->io, &chance, sizeof chance);
+    chance %= count;
     for (struct list *i = l->conns.next; i != &l->conns; i = i->next) {
         struct link_conn *conn = CONTAINER(i, struct link_conn, of_links);
-        if (!conn->stranger || conn->state == CONN_CLOSING || conn->state == CONN_JOINING) continue;
-        conn_cut(conn, "others wait to say who they are");
+        if (!may_be_cut(conn) || chance-- > 0) continue;
+        link_conn_cut(conn, "others wait to say who they are");
         return;
     }
 }
@@ -128,7 +140,7 @@ static void accepted(struct io_net *op)
     listening->accepting = false;
     if (op->err == OK && !l->stopping) {
         make_room(l);
-        if (l->stranger_count >= l->config.strangers_max || conn_accept(l, op->socket) != OK) {
+        if (l->stranger_count >= l->config.strangers_max || link_conn_accept(l, op->socket) != OK) {
             l->stats.refused++;
             io_socket_close(op->socket);
         } else {
@@ -168,7 +180,7 @@ static void dial_due(struct link *link, uint64_t now_ns)
 {
     if (!link->dials || link->closed) return;
     for (uint32_t i = 0; i < link->path_count; i++)
-        if (link->paths[i].conn == NULL && now_ns >= link->paths[i].dial_ns) conn_dial(link, i);
+        if (link->paths[i].conn == NULL && now_ns >= link->paths[i].dial_ns) link_conn_dial(link, i);
 }
 
 static void tick(struct io_timer *timer)
@@ -182,7 +194,7 @@ static void tick(struct io_timer *timer)
         dial_due(CONTAINER(i, struct link, of_links), now);
     }
     for (struct list *i = l->conns.next; i != &l->conns; i = i->next)
-        conn_tick(CONTAINER(i, struct link_conn, of_links), now, late);
+        link_conn_tick(CONTAINER(i, struct link_conn, of_links), now, late);
     for (uint32_t i = 0; i < l->listen_count; i++)
         if (!l->listens[i].accepting) accept_next(&l->listens[i]);
     if (now - l->renew_ns > RENEW_LOOK_NS) links_renew(l);
@@ -283,7 +295,7 @@ void links_close(struct links *links)
     io_cancel(links->io, &links->timer);
     for (uint32_t i = 0; i < links->listen_count; i++) io_listener_abort(links->listens[i].listener);
     for (struct list *i = links->conns.next; i != &links->conns; i = i->next)
-        conn_cut(CONTAINER(i, struct link_conn, of_links), NULL);
+        link_conn_cut(CONTAINER(i, struct link_conn, of_links), NULL);
     links->waiting = io_task_self();
     while (!is_quiet(links)) io_task_park();
     links_free(links);
@@ -358,7 +370,7 @@ void link_close(struct link *link)
     link->closed = true;
     for (struct list *i = link->links->conns.next; i != &link->links->conns; i = i->next) {
         struct link_conn *conn = CONTAINER(i, struct link_conn, of_links);
-        if (conn->link == link) conn_cut(conn, NULL);
+        if (conn->link == link) link_conn_cut(conn, NULL);
     }
     list_remove(&link->of_links);
     list_push(&link->links->gone, &link->of_links); /* freed in the next turn: who called may be in the middle of it */

@@ -67,6 +67,7 @@ void link_message_done(struct link_message *message);
 /* Somebody wants to join, and waits. Answer with link_join_accept or link_join_refuse, later or at once. */
 struct link_join {
     struct join_request request;
+    uint8_t binding[TLS_BINDING_BYTES]; /* of its session and all it said: what the proof is to be compared with */
     char from[IO_ADDRESS_TEXT];
 };
 

@@ -21,7 +21,7 @@ static void advance(struct link_conn *conn);
 
 /* ---- words for people ---- */
 
-const char *conn_text(const struct link_conn *conn, char *buf, size_t size)
+const char *link_conn_text(const struct link_conn *conn, char *buf, size_t size)
 {
     char peer[IO_ADDRESS_TEXT];
     struct text t;
@@ -49,7 +49,7 @@ static void tell_end(struct link_conn *conn, const char *verb, const char *why)
 {
     char who[IO_ADDRESS_TEXT + 32];
     if (!is_news(conn, why)) return;
-    links_tell(conn->links, true, "link %s %s: %s", conn_text(conn, who, sizeof who), verb, why);
+    links_tell(conn->links, true, "link %s %s: %s", link_conn_text(conn, who, sizeof who), verb, why);
 }
 
 /* ---- the end ---- */
@@ -81,7 +81,7 @@ static void link_lost_conn(struct link_conn *conn)
     if (link->ready == 0 && !link->closed && !l->stopping) l->config.user->down(link);
 }
 
-void conn_cut(struct link_conn *conn, const char *why)
+void link_conn_cut(struct link_conn *conn, const char *why)
 {
     if (conn->state == CONN_CLOSING) return;
     bool was_ready = conn->state == CONN_READY;
@@ -103,7 +103,7 @@ void conn_cut(struct link_conn *conn, const char *why)
     links_kick(conn->links);
 }
 
-bool conn_reap(struct link_conn *conn)
+bool link_conn_reap(struct link_conn *conn)
 {
     struct links *l = conn->links;
     if (conn->state != CONN_CLOSING || conn->rx_busy || conn->tx_busy || conn->messages_out > 0 || conn->joining) return false;
@@ -123,7 +123,7 @@ static void leave(struct link_conn *conn)
     links_kick(conn->links);
 }
 
-void conn_refuse(struct link_conn *conn, enum link_refusal refusal, const char *why)
+void link_conn_refuse(struct link_conn *conn, enum link_refusal refusal, const char *why)
 {
     struct text t;
     assert(conn->state == CONN_HELLO || conn->state == CONN_JOINING);
@@ -143,7 +143,7 @@ static void fail(struct link_conn *conn, enum err err)
     if (conn->state == CONN_LEAVING || conn->state == CONN_CLOSING) return;
     if (why[0] == '\0') why = err == ERR_ORDER ? "it sent a frame out of turn" : err_text(err);
     if (conn->state == CONN_READY || err == ERR_CLOSED) {
-        conn_cut(conn, why);
+        link_conn_cut(conn, why);
         return;
     }
     conn->links->stats.refused++;
@@ -158,15 +158,15 @@ static void transmitted(struct io_net *op)
     struct link_conn *conn = CONTAINER(op, struct link_conn, tx_op);
     conn->tx_busy = false;
     tls_taken(conn->tls);
-    if (op->err != OK) conn_cut(conn, "the connection was lost");
+    if (op->err != OK) link_conn_cut(conn, "the connection was lost");
     if (conn->state == CONN_CLOSING) {
         links_kick(conn->links);
         return;
     }
-    conn_pump(conn);
+    link_conn_pump(conn);
 }
 
-void conn_pump(struct link_conn *conn)
+void link_conn_pump(struct link_conn *conn)
 {
     const uint8_t *at;
     if (conn->tls == NULL || conn->tx_busy || conn->state == CONN_CLOSING) return;
@@ -192,7 +192,7 @@ static void received(struct io_net *op)
         return;
     }
     if (op->err != OK) {
-        conn_cut(conn, conn->state == CONN_LEAVING ? NULL : "the connection was closed by the other side");
+        link_conn_cut(conn, conn->state == CONN_LEAVING ? NULL : "the connection was closed by the other side");
         return;
     }
     conn->heard_ns = io_now_ns(conn->links->io);
@@ -245,7 +245,7 @@ static enum err begin(struct link_conn *conn, bool server, uint32_t node)
         &conn->tls);
 }
 
-enum err conn_accept(struct links *links, struct io_socket *socket)
+enum err link_conn_accept(struct links *links, struct io_socket *socket)
 {
     struct link_conn *conn = conn_new(links);
     if (conn == NULL) return ERR_NO_MEMORY;
@@ -253,7 +253,7 @@ enum err conn_accept(struct links *links, struct io_socket *socket)
     conn->stranger = true;
     links->stranger_count++;
     if (begin(conn, true, 0) != OK)
-        conn_cut(conn, "there is no memory for it");
+        link_conn_cut(conn, "there is no memory for it");
     else
         advance(conn);
     return OK;
@@ -269,15 +269,15 @@ static void connected(struct io_net *op)
         return;
     }
     if (op->err != OK) {
-        conn_cut(conn, err_text(op->err));
+        link_conn_cut(conn, err_text(op->err));
     } else if (begin(conn, false, conn->link->node) != OK) {
-        conn_cut(conn, "there is no memory for it");
+        link_conn_cut(conn, "there is no memory for it");
     } else {
         advance(conn);
     }
 }
 
-void conn_dial(struct link *link, uint32_t path)
+void link_conn_dial(struct link *link, uint32_t path)
 {
     struct links *l = link->links;
     struct link_conn *conn = l->conn_count < l->config.conns_max ? conn_new(l) : NULL;
@@ -314,10 +314,10 @@ static void shaken(struct link_conn *conn)
     text_init(&t, why, sizeof why);
     if (link == NULL) {
         text_add(&t, "node %u is not a member here", node);
-        conn_refuse(conn, REFUSAL_STRANGER, why);
+        link_conn_refuse(conn, REFUSAL_STRANGER, why);
     } else if (link->dials) {
         text_add(&t, "node %u connects to node %u, not the other way round", l->identity.node, node);
-        conn_refuse(conn, REFUSAL_NODE, why);
+        link_conn_refuse(conn, REFUSAL_NODE, why);
     }
 }
 
@@ -362,31 +362,31 @@ static bool is_one_too_many(struct link_conn *conn, const struct link *link, con
 {
     struct links *l = conn->links;
     if (link->ready > 0 && memcmp(link->peer_boot, hello->boot, BOOT_BYTES) != 0) {
-        conn_refuse(conn, REFUSAL_DUPLICATE,
-                    "another process with the identity of this node is connected: was a node copied? (After a "
-                    "crash this is over within the time-out)");
+        link_conn_refuse(conn, REFUSAL_DUPLICATE,
+                         "another process with the identity of this node is connected: was a node copied? (After a "
+                         "crash this is over within the time-out)");
         return true;
     }
     if (conn->dialled || l->conn_count < l->config.conns_max) return false;
-    conn_refuse(conn, REFUSAL_LIMIT, "there are too many connections");
+    link_conn_refuse(conn, REFUSAL_LIMIT, "there are too many connections");
     return true;
 }
 
-void conn_consent(struct link_conn *conn)
+void link_conn_consent(struct link_conn *conn)
 {
     struct link *link = links_find(conn->links, conn->peer.node);
     if (link == NULL) {
-        conn_refuse(conn, REFUSAL_STRANGER, "it is not a member here any more");
+        link_conn_refuse(conn, REFUSAL_STRANGER, "it is not a member here any more");
         return;
     }
     if (is_one_too_many(conn, link, &conn->peer)) return; /* another was faster */
-    if (link->paths[conn->path].conn != NULL) conn_cut(link->paths[conn->path].conn, "a newer connection takes its place");
+    if (link->paths[conn->path].conn != NULL) link_conn_cut(link->paths[conn->path].conn, "a newer connection takes its place");
     if (conn->state == CONN_HELLO && !link->closed) join_link(conn, link); /* who was told of that may have closed it */
 }
 
 /* The side that was dialled answers a HELLO that it agrees with by its own, and is ready when it hears that the other agrees,
  * too: so nobody is told of a link that is refused in the same moment. */
-void conn_hello(struct link_conn *conn, const struct hello *hello)
+void link_conn_hello(struct link_conn *conn, const struct hello *hello)
 {
     struct links *l = conn->links;
     struct link *link = conn->dialled ? conn->link : links_find(l, hello->node);
@@ -398,12 +398,12 @@ void conn_hello(struct link_conn *conn, const struct hello *hello)
                          .required = l->config.required};
     char why[LINK_REASON_MAX + 1];
     if (hello->node != tls_peer(conn->tls)->node || link == NULL || link->closed) {
-        conn_refuse(conn, REFUSAL_NODE, "what it says of itself is not what its certificate says");
+        link_conn_refuse(conn, REFUSAL_NODE, "what it says of itself is not what its certificate says");
         return;
     }
     enum link_refusal refusal = hello_agree(&ours, hello, why, &conn->version, &conn->features);
     if (refusal != REFUSAL_NONE) {
-        conn_refuse(conn, refusal, why);
+        link_conn_refuse(conn, refusal, why);
         return;
     }
     if (is_one_too_many(conn, link, hello)) return;
@@ -425,14 +425,14 @@ static bool is_named(const struct link_conn *other, uint32_t node, uint32_t path
     return other->state == CONN_HELLO && other->agreed && other->peer.node == node;
 }
 
-void conn_dead(struct link_conn *conn, uint32_t path, uint32_t session)
+void link_conn_dead(struct link_conn *conn, uint32_t path, uint32_t session)
 {
     struct list *conns = &conn->links->conns;
     uint32_t node = conn->link->node;
     for (struct list *l = conns->next; l != conns; l = l->next) {
         struct link_conn *other = CONTAINER(l, struct link_conn, of_links);
         if (other == conn || !is_named(other, node, path, session)) continue;
-        conn_cut(other, "the other side has given it up");
+        link_conn_cut(other, "the other side has given it up");
         return;
     }
 }
@@ -449,16 +449,16 @@ static void advance(struct link_conn *conn)
     }
     if (err == OK && (conn->state == CONN_HELLO || conn->state == CONN_READY)) err = receive_all(conn);
     if (err != OK) fail(conn, err);
-    conn_pump(conn);
+    link_conn_pump(conn);
     if (conn->tls != NULL) receive_more(conn);
 }
 
-void conn_resume(struct link_conn *conn)
+void link_conn_resume(struct link_conn *conn)
 {
     if (conn->parked && conn->state == CONN_READY) advance(conn);
 }
 
-void conn_answered(struct link_conn *conn, uint64_t stamp)
+void link_conn_answered(struct link_conn *conn, uint64_t stamp)
 {
     struct link *link = conn->link;
     if (stamp > conn->pinged_ns) return;
@@ -480,28 +480,28 @@ static void tick_ready(struct link_conn *conn, uint64_t now_ns, uint64_t late_ns
     conn->answered_ns = min64(conn->answered_ns + late_ns, max64(now_ns, conn->answered_ns));
     if (passed(now_ns, conn->answered_ns) > timeout_ns) {
         bool heard = passed(now_ns, conn->heard_ns) < timeout_ns;
-        conn_cut(conn, heard ? "it does not hear us any more (is the network cut in one direction?)" : "it is silent");
+        link_conn_cut(conn, heard ? "it does not hear us any more (is the network cut in one direction?)" : "it is silent");
         return;
     }
     if (passed(now_ns, conn->pinged_ns) < c->heartbeat_ms * IO_MS_NS || conn->say_ping) return;
     conn->pinged_ns = now_ns;
     conn->say_ping = true;
-    conn_pump(conn);
+    link_conn_pump(conn);
 }
 
-void conn_tick(struct link_conn *conn, uint64_t now_ns, uint64_t late_ns)
+void link_conn_tick(struct link_conn *conn, uint64_t now_ns, uint64_t late_ns)
 {
     uint64_t hello_ns = conn->links->config.hello_ms * IO_MS_NS;
     switch (conn->state) {
     case CONN_CONNECTING:
-        if (passed(now_ns, conn->since_ns) > hello_ns) conn_cut(conn, "there is no answer");
+        if (passed(now_ns, conn->since_ns) > hello_ns) link_conn_cut(conn, "there is no answer");
         break;
     case CONN_HANDSHAKE:
     case CONN_HELLO:
-        if (passed(now_ns, conn->since_ns) > hello_ns) conn_cut(conn, "it did not say in time who it is");
+        if (passed(now_ns, conn->since_ns) > hello_ns) link_conn_cut(conn, "it did not say in time who it is");
         break;
     case CONN_LEAVING:
-        if (passed(now_ns, conn->since_ns) > LEAVING_NS) conn_cut(conn, NULL);
+        if (passed(now_ns, conn->since_ns) > LEAVING_NS) link_conn_cut(conn, NULL);
         break;
     case CONN_READY: tick_ready(conn, now_ns, late_ns); break;
     case CONN_JOINING:

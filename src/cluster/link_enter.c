@@ -9,12 +9,15 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "cluster/codec_link.h"
-#include "cluster/tls.h"
+#include "cluster/link_internal.h"
 
 struct enter {
     struct io *io;
     struct mem *mem;
+    const struct token *token;
+    struct der key;
+    struct join_request join;
+    struct tls_keys *keys;
     struct io_task *task;
     struct io_net op;
     struct io_timer timer;
@@ -106,12 +109,13 @@ static enum err read_all(struct enter *e, void *at, size_t size)
 
 /* ---- the words ---- */
 
-static enum err ask(struct enter *e, const struct token *token, const struct der *request)
+static enum err ask(struct enter *e)
 {
     struct wire_frame frame;
-    struct join_request join = {.request = *request};
-    memcpy(join.secret, token->secret, sizeof join.secret);
-    uint32_t bytes = join_request_encode(&join, e->bytes);
+    uint8_t binding[TLS_BINDING_BYTES];
+    uint32_t bytes = join_request_encode(&e->join, e->bytes);
+    TRY(join_binding(e->tls, e->bytes, bytes, binding));
+    token_prove(e->token->secret, binding, e->bytes); /* the proof is what comes first */
     frame_encode(&(struct frame){.type = FRAME_JOIN, .length = bytes}, &frame);
     TRY(tls_write(e->tls, &frame, sizeof frame));
     TRY(tls_write(e->tls, e->bytes, bytes));
@@ -135,40 +139,39 @@ static enum err listen(struct enter *e, struct join_answer *ret_answer, struct t
 }
 
 /* Believes nothing of the answer that the token and the CA do not vouch for. */
-static enum err take(const struct enter *e, const struct token *token, const struct join_answer *answer, const struct der *key,
-                     uint64_t now_s, struct identity *ret_identity)
+static enum err take(const struct enter *e, const struct join_answer *answer, uint64_t now_s, struct identity *ret_identity)
 {
     const struct der *ca = tls_ca(e->tls);
-    struct identity made = {.cluster = token->cluster, .node = answer->node, .ca = answer->ca};
-    if (answer->node != token->node) return ERR_DENIED;
+    struct identity made = {.cluster = e->token->cluster, .node = answer->node, .ca = answer->ca};
+    if (answer->node != e->token->node) return ERR_DENIED;
     if (ca->bytes != answer->ca.bytes || memcmp(ca->at, answer->ca.at, ca->bytes) != 0) return ERR_DENIED;
-    TRY(identity_adopt(&made, key, &answer->certificate, now_s));
+    TRY(identity_adopt(&made, &e->key, &answer->certificate, now_s));
     made.ca_key = answer->ca_key;
     if (made.ca_key.bytes > 0 && !identity_is_holder(&made)) return ERR_DENIED;
     *ret_identity = made;
     return OK;
 }
 
-static enum err talk(struct enter *e, const struct token *token, const struct der *key, const struct der *request,
-                     uint64_t now_s, struct identity *ret_identity, struct text *why)
+static enum err talk(struct enter *e, uint64_t now_s, struct text *why, struct identity *ret_identity, uint32_t *ret_host)
 {
     struct join_answer answer;
     TRY(shake_hands(e));
-    TRY(ask(e, token, request));
+    TRY(ask(e));
     TRY(listen(e, &answer, why));
-    return take(e, token, &answer, key, now_s, ret_identity);
+    TRY(take(e, &answer, now_s, ret_identity));
+    *ret_host = tls_peer(e->tls)->node;
+    return OK;
 }
 
-static enum err try_address(struct enter *e, struct tls_keys *keys, const char *address, const struct token *token,
-                            const struct der *key, const struct der *request, uint64_t now_s, struct identity *ret_identity,
-                            struct text *why)
+static enum err try_address(struct enter *e, const char *address, uint64_t now_s, struct text *why,
+                            struct identity *ret_identity, uint32_t *ret_host)
 {
     io_connect(e->io, address, begin(e));
     enum err err = end(e);
     e->socket = err == OK ? e->op.socket : NULL;
-    if (err == OK) err = tls_open(e->mem, &(struct tls_config){.keys = keys, .now_s = now_s}, &e->tls);
+    if (err == OK) err = tls_open(e->mem, &(struct tls_config){.keys = e->keys, .now_s = now_s}, &e->tls);
     size_t said = why->used;
-    if (err == OK) err = talk(e, token, key, request, now_s, ret_identity, why);
+    if (err == OK) err = talk(e, now_s, why, ret_identity, ret_host);
     if (err != OK && why->used == said)
         text_add(why, "%s",
                  e->late                                        ? "no answer in time"
@@ -181,31 +184,51 @@ static enum err try_address(struct enter *e, struct tls_keys *keys, const char *
     return err;
 }
 
-enum err link_enter(struct io *io, struct mem *mem, const struct token *token, uint64_t now_s, uint32_t limit_ms,
-                    struct identity *ret_identity, char why[ENTER_WHY_MAX])
+/* All addresses are tried, because one may belong to somebody else by now. What matters most of the refusals is a no. */
+static enum err try_all(struct enter *e, uint64_t now_s, uint32_t limit_ms, struct text *why, struct identity *ret_identity,
+                        uint32_t *ret_host)
 {
-    struct der key, request;
-    struct tls_keys *keys = NULL;
+    enum err worst = ERR_REFUSED;
+    for (uint32_t i = 0; i < e->token->address_count; i++) {
+        text_add(why, "%s%s: ", i > 0 ? "; " : "", e->token->addresses[i]);
+        e->late = false;
+        io_after(e->io, limit_ms * IO_MS_NS, &e->timer);
+        enum err err = try_address(e, e->token->addresses[i], now_s, why, ret_identity, ret_host);
+        io_cancel(e->io, &e->timer);
+        if (err == OK) return OK;
+        if (worst != ERR_DENIED) worst = err;
+    }
+    return worst;
+}
+
+static enum err prepare(struct enter *e, const struct enter_info *info)
+{
+    assert(info->bytes <= JOIN_INFO_MAX);
+    e->join.info_bytes = info->bytes;
+    if (info->bytes > 0) memcpy(e->join.info, info->at, info->bytes);
+    TRY(identity_new_key(&e->key));
+    TRY(identity_request(&e->key, &e->join.request));
+    return tls_keys_open_joiner(e->mem, &e->token->cluster, e->token->fingerprint, &e->keys);
+}
+
+enum err link_enter(struct io *io, struct mem *mem, const struct token *token, const struct enter_info *info, uint64_t now_s,
+                    uint32_t limit_ms, char why[ENTER_WHY_MAX], struct identity *ret_identity, uint32_t *ret_host)
+{
     struct text t;
     text_init(&t, why, ENTER_WHY_MAX);
+    if (now_s >= token->expires_s) {
+        text_add(&t, "the token has expired: ask for a new one");
+        return ERR_DENIED;
+    }
     struct enter *e = mem_alloc(mem, sizeof *e);
     if (e == NULL) return ERR_NO_MEMORY;
-    *e = (struct enter){.io = io, .mem = mem, .task = io_task_self(), .timer.fire = too_late};
-    enum err err = now_s < token->expires_s ? OK : ERR_DENIED;
-    if (err != OK) text_add(&t, "the token has expired: ask for a new one");
-    if (err == OK) err = identity_new_key(&key);
-    if (err == OK) err = identity_request(&key, &request);
-    if (err == OK) err = tls_keys_open_joiner(mem, &token->cluster, token->fingerprint, &keys);
-    bool ready = err == OK;
-    for (uint32_t i = 0; ready && i < token->address_count; i++) {
-        text_add(&t, "%s%s: ", i > 0 ? "; " : "", token->addresses[i]);
-        e->late = false;
-        io_after(io, limit_ms * IO_MS_NS, &e->timer);
-        err = try_address(e, keys, token->addresses[i], token, &key, &request, now_s, ret_identity, &t);
-        io_cancel(io, &e->timer);
-        if (err == OK || err == ERR_DENIED) break;
-    }
-    tls_keys_close(keys);
+    *e = (struct enter){.io = io, .mem = mem, .token = token, .task = io_task_self(), .timer.fire = too_late};
+    enum err err = prepare(e, info);
+    if (err == OK)
+        err = try_all(e, now_s, limit_ms, &t, ret_identity, ret_host);
+    else
+        text_add(&t, "%s", err_text(err));
+    tls_keys_close(e->keys);
     mem_free(mem, e);
     return err;
 }

@@ -137,12 +137,15 @@ struct wire_refuse {
 };
 SIZE(wire_refuse, 4);
 
-/* JOIN: this, then the request. */
+enum { JOIN_PROOF_BYTES = 32, JOIN_INFO_MAX = 1024 };
+
+/* JOIN: this, then the request, and what the joiner says of itself for the layer above. The proof covers all behind it
+ * (token.h). */
 struct wire_join {
-    uint8_t secret[16];
-    le32 request_bytes;
+    uint8_t proof[JOIN_PROOF_BYTES];
+    le32 request_bytes, info_bytes;
 };
-SIZE(wire_join, 20);
+SIZE(wire_join, 40);
 
 /* JOINED: this, then CA, certificate, and the CA's key (none for a witness). */
 struct wire_joined {

@@ -153,27 +153,27 @@ void path_failed(struct link *link, uint32_t path);
 
 /* ---- link_conn.c ---- */
 
-void conn_dial(struct link *link, uint32_t path);
+void link_conn_dial(struct link *link, uint32_t path);
 /* Takes over the socket. ERR_NO_MEMORY. */
-enum err conn_accept(struct links *links, struct io_socket *socket);
+enum err link_conn_accept(struct links *links, struct io_socket *socket);
 /* Cuts it, tells streams; `why` (may be NULL) is told to people. */
-void conn_cut(struct link_conn *conn, const char *why);
+void link_conn_cut(struct link_conn *conn, const char *why);
 /* Says why, then cuts. */
-void conn_refuse(struct link_conn *conn, enum link_refusal refusal, const char *why);
+void link_conn_refuse(struct link_conn *conn, enum link_refusal refusal, const char *why);
 /* `late_ns`: how long our own loop stood still before. */
-void conn_tick(struct link_conn *conn, uint64_t now_ns, uint64_t late_ns);
+void link_conn_tick(struct link_conn *conn, uint64_t now_ns, uint64_t late_ns);
 /* There is memory again: a parked connection goes on. */
-void conn_resume(struct link_conn *conn);
-void conn_hello(struct link_conn *conn, const struct hello *hello);
+void link_conn_resume(struct link_conn *conn);
+void link_conn_hello(struct link_conn *conn, const struct hello *hello);
 /* The dialling side has taken our HELLO. */
-void conn_consent(struct link_conn *conn);
-void conn_dead(struct link_conn *conn, uint32_t path, uint32_t session);
-void conn_answered(struct link_conn *conn, uint64_t stamp);
+void link_conn_consent(struct link_conn *conn);
+void link_conn_dead(struct link_conn *conn, uint32_t path, uint32_t session);
+void link_conn_answered(struct link_conn *conn, uint64_t stamp);
 /* Frees it when nothing is under way any more. True: it is gone. */
-bool conn_reap(struct link_conn *conn);
+bool link_conn_reap(struct link_conn *conn);
 /* Encrypts what there is to say and transmits it. */
-void conn_pump(struct link_conn *conn);
-const char *conn_text(const struct link_conn *conn, char *buf, size_t size);
+void link_conn_pump(struct link_conn *conn);
+const char *link_conn_text(const struct link_conn *conn, char *buf, size_t size);
 
 /* ---- link_send.c ---- */
 
@@ -197,6 +197,8 @@ void receive_lost(struct link_conn *conn);
 
 /* ---- link_join.c ---- */
 
+/* What the proof in these bytes of a JOIN has to be made of. */
+enum err join_binding(struct tls *tls, const void *at, size_t size, uint8_t ret_binding[TLS_BINDING_BYTES]);
 enum err join_arrived(struct link_conn *conn, const void *at, size_t size);
 void sign_arrived(struct link_conn *conn, const void *at, size_t size);
 void signed_arrived(struct link_conn *conn, const void *at, size_t size);

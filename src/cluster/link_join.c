@@ -9,16 +9,26 @@
  * one that has it with SIGN, over whatever connection is ready; when the answer does not come, it asks again a minute later.
  * New connections use the new certificate, those that stand stay.
  */
+#include "base/sha.h"
 #include "cluster/link_internal.h"
 
 /* ---- joining ---- */
+
+enum err join_binding(struct tls *tls, const void *at, size_t size, uint8_t ret_binding[TLS_BINDING_BYTES])
+{
+    uint8_t said[DIGEST_BYTES_MAX];
+    assert(size > JOIN_PROOF_BYTES);
+    digest_of(DIGEST_SHA256, (const uint8_t *)at + JOIN_PROOF_BYTES, size - JOIN_PROOF_BYTES, said);
+    return tls_binding(tls, said, sizeof said, ret_binding);
+}
 
 enum err join_arrived(struct link_conn *conn, const void *at, size_t size)
 {
     struct links *l = conn->links;
     TRY(join_request_decode(at, size, &conn->join.request));
+    TRY(join_binding(conn->tls, at, size, conn->join.binding));
     if (!l->let_join || l->stopping) {
-        conn_refuse(conn, REFUSAL_JOIN, "nobody is expected to join here: ask for a token");
+        link_conn_refuse(conn, REFUSAL_JOIN, "nobody is expected to join here: ask for a token");
         return OK;
     }
     io_socket_peer(conn->socket, conn->join.from, sizeof conn->join.from);
@@ -50,7 +60,7 @@ void link_join_accept(struct link_join *join, const struct join_answer *answer)
 void link_join_refuse(struct link_join *join, const char *why)
 {
     struct link_conn *conn = conn_of(join);
-    if (conn->state == CONN_JOINING) conn_refuse(conn, REFUSAL_JOIN, why);
+    if (conn->state == CONN_JOINING) link_conn_refuse(conn, REFUSAL_JOIN, why);
 }
 
 /* ---- renewing ---- */

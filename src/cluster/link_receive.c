@@ -203,7 +203,7 @@ static enum err state_arrived(struct link_conn *conn)
         conn->say_pong = true;
         conn->pong_stamp = state.stamp;
     }
-    if (conn->frame.type == FRAME_PONG) conn_answered(conn, state.stamp);
+    if (conn->frame.type == FRAME_PONG) link_conn_answered(conn, state.stamp);
     links_kick(conn->links);
     return OK;
 }
@@ -212,7 +212,7 @@ static enum err hello_arrived(struct link_conn *conn)
 {
     struct hello hello;
     TRY(hello_decode(conn->control, conn->frame.length, &hello));
-    conn_hello(conn, &hello);
+    link_conn_hello(conn, &hello);
     return OK;
 }
 
@@ -224,14 +224,14 @@ static void refusal_arrived(struct link_conn *conn)
     text_init(&t, why, sizeof why);
     bool said = refusal_decode(conn->control, conn->frame.length, &refusal) == OK;
     text_add(&t, "it refuses us: %s", said ? refusal.text : "no reason given");
-    conn_cut(conn, why);
+    link_conn_cut(conn, why);
 }
 
 static void dead_arrived(struct link_conn *conn)
 {
     struct wire_dead wire;
     memcpy(&wire, conn->control, sizeof wire);
-    conn_dead(conn, get32(wire.path), get32(wire.session));
+    link_conn_dead(conn, get32(wire.path), get32(wire.session));
 }
 
 static enum err control_arrived(struct link_conn *conn)
@@ -278,7 +278,7 @@ static bool is_in_turn(const struct link_conn *conn, enum frame_type type)
 static enum err frame_begins(struct link_conn *conn)
 {
     TRY(frame_decode(&conn->rx_frame, sizeof conn->rx_frame, &conn->frame));
-    if (conn->state == CONN_HELLO && conn->agreed && conn->frame.type != FRAME_REFUSE) conn_consent(conn);
+    if (conn->state == CONN_HELLO && conn->agreed && conn->frame.type != FRAME_REFUSE) link_conn_consent(conn);
     if (!is_in_turn(conn, conn->frame.type)) return ERR_ORDER;
     if (conn->frame.type == FRAME_MESSAGE) return message_begins(conn);
     if (conn->frame.type == FRAME_PART) return part_begins(conn);

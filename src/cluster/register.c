@@ -357,6 +357,12 @@ bool proposer_is_idle(const struct proposer *p)
     return p->phase == REGISTER_IDLE;
 }
 
+void proposer_heard(struct proposer *p, const struct register_members *members)
+{
+    assert(p->phase == REGISTER_IDLE);
+    if (members->epoch >= p->config.members.epoch) p->config.members = *members;
+}
+
 const struct register_members *proposer_members(const struct proposer *p)
 {
     return &p->config.members;

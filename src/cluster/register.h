@@ -212,6 +212,8 @@ struct proposer {
 /* Also after a restart of the node, with the next boot number. `buffer`: room for REGISTER_BYTES_MAX bytes. */
 void proposer_init(struct proposer *p, const struct register_config *config, void *buffer);
 bool proposer_is_idle(const struct proposer *p);
+/* Between calls: it was heard who holds the register now; of an epoch that was decided. */
+void proposer_heard(struct proposer *p, const struct register_members *members);
 /* Who holds the register, as far as is known. */
 const struct register_members *proposer_members(const struct proposer *p);
 

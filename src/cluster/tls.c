@@ -325,6 +325,14 @@ void tls_close(struct tls *tls)
     mem_free(mem, tls);
 }
 
+enum err tls_binding(struct tls *tls, const void *context, size_t size, uint8_t ret_binding[TLS_BINDING_BYTES])
+{
+    static const char label[] = "EXPORTER-izar-join";
+    int failed =
+        gnutls_prf_rfc5705(tls->session, sizeof label - 1, label, size, context, TLS_BINDING_BYTES, (char *)ret_binding);
+    return failed < 0 ? ERR_CLOSED : OK;
+}
+
 /* ---- what GnuTLS said ---- */
 
 /* Who speaks plain HTTP is most often a person with a browser. */

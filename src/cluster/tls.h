@@ -34,6 +34,7 @@ enum {
     TLS_WIRE_OUT = 256 << 10,    /* there are two */
     TLS_HANDSHAKE_MAX = 8 << 10, /* the longest message of a handshake */
     TLS_WHY_MAX = IDENTITY_WHY_MAX,
+    TLS_BINDING_BYTES = 32,
 };
 #define TLS_SESSION_BYTES (TLS_WIRE_IN + 2 * TLS_WIRE_OUT + (8u << 10))
 
@@ -64,6 +65,9 @@ enum err tls_handshake(struct tls *tls);
 const struct certificate *tls_peer(const struct tls *tls);
 /* The CA's certificate as the server sent it, after a joiner's handshake. */
 const struct der *tls_ca(const struct tls *tls);
+/* After the handshake: 32 bytes that only the two ends of this session have, together with this context (RFC 8446 7.5). Who
+ * proves something with them proves it to this peer and to nobody that it passes them on to. ERR_CLOSED: it ended. */
+enum err tls_binding(struct tls *tls, const void *context, size_t size, uint8_t ret_binding[TLS_BINDING_BYTES]);
 /* Why it ended, a sentence without its subject; empty when it did not. */
 const char *tls_why(const struct tls *tls);
 

@@ -210,24 +210,47 @@ static enum err deny(char why[IDENTITY_WHY_MAX], const char *reason)
     return ERR_DENIED;
 }
 
+/* HMAC-SHA256 (RFC 2104) of 32 bytes with a key of 32. */
+static void hmac(const uint8_t key[DIGEST_BYTES_MAX], const uint8_t at[TOKEN_BINDING_BYTES], uint8_t ret_mac[DIGEST_BYTES_MAX])
+{
+    enum { BLOCK = 64, INNER = 0x36, OUTER = 0x5c };
+    static_assert((int)TOKEN_BINDING_BYTES == (int)DIGEST_BYTES_MAX, "both halves have the same form");
+    uint8_t padded[BLOCK + DIGEST_BYTES_MAX];
+    for (uint32_t i = 0; i < BLOCK; i++) padded[i] = (uint8_t)((i < DIGEST_BYTES_MAX ? key[i] : 0) ^ INNER);
+    memcpy(padded + BLOCK, at, TOKEN_BINDING_BYTES);
+    digest_of(DIGEST_SHA256, padded, sizeof padded, ret_mac);
+    for (uint32_t i = 0; i < BLOCK; i++) padded[i] ^= INNER ^ OUTER;
+    memcpy(padded + BLOCK, ret_mac, DIGEST_BYTES_MAX);
+    digest_of(DIGEST_SHA256, padded, sizeof padded, ret_mac);
+}
+
+void token_prove(const uint8_t secret[TOKEN_SECRET_BYTES], const uint8_t binding[TOKEN_BINDING_BYTES],
+                 uint8_t ret_proof[TOKEN_PROOF_BYTES])
+{
+    uint8_t key[DIGEST_BYTES_MAX];
+    digest_of(DIGEST_SHA256, secret, TOKEN_SECRET_BYTES, key);
+    hmac(key, binding, ret_proof);
+}
+
 /* All entries are compared, so the time taken tells nothing. */
-static struct token_entry *entry_of(struct token_book *book, const uint8_t digest[32])
+static struct token_entry *entry_of(struct token_book *book, const struct token_claim *claim)
 {
     struct token_entry *found = NULL;
     for (uint32_t i = 0; i < TOKEN_BOOK_MAX; i++) {
         struct token_entry *e = &book->entries[i];
-        if (secret_equal(e->secret_digest, digest, sizeof e->secret_digest) && e->expires_s > 0) found = e;
+        uint8_t proof[DIGEST_BYTES_MAX];
+        hmac(e->secret_digest, claim->binding, proof);
+        if (secret_equal(proof, claim->proof, sizeof proof) && e->expires_s > 0) found = e;
     }
     return found;
 }
 
-enum err token_redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRET_BYTES], const struct der *request,
-                      uint64_t now_s, char why[IDENTITY_WHY_MAX], struct token_entry *ret_entry)
+enum err token_redeem(struct token_book *book, const struct token_claim *claim, uint64_t now_s, char why[IDENTITY_WHY_MAX],
+                      struct token_entry *ret_entry)
 {
-    uint8_t digest[DIGEST_BYTES_MAX], asked[DIGEST_BYTES_MAX];
-    digest_of(DIGEST_SHA256, secret, TOKEN_SECRET_BYTES, digest);
-    digest_of(DIGEST_SHA256, request->at, request->bytes, asked);
-    struct token_entry *e = entry_of(book, digest);
+    uint8_t asked[DIGEST_BYTES_MAX];
+    digest_of(DIGEST_SHA256, claim->request->at, claim->request->bytes, asked);
+    struct token_entry *e = entry_of(book, claim);
     why[0] = '\0';
     if (e == NULL) return deny(why, "nobody issued this token here, or it was taken back: ask for a new one");
     if (is_free(e, now_s)) return deny(why, "the token has expired: ask for a new one");

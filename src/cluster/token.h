@@ -12,9 +12,13 @@
  * The fingerprint is why there is no "trust this host?" question: the joiner believes no other CA. The secret is why the
  * cluster lets the joiner in. The CRC is against lost characters when copying, nothing else.
  *
- * The side that issued it keeps a book: SHA-256 of the secret, never the secret; expiry; for which node number. Redeeming is
- * single use, but bound to the request of who redeemed: when the answer was lost on its way, the same joiner may ask again with
- * the same request until the token expires, and nobody else may. The book must be durable before an answer goes out.
+ * The secret is proven, never shown: the proof is HMAC-SHA256, keyed with the secret's SHA-256, over 32 bytes that only the two
+ * ends of this TLS session have and that depend on the whole request (tls_binding). Any node of the cluster can pose as the one
+ * that issued the token, also a witness, which may let nobody in; what it hears is of no use to it anywhere else.
+ *
+ * The side that issued it keeps a book: SHA-256 of the secret, expiry, for which node number. Redeeming is single use, but
+ * bound to the request of who redeemed: when the answer was lost on its way, the same joiner may ask again with the same
+ * request until the token expires, and nobody else may. The book must be durable before an answer goes out.
  */
 #ifndef IZAR_CLUSTER_TOKEN_H
 #define IZAR_CLUSTER_TOKEN_H
@@ -24,6 +28,8 @@
 
 enum {
     TOKEN_SECRET_BYTES = 16,
+    TOKEN_PROOF_BYTES = 32,
+    TOKEN_BINDING_BYTES = 32,
     TOKEN_ADDRESSES_MAX = 8,
     TOKEN_ADDRESS_MAX = 63, /* characters of "[IPv6]:port" or the like */
     TOKEN_TEXT_MAX = 1024,  /* characters of the line, with its terminator */
@@ -67,9 +73,17 @@ struct token_book {
  * caller's. ERR_LIMIT: too many wait. */
 enum err token_issue(struct token_book *book, struct io *io, enum token_role role, uint32_t node, uint64_t now_s,
                      uint64_t lifetime_s, struct token *token);
-/* Redeems a secret for who made `request`. ERR_DENIED (unknown, expired, or used by another), with a sentence in `why`. */
-enum err token_redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRET_BYTES], const struct der *request,
-                      uint64_t now_s, char why[IDENTITY_WHY_MAX], struct token_entry *ret_entry);
+/* What shows that somebody has the secret, on the session that has this binding. */
+void token_prove(const uint8_t secret[TOKEN_SECRET_BYTES], const uint8_t binding[TOKEN_BINDING_BYTES],
+                 uint8_t ret_proof[TOKEN_PROOF_BYTES]);
+
+struct token_claim {
+    uint8_t binding[TOKEN_BINDING_BYTES], proof[TOKEN_PROOF_BYTES];
+    const struct der *request;
+};
+/* Redeems the token whose secret was proven. ERR_DENIED (unknown, expired, or used by another), with a sentence in `why`. */
+enum err token_redeem(struct token_book *book, const struct token_claim *claim, uint64_t now_s, char why[IDENTITY_WHY_MAX],
+                      struct token_entry *ret_entry);
 /* Takes back what was issued for this node number; harmless when there is none. */
 void token_revoke(struct token_book *book, uint32_t node);
 /* Tokens that can still be redeemed. */

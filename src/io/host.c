@@ -7,6 +7,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -102,6 +106,44 @@ const char *host_time_text(uint64_t seconds, char buf[24])
     if (gmtime_r(&t, &tm) == NULL || strftime(buf, 24, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
         snprintf(buf, 24, "1970-01-01T00:00:00Z");
     return buf;
+}
+
+/* ---- addresses of the machine ---- */
+
+/* Neither of the loopback nor of one link only. */
+static bool is_reachable(const struct ifaddrs *a)
+{
+    if (a->ifa_addr == NULL || !(a->ifa_flags & IFF_UP) || (a->ifa_flags & IFF_LOOPBACK)) return false;
+    if (a->ifa_addr->sa_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)a->ifa_addr;
+        return (ntohl(v4->sin_addr.s_addr) >> 16) != 0xa9fe; /* RFC 3927 */
+    }
+    if (a->ifa_addr->sa_family != AF_INET6) return false;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)a->ifa_addr;
+    return !IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr);
+}
+
+static bool address_text(const struct sockaddr *address, char text[HOST_ADDRESS_SIZE])
+{
+    bool v6 = address->sa_family == AF_INET6;
+    char host[HOST_ADDRESS_SIZE - 2];
+    socklen_t size = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (getnameinfo(address, size, host, sizeof host, NULL, 0, NI_NUMERICHOST) != 0) return false;
+    snprintf(text, HOST_ADDRESS_SIZE, v6 ? "[%s]" : "%s", host);
+    return true;
+}
+
+uint32_t host_addresses(bool v4_only, char ret_addresses[HOST_ADDRESSES_MAX][HOST_ADDRESS_SIZE])
+{
+    struct ifaddrs *all = NULL;
+    uint32_t count = 0;
+    if (getifaddrs(&all) != 0) return 0;
+    for (const struct ifaddrs *a = all; a != NULL && count < HOST_ADDRESSES_MAX; a = a->ifa_next) {
+        if (!is_reachable(a) || (v4_only && a->ifa_addr->sa_family != AF_INET)) continue;
+        count += address_text(a->ifa_addr, ret_addresses[count]);
+    }
+    freeifaddrs(all);
+    return count;
 }
 
 /* ---- folders and paths ---- */

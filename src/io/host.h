@@ -25,6 +25,11 @@ const char *host_name(char *buf, size_t size);
 /* Resident memory of this process in bytes; 0 when the system does not tell. */
 uint64_t host_resident_bytes(void);
 
+enum { HOST_ADDRESSES_MAX = 8, HOST_ADDRESS_SIZE = 48 };
+/* Addresses that other machines may reach this one at, as "192.0.2.1" or "[2001:db8::1]": of interfaces that are up, not of the
+ * loopback, not of one link only. Returns how many; `v4_only`: none of IPv6. */
+uint32_t host_addresses(bool v4_only, char ret_addresses[HOST_ADDRESSES_MAX][HOST_ADDRESS_SIZE]);
+
 /* ---- the wall clock: for people and records only, never for decisions ---- */
 
 uint64_t host_wall_seconds(void); /* since 1970, UTC */

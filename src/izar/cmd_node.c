@@ -43,6 +43,11 @@ static void print_status(const json_t *status)
            member_text(status, "version"), member_text(status, "health"), (unsigned long long)up / 3600,
            (unsigned long long)up / 60 % 60, bytes_text(member_number(status, "resident_bytes"), memory),
            member_text(status, "io"));
+    if (!json_is_object(target)) {
+        printf("role      witness: a vote of its cluster, no volumes; izar cluster status\n");
+        print_issues(json_object_get(status, "issues"));
+        return;
+    }
     print_pool_line(json_object_get(status, "pool"));
     printf("serving   %u volumes to %u hosts, %u sessions\n", (unsigned)member_number(status, "volumes"),
            (unsigned)member_number(status, "hosts"), (unsigned)member_number(target, "sessions"));
@@ -61,7 +66,7 @@ int cmd_status(struct session *s)
     if (exit != EXIT_DONE) return exit;
     if (s->options->output == OUTPUT_JSON || s->options->output == OUTPUT_NAME) return print_object(s, status, name_line, 1);
     print_status(status);
-    bool empty = member_number(status, "volumes") == 0;
+    bool empty = member_number(status, "volumes") == 0 && json_is_object(json_object_get(status, "pool"));
     json_decref(status);
     if (empty) hint(s, "next: izar volume create NAME --size 100G --host HOST=IQN");
     return EXIT_DONE;

@@ -43,6 +43,8 @@ static const struct flag flags[] = {
     {"--if-absent", NULL, FLAG_ON, FIELD(if_absent), NULL, "be content when it exists already"},
     {"--if-exists", NULL, FLAG_ON, FIELD(if_exists), NULL, "be content when it does not exist"},
     {"--interval", NULL, FLAG_NUMBER, FIELD(interval), "SECONDS", "between two looks (2)"},
+    {"--witness", NULL, FLAG_ON, FIELD(witness), NULL, "a vote without data, instead of a node with data"},
+    {"--minutes", NULL, FLAG_NUMBER, FIELD(minutes), "N", "until the token ends (60)"},
     {"--once", NULL, FLAG_ON, FIELD(once), NULL, "one look, then end"},
 };
 enum { FLAGS = sizeof flags / sizeof flags[0], COMMON = 7 };

@@ -38,9 +38,9 @@ struct list_flag {
 struct options {
     const char *socket, *output_word;
     enum output output;
-    uint64_t timeout, interval, lun, block_size;
+    uint64_t timeout, interval, lun, block_size, minutes;
     uint32_t given; /* a bit for each flag of the table */
-    bool no_headers, quiet, help, version, yes, force, discard_data, if_absent, if_exists, off, once;
+    bool no_headers, quiet, help, version, yes, force, discard_data, if_absent, if_exists, off, once, witness;
     const char *size, *user, *secret_file, *mutual_user, *mutual_secret_file;
     struct list_flag hosts, initiators;
     const char *operands[OPERANDS_MAX];
@@ -127,6 +127,12 @@ const char *bytes_text(uint64_t bytes, char buf[24]);
 int cmd_status(struct session *s);
 int cmd_top(struct session *s);
 int cmd_help(struct session *s);
+int cmd_cluster_create(struct session *s);
+int cmd_cluster_token(struct session *s);
+int cmd_cluster_join(struct session *s);
+int cmd_cluster_status(struct session *s);
+int cmd_cluster_remove(struct session *s);
+int cmd_node_list(struct session *s);
 int cmd_pool_show(struct session *s);
 int cmd_pool_gc(struct session *s);
 int cmd_disk_list(struct session *s);

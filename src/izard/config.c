@@ -45,6 +45,12 @@ static const struct key keys[] = {
      "what discovery tells instead, one for each iscsi-listen"},
     {"iscsi-name", KEY_IQN, FIELD(target), 0, 0, "IQN", "of the target (iqn.2026-01.org.izar:NAME)"},
     {"logout-ms", KEY_NUMBER, FIELD(logout_ms), 0, 600000, "N", "initiators' time to log out at shutdown (3000)"},
+    {"role", KEY_CHOICE, FIELD(role), 0, 0, "data|witness",
+     "a witness has no pool and keeps only a vote of the cluster (data)"},
+    {"cluster-listen", KEY_ADDRESSES, FIELD(cluster_listens), 0, 0, "ADDR:PORT",
+     "where other nodes of a cluster reach this one, or none; may be repeated ([::]:7451)"},
+    {"cluster-advertise", KEY_ADDRESSES, FIELD(cluster_advertises), 0, 0, "ADDR:PORT",
+     "what other nodes are told instead, one for each cluster-listen (all addresses of the machine)"},
     {"log", KEY_PATH, FIELD(log), 0, 0, "PATH", "file for messages beside standard error (with --state: STATE/izard.log)"},
     {"log-level", KEY_CHOICE, FIELD(log_level), 0, 0, "error|warning|notice|info|debug", "least important that is told (info)"},
 };
@@ -55,6 +61,7 @@ void config_init(struct config *c)
     *c = (struct config){.pool_size = 20 * GIB, .memory = GIB, .reserve = 15, .checkpoint_ms = 30000, .logout_ms = 3000};
     snprintf(c->state, sizeof c->state, "/var/lib/izar");
     snprintf(c->io, sizeof c->io, "auto");
+    snprintf(c->role, sizeof c->role, "data");
     snprintf(c->log_level, sizeof c->log_level, "info");
 }
 
@@ -268,6 +275,7 @@ static void flag_first(struct config *c, const struct key *key, uint32_t *seen)
 static bool take_plain_flag(struct config *c, const char *flag)
 {
     bool *to = strcmp(flag, "--format") == 0                            ? &c->format
+               : strcmp(flag, "--witness") == 0                         ? &c->witness
                : strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0 ? &c->help
                : strcmp(flag, "--version") == 0                         ? &c->version
                                                                         : NULL;
@@ -317,6 +325,24 @@ static enum err fill_path(char *path, const char *state, const char *name, struc
     return problem_tell(p, ERR_LIMIT, "the path of the state folder is longer than %d characters", CONFIG_VALUE_SIZE - 16);
 }
 
+static enum err fill_cluster(struct config *c, struct problem *p)
+{
+    struct config_list *listens = &c->cluster_listens;
+    if (listens->count == 0) snprintf(listens->at[listens->count++], CONFIG_VALUE_SIZE, "[::]:7451");
+    if (strcmp(listens->at[0], "none") == 0) listens->count = 0;
+    for (uint32_t i = 0; i < listens->count; i++) {
+        if (strcmp(listens->at[i], "none") == 0) return problem_tell(p, ERR_ARGUMENT, "cluster-listen = none stands alone");
+    }
+    if (listens->count > NODE_CLUSTER_MAX)
+        return problem_tell(p, ERR_ARGUMENT, "cluster-listen is given %u times; at most %d are allowed", listens->count,
+                            NODE_CLUSTER_MAX);
+    if (c->cluster_advertises.count > listens->count) {
+        return problem_tell(p, ERR_ARGUMENT, "cluster-advertise is given %u times, cluster-listen %u times",
+                            c->cluster_advertises.count, listens->count);
+    }
+    return OK;
+}
+
 /* What depends on other values, or on the machine. */
 static enum err fill_rest(struct config *c, bool own_folder, struct problem *p)
 {
@@ -333,6 +359,8 @@ static enum err fill_rest(struct config *c, bool own_folder, struct problem *p)
     for (uint32_t i = 0; i < c->listens.count; i++) {
         if (strcmp(c->listens.at[i], "none") == 0) return problem_tell(p, ERR_ARGUMENT, "iscsi-listen = none stands alone");
     }
+    if (c->witness) snprintf(c->role, sizeof c->role, "witness");
+    TRY(fill_cluster(c, p));
     if (c->advertises.count > c->listens.count) {
         return problem_tell(p, ERR_ARGUMENT, "iscsi-advertise is given %u times, iscsi-listen %u times", c->advertises.count,
                             c->listens.count);
@@ -363,7 +391,7 @@ void config_print_help(void)
     printf("izard: serves this machine's disks as one node of Izar\n\n"
            "Example: a whole node as an ordinary user, inside one folder:\n"
            "  izard --state ~/izar --iscsi-listen 127.0.0.1:3260\n\n"
-           "Flags; each but the last four is also a line KEY = VALUE of the configuration file:\n");
+           "Flags; each but the last five is also a line KEY = VALUE of the configuration file:\n");
     for (uint32_t i = 0; i < KEYS; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s %s", keys[i].name, keys[i].what);
@@ -371,6 +399,7 @@ void config_print_help(void)
     }
     printf("  %-30s %s\n", "--config FILE", "(STATE/izard.conf when --state is given, else " CONFIG_FILE ")");
     printf("  %-30s %s\n", "--format", "make a pool of the devices when they hold nothing");
+    printf("  %-30s %s\n", "--witness", "the same as --role witness");
     printf("  %-30s %s\n", "--version", "print the version");
     printf("  %-30s %s\n", "--help", "this text");
     printf("\nSIZE is a number with K, M, G or T behind it, powers of 1024. It runs in the foreground; SIGTERM ends it in\n"

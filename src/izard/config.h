@@ -28,10 +28,12 @@ struct config {
     char io[CONFIG_VALUE_SIZE];
     struct config_list listens, advertises;
     char target[CONFIG_VALUE_SIZE];
+    char role[CONFIG_VALUE_SIZE];
+    struct config_list cluster_listens, cluster_advertises;
     char log[CONFIG_VALUE_SIZE], log_level[CONFIG_VALUE_SIZE];
     /* flags only */
     char file[CONFIG_VALUE_SIZE];
-    bool format, help, version;
+    bool format, witness, help, version;
     uint32_t given; /* which keys of the table were, one bit each */
 };
 

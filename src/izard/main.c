@@ -52,7 +52,12 @@ static void node_config_of(struct daemon *d, struct io *io, struct node_config *
                                 .checkpoint_ms = (uint32_t)c->checkpoint_ms,
                                 .target = c->target,
                                 .listen_count = c->listens.count,
-                                .logout_ms = (uint32_t)c->logout_ms};
+                                .logout_ms = (uint32_t)c->logout_ms,
+                                .witness = strcmp(c->role, "witness") == 0,
+                                .cluster_listen_count = c->cluster_listens.count,
+                                .cluster_advertise_count = c->cluster_advertises.count};
+    for (uint32_t i = 0; i < c->cluster_listens.count; i++) ret->cluster_listen[i] = c->cluster_listens.at[i];
+    for (uint32_t i = 0; i < c->cluster_advertises.count; i++) ret->cluster_advertise[i] = c->cluster_advertises.at[i];
     for (uint32_t i = 0; i < c->pools.count; i++) {
         ret->devices[i] = (struct store_device_config){.path = c->pools.at[i], .class = DEVICE_FLASH};
     }

@@ -24,7 +24,8 @@ izar()
 # A node on any free port; returns when it answers.
 start_node()
 {
-    "$izard" --state node --memory 192M --pool-size 1G --io "$io" --loops 2 --name n1 --iscsi-listen 127.0.0.1:0 "$@" 2>node.log &
+    "$izard" --state node --memory 192M --pool-size 1G --io "$io" --loops 2 --name n1 --iscsi-listen 127.0.0.1:0 \
+        --cluster-listen 127.0.0.1:0 "$@" 2>node.log &
     child=$!
     for _ in $(seq 100); do
         izar status >/dev/null 2>&1 && return 0
@@ -58,7 +59,7 @@ examples()
     local example ran=0 verb
     printf 'a secret of 25 bytes long\n' >secret.txt
     izar help -o json >help.json || failed=1
-    for verb in 'status ' 'help ' 'pool show' 'disk list' 'host create' 'host list' 'host show' 'host add-initiator' \
+    for verb in 'status ' 'help ' 'cluster create' 'cluster token' 'cluster status' 'node list' 'pool show' 'disk list' 'host create' 'host list' 'host show' 'host add-initiator' \
         'host remove-initiator' 'host chap' 'volume create' 'volume list' 'volume show' 'volume resize' 'volume map' 'volume stats' \
         'top ' 'target show' 'target portals' 'target sessions' 'volume unmap' 'pool gc' 'volume delete' 'host delete'; do
         example=$(jq -r --arg v "$verb" '.[] | select((.noun + " " + (.verb // "")) == $v) | .example' help.json)
@@ -70,7 +71,9 @@ examples()
         esac
     done
     expect 3 'no session 1' izar target disconnect 1 # needs somebody who is connected
-    ran=$((ran + 1))
+    expect 3 'no node n3' izar cluster remove n3 --yes # needs another node: see cluster.sh
+    expect 2 'mistyped' izar cluster join IZJ1-YEAAAAAAAAAAAAAA
+    ran=$((ran + 3))
     [ "$ran" -eq "$(jq length help.json)" ] || { echo "FAILED: $ran of $(jq length help.json) examples ran"; failed=1; }
     while read -r noun verb; do
         expect 0 'Example' izar help $noun ${verb#null}

@@ -41,6 +41,7 @@ static struct play {
     uint32_t last_volume, commits;
     struct volume_request *probing;
     uint32_t ending; /* looks until the last command of a cut session has ended */
+    bool clustered;  /* it belongs to a cluster */
     bool written;    /* to a volume, since its resize was asked for */
     struct io_task task;
     /* the request at hand */
@@ -254,6 +255,97 @@ void iscsi_target_stats(const struct iscsi_target *target, struct iscsi_stats *r
 {
     (void)target;
     *ret_stats = (struct iscsi_stats){.sessions = 1};
+}
+
+/* ---- the cluster: what matters here is what is asked of it; it has two nodes, or none yet ---- */
+
+static struct roster the_roster = {.name = "prod", .next = 4, .node_count = 2};
+
+const struct roster *member_roster(const struct member *member)
+{
+    (void)member;
+    for (uint32_t i = 0; i < the_roster.node_count; i++)
+        the_roster.nodes[i] = (struct roster_node){
+            .number = i + 1, .stage = ROSTER_LIVE, .role = ROSTER_DATA + i, .name = {'n', (char)('1' + i)}, .acceptor = i + 1};
+    return play.clustered ? &the_roster : NULL;
+}
+
+uint64_t member_version(const struct member *member)
+{
+    (void)member;
+    return 7;
+}
+
+const struct register_members *member_acceptors(const struct member *member)
+{
+    static const struct register_members members = {.epoch = 1, .now = {1, {1}}};
+    (void)member;
+    return &members;
+}
+
+uint32_t member_number(const struct member *member)
+{
+    (void)member;
+    return play.clustered;
+}
+
+bool member_is_up(const struct member *member, uint32_t number)
+{
+    (void)member;
+    return number == 1 || (play.how & HOW_LOGGED_IN);
+}
+
+bool member_has_majority(const struct member *member, uint32_t *ret_up, uint32_t *ret_of)
+{
+    (void)member;
+    *ret_up = *ret_of = 1;
+    return !(play.how & HOW_STUCK);
+}
+
+bool member_was_removed(const struct member *member)
+{
+    (void)member;
+    return play.how & HOW_MEANWHILE;
+}
+
+static enum err member_goes_well(struct member_why *why)
+{
+    *why = (struct member_why){.text = "it failed", .help = "try again"};
+    return goes_well();
+}
+
+enum err member_create(struct member *member, const char *name, struct member_why *ret_why)
+{
+    (void)member;
+    REQUIRE(roster_name_is_good(name));
+    TRY(member_goes_well(ret_why));
+    play.clustered = true;
+    return OK;
+}
+
+enum err member_issue(struct member *member, enum roster_role role, uint64_t lifetime_s, char ret_text[TOKEN_TEXT_MAX],
+                      struct token *ret_token, struct member_why *ret_why)
+{
+    (void)member;
+    REQUIRE((role == ROSTER_DATA || role == ROSTER_WITNESS) && lifetime_s > 0);
+    TRY(member_goes_well(ret_why));
+    *ret_token = (struct token){.node = 3, .expires_s = lifetime_s};
+    memcpy(ret_text, "IZJ1-A", 7);
+    return OK;
+}
+
+enum err member_join(struct member *member, const char *token, struct member_why *ret_why)
+{
+    (void)member;
+    REQUIRE(token[0] != '\0');
+    return member_goes_well(ret_why);
+}
+
+enum err member_remove(struct member *member, uint32_t number, struct member_why *ret_why)
+{
+    (void)member;
+    REQUIRE(play.clustered && number >= 1 && number <= 2);
+    return member_goes_well(ret_why);
 }
 
 /* ---- the seam ---- */

@@ -198,6 +198,12 @@ MAP = request("POST /v1/volumes/vm1/maps", '{"host":"h1","lun":7}')
 SHOW = b"".join(request("GET /v1/" + what) for what in (
     "status", "stats", "pool", "disks", "volumes?limit=1&after=vm1", "volumes/vm1", "volumes/vm1/stats", "volumes/vm1/maps",
     "hosts", "hosts/h1", "target", "sessions"))
+ROSTER_REQUESTS = (request("GET /v1/cluster") + request("GET /v1/nodes") + request("POST /v1/cluster", '{"name":"prod"}')
+                   + request("GET /v1/cluster") + request("GET /v1/nodes") + request("POST /v1/cluster/tokens", '{"role":"witness"}')
+                   + request("POST /v1/cluster/tokens", '{"role":"x","lifetime_seconds":0}')
+                   + request("POST /v1/cluster/join", '{"token":"IZJ1-A"}') + request("DELETE /v1/nodes/n2")
+                   + request("DELETE /v1/nodes/n9"))
+CLUSTERS = {"cluster": 0, "cluster_fails": 2, "cluster_no_majority": 8, "cluster_removed": 17}
 REQUESTS = {
     "show": (0, VM1 + VM2 + H1 + MAP + SHOW),
     "show_logged_in": (1, VM1 + H1 + MAP + SHOW + request("DELETE /v1/sessions/3") + request("DELETE /v1/sessions/9")),
@@ -246,7 +252,7 @@ FRAMES = {
     "dead": frame(6, struct.pack("<II", 1, 7)),
     "message": frame(7, b"head" + b"b" * 100, message=7, stream=1, session=1, head=4, whole=1 << 20),
     "urgent": frame(7, b"head", flags=1, message=7, stream=100, session=1, head=4),
-    "join": frame(11, struct.pack("<16sI", b"secret", 7) + b"request"),
+    "join": frame(11, struct.pack("<32sII", b"proof", 7, 4) + b"request" + b"info"),
     "joined": frame(12, struct.pack("<IIII", 2, 2, 4, 3) + b"cacertkey"),
 }
 ADDRESSES = b"".join(bytes([len(a)]) + a for a in (b"192.0.2.1:7451", b"[2001:db8::1]:7451"))
@@ -259,6 +265,33 @@ TOKENS = {
     "later": b"IZJ2-AAAA",
     "bytes": TOKEN,
     "file": struct.pack("<8sIIQII16sII", b"IZARIDEN", 1, 56 + len(IDENTITY), 3, 0, 1, b"cluster", 1, 0) + IDENTITY,
+}
+
+
+# ---- rosters: see cluster/roster.h ----
+
+
+def item(kind, body):
+    return struct.pack("<HHI", kind, 0, len(body)) + body
+
+
+def member(number, stage, role, name, acceptor, until, addresses, more=b""):
+    head = struct.pack("<IBBBBQQ16s", number, stage, role, len(name), len(addresses), acceptor, until, b"store")
+    return head + name + b"".join(bytes([len(a)]) + a for a in addresses) + more
+
+
+def roster(*items):
+    return struct.pack("<8sHHI", b"IZARROST", 1, 0, len(items)) + b"".join(items)
+
+
+HEAD = item(1, struct.pack("<16sIB3x", b"cluster", 9, 4) + b"prod")
+MEMBERS = (member(1, 2, 1, b"a", 11, 0, (b"192.0.2.1:7451", b"[2001:db8::1]:7451")), member(2, 2, 1, b"b", 12, 0, (b"192.0.2.2:7451",)),
+           member(4, 1, 2, b"w.1", 13, 1800000000, (), b"newer"))
+ROSTERS = {
+    "node": MEMBERS[0],
+    "one": roster(HEAD, item(2, MEMBERS[0])),
+    "three": roster(HEAD, *(item(2, m) for m in MEMBERS)),
+    "unknown": roster(HEAD, item(2, MEMBERS[2]), item(7, b"volumes"), item(8, b"")),
 }
 
 
@@ -277,8 +310,12 @@ def write_made():
                 write("scsi", name + suffix, bytes([setup, number]) + b"".join(orders))
     for number, (name, (how, requests)) in enumerate(sorted(REQUESTS.items())):
         write("api", name, bytes([how, number]) + requests)
+    for name, how in CLUSTERS.items():
+        write("api", name, bytes([how, 3]) + ROSTER_REQUESTS)
     for name, data in FRAMES.items():
         write("link", name, data)
+    for name, data in ROSTERS.items():
+        write("roster", name, data)
     for name, data in TOKENS.items():
         write("token", name, data)
     for number, (name, (how, pdus)) in enumerate(sorted(SESSIONS.items())):

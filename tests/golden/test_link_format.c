@@ -50,7 +50,7 @@ TEST(limits_are_kept)
                    {FRAME_PART, 1, LINK_PART_MAX},
                    {FRAME_SIGN, 1, DER_MAX},
                    {FRAME_SIGNED, 0, DER_MAX},
-                   {FRAME_JOIN, 21, 20 + DER_MAX},
+                   {FRAME_JOIN, 41, 40 + DER_MAX + JOIN_INFO_MAX},
                    {FRAME_JOINED, 17, 16 + 3 * DER_MAX}};
     for (size_t i = 0; i < sizeof control / sizeof control[0]; i++) {
         CHECK_OK(judge((struct frame){.type = control[i].type, .length = control[i].least}));

@@ -84,6 +84,19 @@ TEST(tokens_survive_copying)
 
 /* ---- the book ---- */
 
+/* Redeems on a session of its own: what another one heard is of no use. */
+static enum err redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRET_BYTES], const struct der *request,
+                       uint64_t now_s, char why[IDENTITY_WHY_MAX], struct token_entry *ret_entry)
+{
+    static uint8_t sessions;
+    struct token_claim claim = {.binding = {++sessions}, .request = request};
+    token_prove(secret, claim.binding, claim.proof);
+    claim.binding[1] ^= 1;
+    if (token_redeem(book, &claim, now_s, why, ret_entry) == OK) return ERR_MISCOMPARE;
+    claim.binding[1] ^= 1;
+    return token_redeem(book, &claim, now_s, why, ret_entry);
+}
+
 static void story_of_book(struct story *story)
 {
     struct token_book book = {.entries[0].node = 0};
@@ -91,21 +104,21 @@ static void story_of_book(struct story *story)
     struct token_entry e;
     struct der mine = {.bytes = 3, .at = "abc"}, his = {.bytes = 3, .at = "abd"};
     char why[IDENTITY_WHY_MAX];
-    uint8_t wrong[TOKEN_SECRET_BYTES] = {1};
+    uint8_t wrong[TOKEN_SECRET_BYTES] = {1}, none[TOKEN_SECRET_BYTES] = {0};
     EXPECT(token_waiting(&book, NOW) == 0);
-    EXPECT(token_redeem(&book, (uint8_t[TOKEN_SECRET_BYTES]){0}, &mine, NOW, why, &e) == ERR_DENIED);
+    EXPECT(redeem(&book, none, &mine, NOW, why, &e) == ERR_DENIED);
     EXPECT(token_issue(&book, story->io, TOKEN_WITNESS, 3, NOW, HOUR_S, &t) == OK && token_waiting(&book, NOW) == 1);
-    EXPECT(token_redeem(&book, wrong, &mine, NOW, why, &e) == ERR_DENIED && strstr(why, "nobody issued") != NULL);
-    EXPECT(token_redeem(&book, t.secret, &mine, NOW + HOUR_S, why, &e) == ERR_DENIED && strstr(why, "expired") != NULL);
-    EXPECT(token_redeem(&book, t.secret, &mine, NOW + 1, why, &e) == OK && e.node == 3 && e.role == TOKEN_WITNESS);
-    EXPECT(token_redeem(&book, t.secret, &mine, NOW + 2, why, &e) == OK); /* the answer was lost */
-    EXPECT(token_redeem(&book, t.secret, &his, NOW + 3, why, &e) == ERR_DENIED && strstr(why, "used already") != NULL);
+    EXPECT(redeem(&book, wrong, &mine, NOW, why, &e) == ERR_DENIED && strstr(why, "nobody issued") != NULL);
+    EXPECT(redeem(&book, t.secret, &mine, NOW + HOUR_S, why, &e) == ERR_DENIED && strstr(why, "expired") != NULL);
+    EXPECT(redeem(&book, t.secret, &mine, NOW + 1, why, &e) == OK && e.node == 3 && e.role == TOKEN_WITNESS);
+    EXPECT(redeem(&book, t.secret, &mine, NOW + 2, why, &e) == OK); /* the answer was lost */
+    EXPECT(redeem(&book, t.secret, &his, NOW + 3, why, &e) == ERR_DENIED && strstr(why, "used already") != NULL);
     for (uint32_t i = 1; i < TOKEN_BOOK_MAX; i++)
         EXPECT(token_issue(&book, story->io, TOKEN_NODE, 10 + i, NOW, HOUR_S, &more) == OK);
     EXPECT(memcmp(more.secret, t.secret, sizeof t.secret) != 0);
     EXPECT(token_issue(&book, story->io, TOKEN_NODE, 99, NOW, HOUR_S, &t) == ERR_LIMIT);
     token_revoke(&book, more.node);
-    EXPECT(token_redeem(&book, more.secret, &mine, NOW, why, &e) == ERR_DENIED);
+    EXPECT(redeem(&book, more.secret, &mine, NOW, why, &e) == ERR_DENIED);
     EXPECT(token_issue(&book, story->io, TOKEN_NODE, 99, NOW, HOUR_S, &t) == OK);
     EXPECT(token_issue(&book, story->io, TOKEN_NODE, 99, NOW + HOUR_S, HOUR_S, &t) == OK); /* expired ones make room */
 }
@@ -183,6 +196,7 @@ static struct {
     struct identity identity;
     char told[2000];
     uint32_t asked;
+    bool info_is_right;
 } host;
 
 static void on_tell(void *arg, bool is_problem, const char *text)
@@ -200,7 +214,11 @@ static void on_join(void *arg, struct link_join *join)
     char why[IDENTITY_WHY_MAX];
     (void)arg;
     host.asked++;
-    if (token_redeem(&host.book, join->request.secret, &join->request.request, wall_now, why, &e) != OK) {
+    struct token_claim claim = {.request = &join->request.request};
+    memcpy(claim.binding, join->binding, sizeof claim.binding);
+    memcpy(claim.proof, join->request.proof, sizeof claim.proof);
+    host.info_is_right = join->request.info_bytes == 5 && memcmp(join->request.info, "about", 5) == 0;
+    if (token_redeem(&host.book, &claim, wall_now, why, &e) != OK) {
         link_join_refuse(join, why);
         return;
     }
@@ -252,6 +270,8 @@ static bool issue(struct io *io, const struct links *links, enum token_role role
            token_decode(text, ret) == OK;
 }
 
+static const struct enter_info info = {"about", 5};
+
 static void story_of_joining(struct story *story)
 {
     struct mem *mem = mem_open(MEMORY);
@@ -260,27 +280,29 @@ static void story_of_joining(struct story *story)
     struct token t, bad;
     static struct identity second, third;
     char why[ENTER_WHY_MAX], address[IO_ADDRESS_TEXT];
+    uint32_t by = 0;
     EXPECT(mem != NULL && host_open(story->io, &first, &links) && issue(story->io, links, TOKEN_NODE, &t));
     /* Not expected, then not with this secret, then welcome; and nobody else after it. */
-    EXPECT(link_enter(story->io, mem, &t, NOW, LIMIT_MS, &second, why) == ERR_DENIED && host.asked == 0);
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &second, &by) == ERR_DENIED && host.asked == 0);
     links_let_join(links, true);
     bad = t;
     bad.secret[0] ^= 1;
-    EXPECT(link_enter(story->io, mem, &bad, NOW, LIMIT_MS, &second, why) == ERR_DENIED);
+    EXPECT(link_enter(story->io, mem, &bad, &info, NOW, LIMIT_MS, why, &second, &by) == ERR_DENIED);
     EXPECT(host.asked == 1 && strstr(why, "nobody issued this token here") != NULL);
     bad = t;
     bad.fingerprint[0] ^= 1;
-    EXPECT(link_enter(story->io, mem, &bad, NOW, LIMIT_MS, &second, why) == ERR_DENIED);
+    EXPECT(link_enter(story->io, mem, &bad, &info, NOW, LIMIT_MS, why, &second, &by) == ERR_DENIED);
     EXPECT(host.asked == 1 && strstr(why, "another cluster than the token") != NULL);
-    EXPECT(link_enter(story->io, mem, &t, NOW + 2 * HOUR_S, LIMIT_MS, &second, why) == ERR_DENIED);
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW + 2 * HOUR_S, LIMIT_MS, why, &second, &by) == ERR_DENIED);
     EXPECT(strstr(why, "has expired") != NULL);
-    EXPECT(link_enter(story->io, mem, &t, NOW, LIMIT_MS, &second, why) == OK);
-    EXPECT(second.node == 2 && identity_is_holder(&second));
-    EXPECT(link_enter(story->io, mem, &t, NOW, LIMIT_MS, &third, why) == ERR_DENIED && strstr(why, "used already") != NULL);
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &second, &by) == OK);
+    EXPECT(by == 1 && host.info_is_right && second.node == 2 && identity_is_holder(&second));
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &third, &by) == ERR_DENIED &&
+           strstr(why, "used already") != NULL);
     /* A witness gets no key of the CA. */
     token_revoke(&host.book, 2);
     EXPECT(issue(story->io, links, TOKEN_WITNESS, &t));
-    EXPECT(link_enter(story->io, mem, &t, NOW, LIMIT_MS, &third, why) == OK && third.ca_key.bytes == 0);
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &third, &by) == OK && third.ca_key.bytes == 0 && by == 1);
     /* Who joined can link. */
     struct links_config config = {
         .io = story->io, .identity = &second, .user = &user, .wall_s = wall, .listen_count = 1, .listen = {"127.0.0.1:0"}};
@@ -305,11 +327,13 @@ static void story_of_silence(struct story *story)
     struct token t = example();
     static struct identity second;
     char why[ENTER_WHY_MAX];
+    uint32_t by = 0;
     EXPECT(mem != NULL && io_listen(story->io, "127.0.0.1:0", 0, &silent) == OK);
     t.address_count = 1;
     io_listener_text(silent, t.addresses[0], sizeof t.addresses[0]);
     uint64_t from = io_now_ns(story->io);
-    EXPECT(link_enter(story->io, mem, &t, NOW, 200, &second, why) == ERR_CLOSED && strstr(why, "no answer in time") != NULL);
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW, 200, why, &second, &by) == ERR_CLOSED &&
+           strstr(why, "no answer in time") != NULL);
     EXPECT(io_now_ns(story->io) - from < 2 * IO_S_NS);
     /* Fill the queue of connections that wait to be accepted: then even the connect gets no answer. */
     static struct waited w[FULL];
@@ -319,7 +343,8 @@ static void story_of_silence(struct story *story)
     for (uint32_t i = 0; i < FULL; i++) hanging += !w[i].over;
     EXPECT(hanging > 0);
     from = io_now_ns(story->io);
-    EXPECT(link_enter(story->io, mem, &t, NOW, 200, &second, why) == ERR_CLOSED && strstr(why, "no answer in time") != NULL);
+    EXPECT(link_enter(story->io, mem, &t, &info, NOW, 200, why, &second, &by) == ERR_CLOSED &&
+           strstr(why, "no answer in time") != NULL);
     for (uint32_t i = 0; i < FULL; i++)
         if (!w[i].over) io_connect_abort(&w[i].op);
     for (uint32_t i = 0; i < FULL; i++) {

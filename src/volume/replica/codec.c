@@ -298,11 +298,10 @@ static enum err config_decode(struct cursor *c, const struct wire_replica_config
 
 static void heartbeat_encode(struct out *out, const struct replica_message *m)
 {
-    struct wire_replica_heartbeat wire = {
-        .join = put64(m->join),
-        .clock = put64(m->u.beat.clock),
-        .silent = m->u.beat.silent,
-        .config = config_encode(&m->u.beat.config)};
+    struct wire_replica_heartbeat wire = {.join = put64(m->join),
+                                          .clock = put64(m->u.beat.clock),
+                                          .silent = m->u.beat.silent,
+                                          .config = config_encode(&m->u.beat.config)};
     put(out, &wire, sizeof wire);
     joins_encode(out, &m->u.beat.config);
 }

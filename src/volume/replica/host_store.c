@@ -125,8 +125,8 @@ static void prepared(struct store_op *op)
     struct host_op *own = CONTAINER(op, struct host_op, op);
     struct replica_host *h = own->host;
     if (op->err != OK) host_fail(h, op->err);
-    host_step(h, &(struct replica_event){
-                     .kind = op->err == OK ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = op->sequence});
+    host_step(h,
+              &(struct replica_event){.kind = op->err == OK ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = op->sequence});
 }
 
 void host_prepare(struct replica_host *h, const struct replica_record *record)

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The roster: its bytes, and who should hold the register.
+ *
+ * Goal: every field lies where roster.h has it; what this version does not know is kept, so that an older node takes nothing
+ * away from what a newer one wrote; what cannot be is refused; the register is never on a set in which two halves could both go
+ * on. Method: bytes written out by hand, both ways, then each limit and each contradiction; rosters of all sizes for the rule.
+ */
+#include <stdio.h>
+
+#include "cluster/roster.h"
+#include "tests/check.h"
+
+enum { ROOM = 16 << 10 };
+
+/* ---- bytes ---- */
+
+static const uint8_t kept[] = {
+    'I',  'Z',  'A', 'R', 'R', 'O', 'S', 'T',  1,   0,   0,   0,   3,   0,   0,   0,  /* header: three items */
+    1,    0,    0,   0,   28,  0,   0,   0,                                           /* CLUSTER */
+    0xc0, 0xc1, 2,   3,   4,   5,   6,   7,    8,   9,   10,  11,  12,  13,  14,  15, /* its id */
+    3,    0,    0,   0,   4,   0,   0,   0,    'p', 'r', 'o', 'd',                    /* next 3 */
+    2,    0,    0,   0,   63,  0,   0,   0,                                           /* NODE */
+    2,    0,    0,   0,   1,   2,   1,   2,    /* number 2, JOINING, a witness, name of 1, 2 addresses */
+    0x11, 0x22, 0,   0,   0,   0,   0,   0x80, /* acceptor */
+    9,    8,    7,   6,   0,   0,   0,   0,    /* until */
+    0xa0, 0xa1, 2,   3,   4,   5,   6,   7,    8,   9,   10,  11,  12,  13,  14,  15,            /* store */
+    'w',  7,    '1', ':', '7', '4', '5', '1',  '!', 8,   '[', ':', ':', '1', ']', ':', '2', '2', /* name, addresses */
+    'n',  'e',  'w', '!', '!',                                                                   /* of a newer version */
+    9,    0,    0,   0,   3,   0,   0,   0,    'v', 'o', 'l', /* an item that it does not know */
+};
+
+TEST(bytes_lie_as_written)
+{
+    static struct roster r;
+    uint8_t again[ROOM];
+    size_t size;
+    CHECK_OK(roster_decode(kept, sizeof kept, &r));
+    CHECK(r.cluster.b[0] == 0xc0 && r.cluster.b[15] == 15 && r.next == 3 && r.node_count == 1);
+    CHECK_STR(r.name, "prod");
+    const struct roster_node *n = &r.nodes[0];
+    CHECK(n->number == 2 && n->stage == ROSTER_JOINING && n->role == ROSTER_WITNESS && n->address_count == 2);
+    CHECK(n->acceptor == 0x8000000000002211u && n->until_s == 0x06070809 && n->store[0] == 0xa0 && n->store[15] == 15);
+    CHECK_STR(n->name, "w");
+    CHECK_STR(n->addresses[0], "1:7451!");
+    CHECK_STR(n->addresses[1], "[::1]:22");
+    CHECK(n->extra.bytes == 5 && r.others.bytes == 11 && r.extra.bytes == 0);
+    CHECK_OK(roster_encode(&r, again, sizeof again, &size));
+    CHECK_EQ(size, sizeof kept);
+    CHECK_BYTES(again, kept, sizeof kept);
+    CHECK_ERR(ERR_LIMIT, roster_encode(&r, again, sizeof kept - 1, &size));
+}
+
+/* What an older node changes does not touch what it does not know. */
+TEST(changes_keep_what_is_unknown)
+{
+    static struct roster r, back;
+    uint8_t at[ROOM];
+    size_t size;
+    CHECK_OK(roster_decode(kept, sizeof kept, &r));
+    struct roster_node one = {.number = 1, .stage = ROSTER_LIVE, .role = ROSTER_DATA, .name = "a", .acceptor = 5};
+    CHECK_OK(roster_put(&r, &one));
+    r.nodes[1].stage = ROSTER_LIVE;
+    r.nodes[1].until_s = 0;
+    CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+    CHECK_OK(roster_decode(at, size, &back));
+    CHECK(back.node_count == 2 && back.nodes[0].number == 1 && back.nodes[1].stage == ROSTER_LIVE);
+    CHECK_BYTES(back.nodes[1].extra.at, "new!!", 5);
+    CHECK_BYTES((const uint8_t *)back.others.at + 8, "vol", 3);
+    roster_drop(&back, 2);
+    roster_drop(&back, 7);
+    CHECK(back.node_count == 1 && roster_find(&back, 2) == NULL && roster_named(&back, "a")->number == 1);
+    CHECK(roster_of_acceptor(&back, 5)->number == 1 && back.others.bytes == 11);
+}
+
+static enum err with(size_t at, uint8_t byte)
+{
+    static struct roster r;
+    uint8_t bytes[sizeof kept];
+    memcpy(bytes, kept, sizeof kept);
+    bytes[at] = byte;
+    return roster_decode(bytes, sizeof bytes, &r);
+}
+
+TEST(what_cannot_be_is_refused)
+{
+    static struct roster r;
+    for (size_t size = 0; size < sizeof kept; size++) CHECK(roster_decode(kept, size, &r) != OK);
+    CHECK_ERR(ERR_NOT_OURS, with(0, 'J'));
+    CHECK_ERR(ERR_NEW_FORMAT, with(8, 2));
+    CHECK_ERR(ERR_DECODE, with(8, 0));
+    CHECK_ERR(ERR_TRUNCATED, with(12, 4));
+    CHECK_ERR(ERR_DECODE, with(12, 2));
+    CHECK_ERR(ERR_DECODE, with(16, 2));               /* no CLUSTER first */
+    CHECK_ERR(ERR_DECODE, with(40, 2));               /* next: its own number */
+    CHECK_ERR(ERR_DECODE, with(48, ' '));             /* a name */
+    CHECK_ERR(ERR_DECODE, with(60, 0));               /* number 0 */
+    CHECK_ERR(ERR_DECODE, with(64, 0));               /* stages */
+    CHECK_ERR(ERR_DECODE, with(64, ROSTER_LIVE));     /* LIVE has no end */
+    CHECK_ERR(ERR_DECODE, with(64, 4));               /* */
+    CHECK_ERR(ERR_DECODE, with(65, 3));               /* roles */
+    CHECK_ERR(ERR_DECODE, with(66, 0));               /* a name of none */
+    CHECK_ERR(ERR_DECODE, with(67, 9));               /* addresses */
+    CHECK_ERR(ERR_DECODE, with(101, 0));              /* one of none */
+    CHECK_ERR(ERR_DECODE, with(105, ' '));            /* one with a blank */
+    CHECK_ERR(ERR_DECODE, with(sizeof kept - 11, 1)); /* a second CLUSTER */
+    CHECK_OK(with(sizeof kept - 1, 'L'));
+}
+
+TEST(a_number_a_name_and_an_acceptor_belong_to_one)
+{
+    static struct roster r, back;
+    uint8_t at[ROOM];
+    size_t size;
+    static const struct roster_node one = {.number = 1, .stage = ROSTER_LIVE, .role = ROSTER_DATA, .name = "a", .acceptor = 5};
+    for (int wrong = 0; wrong < 4; wrong++) {
+        r = (struct roster){.name = "x", .next = 9, .node_count = 2, .nodes = {one, one}};
+        r.nodes[1] = (struct roster_node){.number = wrong == 1 ? 1 : 2,
+                                          .stage = ROSTER_LIVE,
+                                          .role = ROSTER_DATA,
+                                          .name = {wrong == 2 ? 'a' : 'b'},
+                                          .acceptor = wrong == 3 ? 5 : 6};
+        CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+        CHECK_ERR(wrong == 0 ? OK : ERR_DECODE, roster_decode(at, size, &back));
+    }
+    CHECK(roster_name_is_good("a-B_1.x") && !roster_name_is_good("") && !roster_name_is_good("a b"));
+    char name[ROSTER_NAME_SIZE + 1];
+    memset(name, 'a', sizeof name);
+    name[ROSTER_NAME_SIZE] = '\0';
+    CHECK(!roster_name_is_good(name) && roster_name_is_good(name + 1));
+    for (uint32_t i = 3; i <= ROSTER_NODES_MAX; i++) {
+        struct roster_node node = one;
+        node.number = i;
+        CHECK_OK(roster_put(&r, &node));
+    }
+    struct roster_node more = one;
+    more.number = 99;
+    CHECK_ERR(ERR_LIMIT, roster_put(&r, &more));
+    more.number = 7;
+    CHECK_OK(roster_put(&r, &more));
+}
+
+/* ---- who holds the register ---- */
+
+static struct roster of(const char *roles)
+{
+    struct roster r = {.name = "x", .next = 99};
+    for (uint32_t i = 0; roles[i] != '\0'; i++) {
+        struct roster_node n = {.number = i + 1, .stage = ROSTER_LIVE, .role = ROSTER_DATA, .acceptor = 10 + i};
+        snprintf(n.name, sizeof n.name, "n%u", i);
+        if (roles[i] == 'w' || roles[i] == 'W') n.role = ROSTER_WITNESS;
+        if (roles[i] == 'j' || roles[i] == 'l') n.stage = roles[i] == 'j' ? ROSTER_JOINING : ROSTER_LEAVING;
+        roster_put(&r, &n);
+    }
+    return r;
+}
+
+/* Acceptors by their node's place in the text. */
+static bool holds(const char *roles, const char *now, const char *expected)
+{
+    struct roster r = of(roles);
+    uint64_t ids[ACCEPTORS_MAX], wanted[ACCEPTORS_MAX];
+    uint32_t count = 0, want = 0;
+    for (; now[count] != '\0'; count++) ids[count] = 10 + (uint64_t)(now[count] - '0');
+    for (; expected[want] != '\0'; want++) wanted[want] = 10 + (uint64_t)(expected[want] - '0');
+    struct acceptor_set before = acceptor_set_of(ids, count), set = acceptor_set_of(wanted, want);
+    struct acceptor_set got = roster_acceptors(&r, &before);
+    return acceptor_set_equal(&got, &set);
+}
+
+TEST(the_register_is_where_a_half_cannot_go_on)
+{
+    CHECK(holds("d", "0", "0"));
+    CHECK(holds("dd", "0", "0")); /* prefer: the one that has it */
+    CHECK(holds("dd", "1", "1"));
+    CHECK(holds("dw", "0", "0")); /* two are no better than one */
+    CHECK(holds("wd", "0", "1")); /* a witness alone keeps nothing */
+    CHECK(holds("dj", "0", "0"));
+    CHECK(holds("ddw", "0", "012"));
+    CHECK(holds("ddj", "0", "0"));   /* who is joining does not count yet */
+    CHECK(holds("ddl", "012", "0")); /* who leaves, not any more */
+    CHECK(holds("ldw", "012", "1"));
+    CHECK(holds("ddd", "1", "012"));
+    CHECK(holds("dddd", "123", "123")); /* those that hold it stay */
+    CHECK(holds("dddd", "3", "013"));
+    CHECK(holds("ddddd", "123", "01234"));
+    CHECK(holds("ddddddd", "456", "01456"));
+    CHECK(holds("jw", "0", ""));
+}
+
+TESTS(bytes_lie_as_written, changes_keep_what_is_unknown, what_cannot_be_is_refused,
+      a_number_a_name_and_an_acceptor_belong_to_one, the_register_is_where_a_half_cannot_go_on)
