@@ -334,6 +334,32 @@ static void join_under_load(struct world *w, uint64_t seed, bool trace)
     read_over(w, 1);
 }
 
+/* A learner stands still while its content is compared, until the records that it needs are no longer kept. */
+static void gap_in_check(struct world *w, uint64_t seed, bool trace)
+{
+    struct replica_status status = {0};
+    start(w, seed, trace, 3, 2, 40);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    pump(w, 20);
+    w->plan.digest_us = 10 * MS;
+    world_boot(w, 1);
+    for (uint32_t i = 0; i < 1000 && status.learn.cursor != REPLICA_WALK_END && !world_failed(w); i++) {
+        world_run(w, w->now + 100);
+        replica_status(w->nodes[1].core, &status);
+    }
+    run(w, 5);
+    world_freeze(w, 1, 35 * MS);
+    run(w, 5);
+    write_over(w, 2); /* the learner never hears of this one */
+    until_in_sync(w, 3);
+    w->plan.pump_us = 1000 * MS;
+    run(w, 60);
+    const struct volume_state *a = &w->nodes[0].store->live, *b = &w->nodes[1].store->live;
+    if (a->committed.sequence != b->committed.sequence || memcmp(a->windows, b->windows, sizeof a->windows) != 0)
+        world_fail(w, "a replica joins with other request windows");
+}
+
 /* While node 1 is away it loses a block that was not changed since. */
 static void lost_block(struct world *w, uint64_t seed, bool trace)
 {
@@ -825,6 +851,7 @@ static const struct {
     {MUTATE_UNVOUCHED, put_back},
     {MUTATE_LOSS_UNNOTICED, put_back_owner},
     {MUTATE_NONE, failed_store},
+    {MUTATE_CHECK_OVER_GAP, gap_in_check},
     {MUTATE_NO_EDGE, odd_messages},
     {MUTATE_CUT_UNJUDGED, cut_members},
     {MUTATE_NONE, failing_walk},

@@ -113,6 +113,7 @@
     X(MUTATE_LOSS_UNNOTICED, "nobody notices that a replica lost what it had acknowledged")                                    \
     X(MUTATE_CUT_UNJUDGED, "two replicas that are cut off from each other both stay in sync")                                  \
     X(MUTATE_NO_EDGE, "messages of others are not checked")                                                                    \
+    X(MUTATE_CHECK_OVER_GAP, "contents that were compared before a gap count after it")                                        \
     X(MUTATE_JOIN_UNTOLD, "nobody listens to a replica that says that it gave up its join")
 
 /* What connects the protocol with the store (volume/replica/host.h); looked for with sim/cluster.h. */

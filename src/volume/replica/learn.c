@@ -125,6 +125,7 @@ static void step_done(struct replica *r)
 {
     const struct replica_step *s = &r->step;
     r->learn = s->learn;
+    if (s->gap && !MUTATED(MUTATE_CHECK_OVER_GAP)) r->check = (struct check){0}; /* what was compared is not what it is now */
     for (uint32_t i = 0; r->check.on && i < s->count; i++) {
         window_note(r->learned_windows, &s->records[i].change.request);
         r->learned_mark = s->records[i].mark;

@@ -39,8 +39,8 @@
  * between two nodes belong into one frame.
  *
  * What is not here: outcomes of compare-and-write, reads forwarded from nodes that are not in sync (they are refused), an
- * orderly hand-over of ownership, pacing of first passes beyond the host's own. DO_FENCE is a hook that no simulated world uses
- * yet. A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
+ * orderly hand-over of ownership, pacing of first passes beyond the host's own. Fences are simulated in one directed history
+ * only. A forced replica has what it surely published, not what it had prepared: a learner's tail is gone by then.
  *
  * A store that lost what it acknowledged (an image put back) is found out by those who remember: a restarted replica serves
  * after the owner told it, in this life, up to where it must have come; the owner counts what it acknowledged in this life

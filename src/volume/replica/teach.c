@@ -183,6 +183,10 @@ static void step_jump(struct replica *r, struct peer *p, struct replica_step *s)
     s->gap = p->learn.applied != 0;
     if (s->gap && !MUTATED(MUTATE_GAP_FORGOTTEN)) s->learn.low = min64(p->learn.low, p->learn.applied);
     s->learn.applied = r->committed;
+    if (!MUTATED(MUTATE_CHECK_OVER_GAP)) {
+        p->check = WORK_NONE;
+        p->checked = 0;
+    }
     if (s->gap && p->walk == WORK_DONE && walk_fits(p)) step_stretch(p, s);
 }
 
