@@ -8,8 +8,8 @@
  *
  * What is real: the store, the host of each replica (volume/replica/host.h) and the protocol core in it. What stands in for
  * something: links (first-in first-out pipes with sessions; a receiver without room holds the sender up) and the register
- * (always right, sometimes out of reach). A world has one volume on 2 or 3 machines. Machines lose their power one by one or all
- * at once, links are cut and reset.
+ * (always right, sometimes out of reach). A world has one volume on 2 or 3 machines. Machines lose their power one by one or
+ * all at once, links are cut and reset.
  *
  * Every block has one client that writes it, with increasing numbers, and all clients read all blocks, each over the node that
  * it likes; so what a read may return is known exactly: nothing older than what was acknowledged or read before it began,

@@ -2,10 +2,10 @@
 /*
  * Clients of a cluster as initiators with several paths are, and the judge of what they see.
  *
- * A client has one command under way, over one session with one node. When no answer comes in time, or its session is dropped,
- * or its node dies, it gives the session up, and an answer on it counts for nothing. A write is sent again, over this or another
- * node, until one is answered: at once where both sides know that the session is gone, after silence only when that lasted
- * longer than twice the age at which commands are refused.
+ * A client has one command under way, over one session with one node. When no answer comes in time, or its session is
+ * dropped, or its node dies, it gives the session up, and an answer on it counts for nothing. A write is sent again, over this
+ * or another node, until one is answered: at once where both sides know that the session is gone, after silence only when that
+ * lasted longer than twice the age at which commands are refused.
  */
 #include <string.h>
 

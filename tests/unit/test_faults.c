@@ -275,11 +275,19 @@ static void value_of(uint32_t seed, uint8_t *value)
     prng_fill(&p, value, VALUE);
 }
 
+/* No first byte of zero: that would be a local key. */
+static uint32_t name_of(uint32_t key)
+{
+    return key << 8 | 1;
+}
+
 static enum err set_keys(uint32_t round)
 {
     static uint8_t value[VALUE];
     for (uint32_t k = 0; k < (round > 0 ? keys : KEYS); k++) {
-        struct store_op op = {.kind = RECORD_STATE, .key = &k, .key_bytes = sizeof k, .value = value, .value_bytes = VALUE};
+        uint32_t name = name_of(k);
+        struct store_op op = {
+            .kind = RECORD_STATE, .key = &name, .key_bytes = sizeof name, .value = value, .value_bytes = VALUE};
         if (round > 0 && k % 3 != round % 3) continue;
         value_of(change_of(k, round), value);
         TRY(change(&op));
@@ -292,8 +300,8 @@ static enum err set_keys(uint32_t round)
 static enum err take_away(uint32_t count)
 {
     for (; count > 0; count--) {
-        uint32_t k = --keys;
-        struct store_op op = {.kind = RECORD_STATE, .key = &k, .key_bytes = sizeof k};
+        uint32_t name = name_of(--keys);
+        struct store_op op = {.kind = RECORD_STATE, .key = &name, .key_bytes = sizeof name};
         TRY(change(&op));
     }
     return OK;
@@ -304,9 +312,9 @@ static bool keys_are(uint32_t round)
     static uint8_t value[VALUE];
     for (uint32_t k = 0; k < keys; k++) {
         const void *got;
-        uint32_t bytes;
+        uint32_t bytes, name = name_of(k);
         value_of(change_of(k, round), value);
-        if (store_state_get(t.store, 1, &k, sizeof k, &got, &bytes) != OK || bytes != VALUE) return false;
+        if (store_state_get(t.store, 1, &name, sizeof name, &got, &bytes) != OK || bytes != VALUE) return false;
         if (memcmp(got, value, VALUE) != 0) return false;
     }
     return true;

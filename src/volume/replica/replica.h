@@ -33,10 +33,11 @@
  *   - Forwarded changes are always confirmed under the ticket (one more round trip), because forwarding is rare.
  *   - A second chance is never taken by time: what was sent to an owner stays open until an owner says what came of it.
  *
- * What the wiring to store.h needs: the payload of inherited records (store_prepared gives the op, not its data); catch-up
- * writes that raise no sequence, and a move of the volume to a sequence (DO_APPLY, DO_LEARNED); content digests as of one
- * sequence; a STATE key for join, learn and windows, written with the record that changes them. Heartbeats of all volumes
- * between two nodes belong into one frame.
+ * What the wiring finds in store.h: inherited records (store_prepared_next, store_read.of); DO_APPLY as operations with
+ * `learn`, the last of a step a local key that says how far it is; DO_LEARNED as MOVE, with the local key of join, learn and
+ * windows; DO_WALK (store_changes_in); digests as of one sequence. DO_DISCARD sets the join first, then it discards. What it
+ * lacks: credit; volumes whose ids do not come in ascending order. Heartbeats of all volumes between two nodes belong into one
+ * frame.
  *
  * What is not here: outcomes of compare-and-write, reads forwarded from nodes that are not in sync (they are refused), an
  * orderly hand-over of ownership, pacing of first passes beyond the host's own. Fences are simulated in one directed history
