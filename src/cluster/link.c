@@ -270,6 +270,7 @@ enum err links_open(const struct links_config *config, struct links **ret_links,
     l->config = c;
     l->identity = *c.identity;
     l->timer.fire = tick;
+    l->opened_ns = io_now_ns(l->io);
     list_init(&l->conns);
     list_init(&l->links);
     list_init(&l->done);
@@ -354,6 +355,7 @@ enum err link_open(struct links *links, uint32_t node, const char *const *addres
     if (link == NULL) return ERR_NO_MEMORY;
     link->links = links;
     link->node = node;
+    link->opened_ns = io_now_ns(links->io);
     link->owner = owner;
     link->dials = links->identity.node < node;
     link->path_count = count;

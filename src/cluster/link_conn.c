@@ -34,10 +34,16 @@ const char *link_conn_text(const struct link_conn *conn, char *buf, size_t size)
     return buf;
 }
 
+static bool is_quiet_since(const struct links *links, uint64_t since_ns)
+{
+    return io_now_ns(links->io) - since_ns < links->config.quiet_ms * IO_MS_NS;
+}
+
 /* What we dial again and again is told once for each reason. */
 static bool is_news(struct link_conn *conn, const char *why)
 {
     if (conn->link == NULL || !conn->dialled) return true;
+    if (conn->link->boot == 0 && is_quiet_since(conn->links, conn->link->opened_ns)) return false;
     struct path *path = &conn->link->paths[conn->path];
     uint64_t reason = hash64(why, strlen(why), 0);
     bool news = path->told != reason;
@@ -132,7 +138,7 @@ void link_conn_refuse(struct link_conn *conn, enum link_refusal refusal, const c
     conn->refusal = refusal;
     conn->say_refuse = true;
     conn->links->stats.refused++;
-    tell_end(conn, "refused", why);
+    if (refusal != REFUSAL_STRANGER || !is_quiet_since(conn->links, conn->links->opened_ns)) tell_end(conn, "refused", why);
     leave(conn);
 }
 

@@ -105,6 +105,7 @@ struct link {
     struct list of_links;
     void *owner;
     uint32_t node, path_count, ready, boot, streams;
+    uint64_t opened_ns;
     bool dials, closed;
     uint8_t peer_boot[BOOT_BYTES];
     uint16_t version;
@@ -138,6 +139,7 @@ struct links {
     struct io_task *waiting;
     uint64_t tell_ns; /* of this second's first sentence */
     uint32_t told;
+    uint64_t opened_ns;
     uint64_t renew_ns, tick_ns;          /* when they were last */
     struct der renew_key, renew_request; /* renew_key.bytes 0: none is asked for */
     struct links_stats stats;

@@ -15,6 +15,7 @@ enum {
     MEMORY_MIB = 24,
     CONNS_MAX = 2 * ROSTER_NODES_MAX,
     WAIT_MS = 700,
+    QUIET_MS = 3000,
     PAUSE_MS = 10,
     ATTEMPTS = 4,
 };
@@ -134,6 +135,7 @@ enum err links_begin(struct member *m, const struct identity *identity, struct m
                                   .listen_count = c->listen_count,
                                   .heartbeat_ms = c->heartbeat_ms,
                                   .timeout_ms = c->timeout_ms,
+                                  .quiet_ms = QUIET_MS,
                                   .conns_max = CONNS_MAX};
     uint32_t failed = 0;
     if (c->listen_count == 0) {
