@@ -17,8 +17,7 @@ const char *const mutation_names[MUTATE_COUNT] = {MUTATIONS(MUTATION_NAME)};
 const char *const mutation_texts[MUTATE_COUNT] = {MUTATIONS(MUTATION_TEXT)};
 #undef MUTATION_TEXT
 
-static const char prefix[] = "MUTATE_";
-enum { PREFIX = sizeof prefix - 1 };
+enum { PREFIX = sizeof "MUTATE_" - 1 };
 
 bool args_number(const char *text, uint64_t *ret_number)
 {

@@ -415,7 +415,7 @@ static struct options options_of(int argc, char **argv)
             o.faults = value;
             o.history.faults = faults_of(value);
         } else if (strcmp(name, "--mutation") == 0) {
-            o.history.mutation = mutation_of(value);
+            o.history.mutation = (int)mutation_of(value);
         } else if (strcmp(name, "--time") == 0) {
             o.seconds = number_of(value);
         } else if (strcmp(name, "--cut") == 0) {
