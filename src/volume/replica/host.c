@@ -240,13 +240,23 @@ void host_step(struct replica_host *h, struct replica_event *event)
 
 /* ---- what others say ---- */
 
+/* A change comes with its content. */
+static bool is_whole(const struct replica_change *change, const struct replica_content *content)
+{
+    if (change->kind == REPLICA_NOOP) return content == NULL;
+    bool fits = content != NULL && content->count == change->count;
+    return fits && (change->kind != REPLICA_WRITE || content->what == ENTRY_NEW);
+}
+
 void host_message(struct replica_host *h, const struct replica_message *message, struct replica_content *content)
 {
     struct replica_message m = *message;
     bool keep = m.kind == REPLICA_FORWARD && content != NULL;
     /* Nobody is caught up yet: the core must not lock blocks for a walk that never ends. */
     bool learns = m.kind == REPLICA_WANT || m.kind == REPLICA_FOLLOW;
-    if (learns) {
+    bool torn = (m.kind == REPLICA_RECORD && !is_whole(&m.u.record.change, content)) ||
+                (m.kind == REPLICA_FORWARD && !is_whole(&m.u.forward.change, content));
+    if (learns || torn) {
         content_drop(h->config.contents, content);
         return;
     }

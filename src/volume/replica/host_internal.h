@@ -30,7 +30,8 @@ struct host_slot {
     struct store_op *op;
     struct host_op *own; /* NULL: the store found it */
     struct replica_content *content;
-    bool reading; /* its blocks: it must not be published */
+    uint32_t cost; /* blocks of credit that the core has taken for it */
+    bool reading;  /* its blocks: it must not be published */
 };
 
 /* A message that waits for its content, or behind one that does. */

@@ -12,7 +12,7 @@ struct host_slot *host_slot(struct replica_host *h, uint64_t sequence)
     return &h->slots[sequence % REPLICA_KEPT];
 }
 
-static uint64_t cost_of(const struct store_op *op)
+static uint32_t cost_of(const struct store_op *op)
 {
     return op->kind == RECORD_DATA && op->what == ENTRY_NEW ? op->count : 0;
 }
@@ -111,7 +111,7 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
         if (facts.tail == 0) facts.committed.epoch = op->previous_epoch;
         tell_record(op, &room[facts.tail++]);
         used += cost_of(op);
-        *host_slot(h, op->sequence) = (struct host_slot){.op = op};
+        *host_slot(h, op->sequence) = (struct host_slot){.op = op, .cost = cost_of(op)};
     }
     facts.credit = c->credit > used ? c->credit - used : 0;
     *ret_facts = facts;
@@ -157,7 +157,8 @@ void host_prepare(struct replica_host *h, const struct replica_record *record)
         if (content->what == ENTRY_NEW) own->op.digests = content->digests;
     }
     h->end = record->mark.sequence;
-    *host_slot(h, h->end) = (struct host_slot){.op = &own->op, .own = own, .content = content};
+    *host_slot(h, h->end) = (struct host_slot){
+        .op = &own->op, .own = own, .content = content, .cost = change->kind == REPLICA_WRITE ? change->count : 0};
     store_prepare(h->config.store, &own->op);
 }
 
@@ -174,7 +175,7 @@ void host_publish_go(struct replica_host *h)
 {
     while (h->published < h->publish_to && !host_slot(h, h->published + 1)->reading) {
         struct host_slot *slot = host_slot(h, ++h->published);
-        h->credit_back += cost_of(slot->op);
+        h->credit_back += slot->cost;
         store_publish(h->config.store, slot->op);
         slot_end(h, slot);
     }
