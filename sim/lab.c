@@ -61,10 +61,9 @@ static void changed_each(void *arg, uint64_t lba, uint32_t count)
     struct lab_task *task = arg;
     const struct model_volume *v = &task->lab->volumes[task->volume].model;
     for (uint32_t w = 0; w < v->window_count; w++) {
-        for (uint32_t i = 0; i < v->windows[w].count; i++) {
-            uint64_t at = v->windows[w].lba + i;
-            if (at >= lba && at - lba < count) task->changed[v->windows[w].cell + i] = 1;
-        }
+        const struct window *window = &v->windows[w];
+        uint64_t from = max64(lba, window->lba), to = min64(lba + count, window->lba + window->count);
+        if (from < to) memset(&task->changed[window->cell + (from - window->lba)], 1, to - from);
     }
 }
 
