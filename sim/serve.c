@@ -359,6 +359,7 @@ static struct initiator *quiet_initiator(struct serve *serve)
 static bool read_all(struct serve *serve)
 {
     if (!calm_down(serve) || !mended(serve) || !resize_all(serve)) return false;
+    if (!calm_down(serve)) return false; /* meanwhile the target may have given up a connection that had been silent before */
     for (uint32_t unit = 0; unit < serve->mix.units; unit++) {
         for (uint32_t at = 0; at < SERVE_REGISTERS && !lab_failed(serve->lab);) {
             uint32_t blocks = blocks_at(serve, at);
