@@ -39,6 +39,7 @@ static const struct replica_message heartbeat_ack = {.kind = REPLICA_HEARTBEAT_A
                                                                 .echo = 0x0001020304050607,
                                                                 .boot_of = 0x0d0e,
                                                                 .granted = true,
+                                                                .silent = 5,
                                                                 .version = 0x0108,
                                                                 .config = CONFIG}};
 static const struct replica_message record = {

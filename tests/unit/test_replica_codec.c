@@ -148,10 +148,8 @@ static void draw_beat(struct prng *p, struct replica_heartbeat *beat, bool ack)
 {
     draw_config(p, &beat->config);
     beat->clock = prng_next(p);
-    if (!ack) {
-        beat->silent = (uint8_t)prng_next(p);
-        return;
-    }
+    beat->silent = (uint8_t)prng_next(p);
+    if (!ack) return;
     beat->echo = prng_next(p);
     beat->boot_of = (uint32_t)some(p, 1, UINT32_MAX);
     beat->granted = prng_below(p, 2) == 0;
@@ -437,7 +435,7 @@ static const struct limit {
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, boot_of), 4, 1, 0},
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, granted), 1, 1, 2},
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, reserved[0]), 1, 0, 1},
-    {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, reserved[2]), 1, 0, 128},
+    {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, reserved[1]), 1, 0, 128},
     {REPLICA_HEARTBEAT_ACK, OF(heartbeat_ack, config.owner), 1, 1, 8},
 
     {REPLICA_RECORD, AFTER(0), 8, 1, 0},

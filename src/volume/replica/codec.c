@@ -326,6 +326,7 @@ static void heartbeat_ack_encode(struct out *out, const struct replica_message *
                                               .version = put64(beat->version),
                                               .boot_of = put32(beat->boot_of),
                                               .granted = beat->granted,
+                                              .silent = beat->silent,
                                               .config = config_encode(&beat->config)};
     put(out, &wire, sizeof wire);
     joins_encode(out, &beat->config);
@@ -343,6 +344,7 @@ static enum err heartbeat_ack_decode(struct cursor *c, struct replica_message *m
     beat->echo = get64(wire.echo);
     beat->version = get64(wire.version);
     beat->boot_of = get32(wire.boot_of);
+    beat->silent = wire.silent;
     return config_decode(c, &wire.config, &beat->config);
 }
 

@@ -176,7 +176,8 @@ struct wire_replica_heartbeat_ack {
     le64 version; /* not less than the config's */
     le32 boot_of;
     uint8_t granted; /* flag */
-    uint8_t reserved[3];
+    uint8_t silent;  /* set of nodes */
+    uint8_t reserved[2];
     struct wire_replica_config config;
 };
 SIZE(wire_replica_heartbeat_ack, 72);
