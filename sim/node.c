@@ -46,7 +46,7 @@ static enum err open_units(struct serve *serve)
         uint64_t bytes = round_up64((uint64_t)SERVE_REGISTERS * serve->mix.block_bytes[i], BLOCK_SIZE);
         if (volume == NULL) TRY(volume_create(node->volumes, bytes, &volume));
         struct scsi_unit_config c = {.volume = volume, .block_bytes = serve->mix.block_bytes[i]};
-        scsi_unit_identify(&c, pool_id);
+        scsi_unit_identify(&c, pool_id, volume_id(volume));
         TRY(scsi_unit_open(&c, &node->units[i]));
     }
     return OK;

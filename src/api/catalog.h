@@ -31,6 +31,7 @@ enum volume_state { VOLUME_CREATING, VOLUME_LIVE, VOLUME_DELETING, VOLUME_STATES
 
 struct catalog_volume {
     uint32_t id;         /* in the store */
+    uint32_t number;     /* in the cluster; 0: it has no replicas on other nodes */
     uint32_t block_size; /* as initiators see it: 512 (512e) or 4096 (4Kn) */
     uint64_t created;    /* wall clock, seconds */
     enum volume_state state;

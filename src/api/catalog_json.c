@@ -18,9 +18,10 @@ static json_t *volumes_json(const struct catalog *c)
     json_t *list = json_array();
     for (uint32_t i = 0; i < c->volume_count; i++) {
         const struct catalog_volume *v = &c->volumes[i];
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s}", "name", v->name, "id", (json_int_t)v->id,
-                                              "block_size", (json_int_t)v->block_size, "created", (json_int_t)v->created,
-                                              "state", state_names[v->state]));
+        json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:s}", "name", v->name, "id", (json_int_t)v->id, "block_size",
+                              (json_int_t)v->block_size, "created", (json_int_t)v->created, "state", state_names[v->state]);
+        if (v->number > 0) json_object_set_new(o, "number", json_integer((json_int_t)v->number));
+        json_array_append_new(list, o);
     }
     return list;
 }
@@ -75,15 +76,17 @@ enum err catalog_encode(const struct catalog *c, char *buf, size_t size, size_t 
 static enum err read_volume(struct catalog *c, const json_t *value, struct problem *p)
 {
     struct catalog_volume v = {0};
-    uint64_t id = 0, block_size = 0;
+    uint64_t id = 0, number = 0, block_size = 0;
     char state[16] = "";
     const struct field fields[] = {
         {"name", FIELD_TEXT, v.name, 1, sizeof v.name, true},       {"id", FIELD_NUMBER, &id, 1, UINT32_MAX, true},
         {"block_size", FIELD_NUMBER, &block_size, 512, 4096, true}, {"created", FIELD_NUMBER, &v.created, 0, INT64_MAX, true},
         {"state", FIELD_TEXT, state, 1, sizeof state, true},
+        {"number", FIELD_NUMBER, &number, 1, UINT32_MAX, false},
     };
     TRY(fields_read(value, fields, sizeof fields / sizeof fields[0], p));
     v.id = (uint32_t)id;
+    v.number = (uint32_t)number;
     v.block_size = (uint32_t)block_size;
     while (v.state < VOLUME_STATES && strcmp(state_names[v.state], state) != 0) v.state++;
     if (v.state == VOLUME_STATES) return problem_tell(p, ERR_ARGUMENT, "volume %s has the unknown state %s", v.name, state);

@@ -11,6 +11,7 @@
 #include "api/trace.h"
 #include "api/web.h"
 #include "cluster/member.h"
+#include "volume/replica/replicas.h"
 
 enum { PARTS_MAX = 2 };
 
@@ -24,6 +25,7 @@ struct node {
     struct catalog_file *catalogs;
     struct iscsi_target *target;
     struct member *member;
+    struct replicas *replicas; /* NULL: a witness */
     struct web *web;
     uint64_t began_ns;
     bool changing; /* a call that changes something is under way; others wait in `waiting` */
@@ -56,6 +58,20 @@ void routes_handle(void *arg, struct web_request *request);
 enum err call_flag(struct call *call, const char *name, bool *ret_flag);
 enum err call_number(struct call *call, const char *name, uint64_t max, uint64_t *ret_number);
 
+/* [task] One change after the other. A handler of a change is within one. */
+void node_change_begin(struct node *node);
+void node_change_end(struct node *node);
+
+/* ---- replicas.c ---- */
+
+/* [task] */
+enum err node_replicas_open(struct node *node);
+/* [task] Within a change, which others may interrupt meanwhile. */
+enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies);
+enum err node_replicas_delete(struct call *call, uint32_t number);
+/* Who keeps it, and how it stands. */
+json_t *node_replicas_json(const struct node *node, uint32_t number);
+
 /* ---- reconcile.c ---- */
 
 /* [task] After start: catalog and store are made to agree, see node.h. */
@@ -80,6 +96,11 @@ void node_unit_names(struct node *node, uint32_t volume, char naa[40], char seri
 /* Sessions (logged in, not discovery) of any of the host's initiators. */
 uint32_t node_sessions_of_host(struct node *node, const struct catalog_host *host);
 uint32_t node_sessions_of_volume(struct node *node, uint32_t volume);
+
+/* ---- volumes.c ---- */
+
+/* [task] Within a change: takes a volume and its maps out of the catalog and the store. */
+enum err node_volume_delete(struct node *node, uint32_t id, struct problem *p);
 
 /* ---- cluster.c ---- */
 

@@ -108,6 +108,7 @@ static enum err open_target(struct node *node, struct problem *p)
     struct iscsi_target_config config = {.io = node->io,
                                          .name = c->target,
                                          .alias = c->name,
+                                         .portal_group = (uint16_t)max32(1, member_number(node->member)),
                                          .listen_count = c->listen_count,
                                          .rules = node_rules(node),
                                          .memory = (uint64_t)ISCSI_MIB << 20};
@@ -170,7 +171,13 @@ static enum err start_data(struct node *node, struct problem *p)
     TRY(open_pool(node, p));
     TRY(volumes_open(&(struct volumes_config){.io = node->io, .store = node->store}, &node->volumes));
     TRY(open_catalog(node, p));
-    TRY(node_reconcile(node, p));
+    return node_reconcile(node, p);
+}
+
+/* What initiators see comes last: it may need the others. */
+static enum err start_serving(struct node *node, struct problem *p)
+{
+    TRY(node_replicas_open(node));
     TRY(node_units_open(node));
     return open_target(node, p);
 }
@@ -180,6 +187,7 @@ static enum err start_all(struct node *node, struct problem *p)
     TRY(lock_state(node, p));
     if (!node->config.witness) TRY(start_data(node, p));
     TRY(open_member(node, p));
+    if (!node->config.witness) TRY(start_serving(node, p));
     return open_web(node, p);
 }
 
@@ -208,12 +216,14 @@ enum err node_stop(struct node *node)
     enum err err = OK;
     if (node == NULL) return OK;
     web_close(node->web);
-    member_close(node->member);
     iscsi_target_close(node->target, node->config.logout_ms);
     node->target = NULL;
     if (node->volumes != NULL) node_units_close(node);
+    replicas_close(node->replicas);
+    member_close(node->member);
     volumes_close(node->volumes);
     if (node->store != NULL) err = store_close(node->store);
+    replicas_free(node->replicas);
     catalog_file_close(node->catalogs);
     io_file_close(node->lock);
     return err;

@@ -8,16 +8,20 @@
 #include "api/internal.h"
 #include "io/host.h"
 
-/* [task] `creating`: the number was the store's next, so a volume of that number is ours; without one nothing was made. */
-static void finish_create(struct node *node, struct catalog *draft, struct catalog_volume *v)
+/* [task] `creating`: the number was the store's next, so a volume of that number is ours; without one nothing was made. Of a
+ * replica that does not know yet of what, nothing is kept: it is made again. */
+static enum err finish_create(struct node *node, struct catalog *draft, struct catalog_volume *v)
 {
+    struct volume *there = volumes_find(node->volumes, v->id);
+    if (there != NULL && v->number > 0 && volume_replica(there) == NULL) TRY(volume_delete(there));
     if (volumes_find(node->volumes, v->id) != NULL) {
         trace(TRACE_NOTICE, "volume %s: its creation was interrupted and is finished now", v->name);
         v->state = VOLUME_LIVE;
-        return;
+        return OK;
     }
     trace(TRACE_NOTICE, "volume %s: its creation was interrupted before anything was made; forgotten", v->name);
     catalog_remove_volume(draft, v->id);
+    return OK;
 }
 
 /* [task] */
@@ -30,9 +34,11 @@ static enum err finish_delete(struct node *node, struct catalog *draft, const st
     return OK;
 }
 
-static enum err adopt(struct catalog *draft, uint32_t id, struct problem *p)
+static enum err adopt(struct catalog *draft, const struct volume *there, struct problem *p)
 {
-    struct catalog_volume v = {.id = id, .block_size = 512, .created = host_wall_seconds(), .state = VOLUME_LIVE};
+    uint32_t id = volume_id(there);
+    const struct volume_replica *replica = volume_replica(there);
+    struct catalog_volume v = {.id = id, .number = replica != NULL ? replica->number : 0, .block_size = 512, .created = host_wall_seconds(), .state = VOLUME_LIVE};
     snprintf(v.name, sizeof v.name, "recovered-%u", id);
     for (uint32_t i = 1; catalog_volume(draft, v.name) != NULL; i++) snprintf(v.name, sizeof v.name, "recovered-%u.%u", id, i);
     trace(TRACE_WARNING, "the pool has a volume %u that the catalog does not name; it is called %s now", id, v.name);
@@ -48,7 +54,7 @@ enum err node_reconcile(struct node *node, struct problem *p)
         uint32_t before = draft->volume_count;
         changed = changed || v->state != VOLUME_LIVE;
         if (v->state == VOLUME_CREATING) {
-            finish_create(node, draft, v);
+            TRY(finish_create(node, draft, v));
         } else if (v->state == VOLUME_DELETING) {
             TRY(finish_delete(node, draft, v));
         } else if (volumes_find(node->volumes, v->id) == NULL) {
@@ -58,7 +64,7 @@ enum err node_reconcile(struct node *node, struct problem *p)
     }
     for (struct volume *v = volumes_next(node->volumes, 1); v != NULL; v = volumes_next(node->volumes, volume_id(v) + 1)) {
         if (catalog_volume_by_id(draft, volume_id(v)) != NULL) continue;
-        TRY(adopt(draft, volume_id(v), p));
+        TRY(adopt(draft, v, p));
         changed = true;
     }
     return changed ? catalog_commit(node->catalogs) : OK;

@@ -30,9 +30,11 @@ struct scsi_unit *node_unit(struct node *node, uint32_t volume)
 static void identify(struct node *node, uint32_t volume, struct scsi_unit_config *config)
 {
     uint8_t pool_id[16];
-    store_pool_id(node->store, pool_id);
     config->volume = volumes_find(node->volumes, volume);
-    if (config->volume != NULL) scsi_unit_identify(config, pool_id);
+    if (config->volume == NULL) return;
+    const struct volume_replica *replica = volume_replica(config->volume);
+    store_pool_id(node->store, pool_id);
+    scsi_unit_identify(config, replica != NULL ? replica->cluster : pool_id, replica != NULL ? replica->number : volume);
 }
 
 void node_unit_names(struct node *node, uint32_t volume, char naa[40], char serial[33])

@@ -32,14 +32,22 @@ static const char *state_name(struct node *node, const struct catalog_volume *v)
     return volumes_find(node->volumes, v->id) != NULL ? "live" : "missing";
 }
 
+static uint32_t copies_of(const struct node *node, const struct catalog_volume *v)
+{
+    struct replica_place place;
+    bool known = v->number > 0 && node->replicas != NULL && replicas_place(node->replicas, v->number, &place);
+    return known ? place.node_count : 1;
+}
+
 json_t *volume_json(struct node *node, const struct catalog_volume *v)
 {
     const struct volume *there = volumes_find(node->volumes, v->id);
     char naa[40], serial[33], created[24];
     node_unit_names(node, v->id, naa, serial);
-    return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:o}", "name", v->name, "id", (json_int_t)v->id, "size",
+    uint32_t copies = copies_of(node, v);
+    return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o}", "name", v->name, "id", (json_int_t)v->id, "size",
                      (json_int_t)(there != NULL ? volume_bytes(there) : 0), "block_size", (json_int_t)v->block_size, "state",
-                     state_name(node, v), "created", host_time_text(v->created, created), "naa", naa, "serial", serial, "maps",
+                     state_name(node, v), "created", host_time_text(v->created, created), "naa", naa, "serial", serial, "copies", (json_int_t)copies, "maps",
                      maps_json(node, v->id));
 }
 
@@ -57,6 +65,7 @@ static json_t *shown_json(struct node *node, const struct catalog_volume *v)
 {
     json_t *o = volume_json(node, v);
     json_object_set_new(o, "sessions", json_integer(node_sessions_of_volume(node, v->id)));
+    if (v->number > 0) json_object_set_new(o, "replication", node_replicas_json(node, v->number));
     return o;
 }
 
@@ -129,33 +138,46 @@ static enum err create_meant(struct call *call, const char *name, uint32_t id, u
     return catalog_commit(node->catalogs);
 }
 
-enum err volumes_create(struct call *call)
+static enum err create_here(struct call *call, const char *name, uint64_t size, uint32_t block_size)
 {
     struct node *node = call->node;
-    uint64_t size = 0, block_size = 512;
-    char name[2 * NAME_SIZE] = "";
-    const struct field fields[] = {
-        {"name", FIELD_TEXT, name, 0, sizeof name, true},
-        {"size", FIELD_NUMBER, &size, 0, INT64_MAX, true},
-        {"block_size", FIELD_NUMBER, &block_size, 512, 4096, false},
-    };
-    TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
-    TRY(catalog_check_name("volume", name, &call->problem));
-    TRY(check_size(call, size));
     struct catalog *draft = catalog_draft(node->catalogs);
     struct catalog_volume v = {.id = store_last_volume(node->store) + 1,
-                               .block_size = (uint32_t)block_size,
+                               .block_size = block_size,
                                .created = host_wall_seconds(),
                                .state = VOLUME_CREATING};
     memcpy(v.name, name, sizeof v.name);
     TRY(catalog_add_volume(draft, &v, &call->problem));
     TRY(catalog_commit(node->catalogs));
-    TRY(create_meant(call, v.name, v.id, size));
+    return create_meant(call, name, v.id, size);
+}
+
+enum err volumes_create(struct call *call)
+{
+    struct node *node = call->node;
+    uint64_t size = 0, block_size = 0, copies = 1;
+    char name[2 * NAME_SIZE] = "";
+    const struct field fields[] = {
+        {"name", FIELD_TEXT, name, 0, sizeof name, true},
+        {"size", FIELD_NUMBER, &size, 0, INT64_MAX, true},
+        {"block_size", FIELD_NUMBER, &block_size, 512, 4096, false},
+        {"copies", FIELD_NUMBER, &copies, 1, REPLICA_NODES_MAX, false},
+    };
+    TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
+    TRY(catalog_check_name("volume", name, &call->problem));
+    TRY(check_size(call, size));
+    if (block_size == 0) block_size = copies > 1 ? 4096 : 512;
+    if (copies > 1 && block_size != 4096) {
+        problem_help(&call->problem, "leave the block size out, or say 4096");
+        return problem_tell(&call->problem, ERR_UNSUPPORTED, "a volume with copies on several nodes has blocks of 4096 bytes");
+    }
+    TRY(copies > 1 ? node_replicas_create(call, name, size, (uint32_t)block_size, (uint32_t)copies)
+                   : create_here(call, name, size, (uint32_t)block_size));
     call->status = 201;
-    call->answer = volume_json(node, catalog_volume(catalog_now(node->catalogs), v.name));
+    call->answer = volume_json(node, catalog_volume(catalog_now(node->catalogs), name));
     struct text t;
     text_init(&t, call->location, sizeof call->location);
-    text_add(&t, "/v1/volumes/%s", v.name);
+    text_add(&t, "/v1/volumes/%s", name);
     return OK;
 }
 
@@ -182,6 +204,25 @@ static enum err check_delete(struct call *call, const struct catalog_volume *v, 
     return OK;
 }
 
+enum err node_volume_delete(struct node *node, uint32_t id, struct problem *p)
+{
+    struct catalog *draft = catalog_draft(node->catalogs);
+    const struct catalog_volume *v = catalog_volume_by_id(draft, id);
+    if (v == NULL) return OK;
+    struct catalog_volume meant = *v;
+    meant.state = VOLUME_DELETING;
+    catalog_remove_volume(draft, id); /* with its maps */
+    TRY(catalog_add_volume(draft, &meant, p));
+    TRY(catalog_commit(node->catalogs));
+    TRY(node_access_changed(node));
+    struct volume *there = volumes_find(node->volumes, id);
+    enum err err = there != NULL ? volume_delete(there) : OK;
+    if (err != OK)
+        return problem_tell(p, err, "the pool could not delete it now (%s); the next start finishes it", err_text(err));
+    catalog_remove_volume(catalog_draft(node->catalogs), id);
+    return catalog_commit(node->catalogs);
+}
+
 enum err volumes_delete(struct call *call)
 {
     struct node *node = call->node;
@@ -190,21 +231,8 @@ enum err volumes_delete(struct call *call)
     if (v == NULL) return ERR_NO_VOLUME;
     TRY(call_flag(call, "force", &force));
     TRY(check_delete(call, v, force));
-    uint32_t id = v->id;
-    struct catalog *draft = catalog_draft(node->catalogs);
-    struct catalog_volume meant = *v;
-    meant.state = VOLUME_DELETING;
-    catalog_remove_volume(draft, id); /* with its maps */
-    TRY(catalog_add_volume(draft, &meant, &call->problem));
-    TRY(catalog_commit(node->catalogs));
-    TRY(node_access_changed(node));
-    struct volume *there = volumes_find(node->volumes, id);
-    enum err err = there != NULL ? volume_delete(there) : OK;
-    if (err != OK)
-        return problem_tell(&call->problem, err, "the pool could not delete it now (%s); the next start finishes it",
-                            err_text(err));
-    catalog_remove_volume(catalog_draft(node->catalogs), id);
-    return catalog_commit(node->catalogs);
+    if (v->number > 0) return node_replicas_delete(call, v->number);
+    return node_volume_delete(node, v->id, &call->problem);
 }
 
 /* ---- resizing ---- */

@@ -74,6 +74,17 @@ const char *host_name(char *buf, size_t size)
     return buf;
 }
 
+bool host_is_virtual(void)
+{
+    char line[4096];
+    bool found = false;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    if (f == NULL) return true;
+    while (!found && fgets(line, sizeof line, f) != NULL) found = strstr(line, " hypervisor") != NULL;
+    fclose(f);
+    return found;
+}
+
 uint64_t host_resident_bytes(void)
 {
     unsigned long long pages = 0;

@@ -22,6 +22,8 @@ bool host_is_terminal(int stream);
 enum err host_read_secret(const char *prompt, char *buf, size_t size);
 /* This machine's name up to the first dot, lower case, only letters, digits and '-'; never empty. Returns `buf`. */
 const char *host_name(char *buf, size_t size);
+/* True when this machine is a virtual one, as far as can be told: then its clock may stand still while others go on. */
+bool host_is_virtual(void);
 /* Resident memory of this process in bytes; 0 when the system does not tell. */
 uint64_t host_resident_bytes(void);
 

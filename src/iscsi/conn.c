@@ -56,6 +56,7 @@ void conn_cut(struct iscsi_conn *conn)
     io_cancel(conn->target->io, &conn->timer);
     io_socket_abort(conn->socket);
     conn_drop_tasks(conn);
+    scsi_nexus_lost(&conn->nexus);
     conn_check_end(conn);
 }
 
@@ -297,6 +298,7 @@ struct iscsi_conn *conn_open(struct iscsi_target *target, struct io_socket *sock
     list_init(&conn->free_outs);
     for (int i = 0; i < OUTS; i++) out_give(conn, &conn->outs[i]);
     scsi_nexus_init(&conn->nexus);
+    conn->nexus.session = conn->id;
     conn->nexus.port_name = target->port_name;
     conn->nexus.port_group = target->config.portal_group;
     conn->nexus.port_id = (uint16_t)(portal + 1);

@@ -75,6 +75,7 @@ struct scsi_lun {
 struct scsi_nexus {
     struct scsi_lun luns[SCSI_LUNS_MAX]; /* ascending */
     uint32_t lun_count;
+    uint64_t session; /* never used again, not 0; of the transport */
     const char *port_name; /* of the target port, for INQUIRY: "iqn...,t,0x0001" */
     uint16_t port_group, port_id;
 };
@@ -82,6 +83,8 @@ struct scsi_nexus {
 void scsi_nexus_init(struct scsi_nexus *nexus);
 /* Takes this list of units in place of the old; initiators are told when it changed. Units, luns and read_only are read. */
 void scsi_nexus_map(struct scsi_nexus *nexus, const struct scsi_lun *luns, uint32_t count);
+/* The session is gone: what came over it and has not happened yet does not happen, as far as that is still open. */
+void scsi_nexus_lost(struct scsi_nexus *nexus);
 void scsi_nexus_done(struct scsi_nexus *nexus);
 /* A LUN field of eight bytes (SAM-5 4.7); NULL: no such unit. */
 struct scsi_lun *scsi_nexus_find(struct scsi_nexus *nexus, uint64_t lun);

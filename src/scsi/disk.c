@@ -130,6 +130,7 @@ void lane_start(struct scsi_command *c, struct scsi_lane *lane, const struct vol
 {
     lane->command = c;
     lane->request = *request;
+    lane->request.session = c->nexus->session;
     c->busy++;
     volume_start(c->unit->volume, &lane->request);
 }

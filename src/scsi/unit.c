@@ -11,17 +11,17 @@
 
 /* ---- units ---- */
 
-void scsi_unit_identify(struct scsi_unit_config *config, const uint8_t pool_id[16])
+void scsi_unit_identify(struct scsi_unit_config *config, const uint8_t id[16], uint32_t number)
 {
     struct text t;
-    uint64_t h = hash64(pool_id, 16, volume_id(config->volume));
+    uint64_t h = hash64(id, 16, number);
     /* NAA 6, and an OUI with the bit for locally administered: nobody has assigned one to us. */
     config->naa[0] = 0x62;
     config->naa[1] = 0x69;
     config->naa[2] = 0x7a;
     config->naa[3] = 0x60 | (uint8_t)(h & 15);
-    be64_to(&config->naa[4], h ^ (uint64_t)volume_id(config->volume) << 32);
-    be32_to(&config->naa[12], volume_id(config->volume));
+    be64_to(&config->naa[4], h ^ (uint64_t)number << 32);
+    be32_to(&config->naa[12], number);
     text_init(&t, config->serial, sizeof config->serial);
     text_add_hex(&t, config->naa + 4, 12);
 }
@@ -86,6 +86,11 @@ void scsi_unit_resized(struct scsi_unit *unit)
 void scsi_nexus_init(struct scsi_nexus *nexus)
 {
     nexus->lun_count = 0;
+}
+
+void scsi_nexus_lost(struct scsi_nexus *nexus)
+{
+    for (uint32_t i = 0; i < nexus->lun_count; i++) volume_lost(nexus->luns[i].unit->volume, nexus->session);
 }
 
 static struct scsi_lun *lun_at(struct scsi_nexus *nexus, uint16_t lun)

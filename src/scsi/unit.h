@@ -21,8 +21,8 @@ struct scsi_unit_config {
     bool read_only;       /* write protected */
 };
 
-/* Fills naa and serial from the pool's identity and the volume's number: what a manager without better ideas uses. */
-void scsi_unit_identify(struct scsi_unit_config *config, const uint8_t pool_id[16]);
+/* Fills naa and serial from the identity of who gives out the volumes' numbers (a pool, a cluster) and a number. */
+void scsi_unit_identify(struct scsi_unit_config *config, const uint8_t id[16], uint32_t number);
 
 /* Holds the volume. ERR_ARGUMENT (block_bytes), ERR_NO_MEMORY. */
 enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit **ret_unit);

@@ -48,6 +48,13 @@ static uint32_t stored_crc(le32 tag, le16 size, const uint8_t *stored, uint32_t 
     return crc32c(crc32c(0, covered, sizeof covered), stored, stored_bytes);
 }
 
+static le32 tag_of(const struct fingerprint *print)
+{
+    le32 tag;
+    memcpy(tag.b, print->b, sizeof tag);
+    return tag;
+}
+
 /* Compares the block with itself, eight bytes on: equal neighbours from a zero first on are zeros all the way. */
 static bool all_zero(const uint8_t *block)
 {
@@ -77,12 +84,25 @@ void digest_block(const struct fingerprinter *key, const uint8_t *block, uint8_t
         digest.stored = room;
     else
         stored = BLOCK_SIZE;
-    le32 tag;
-    memcpy(tag.b, digest.print.b, sizeof tag);
     digest.size = size_of(codec, stored);
     digest.units = (uint16_t)(chunk_room(stored) / UNIT);
-    digest.crc = stored_crc(tag, put16(digest.size), digest.stored, stored);
+    digest.crc = stored_crc(tag_of(&digest.print), put16(digest.size), digest.stored, stored);
     *ret_digest = digest;
+}
+
+enum err digest_measure(struct block_digest *digest)
+{
+    uint32_t codec = digest->size >> CHUNK_SIZE_BITS, stored = chunk_stored(digest->size);
+    bool packed = codec == CODEC_LZ4 && stored > 0 && stored <= BLOCK_STORED_MAX;
+    if (!packed && (codec != CODEC_RAW || stored != BLOCK_SIZE)) return ERR_DECODE;
+    digest->units = (uint16_t)(chunk_room(stored) / UNIT);
+    return OK;
+}
+
+enum err digest_check(const struct block_digest *digest)
+{
+    uint32_t crc = stored_crc(tag_of(&digest->print), put16(digest->size), digest->stored, chunk_stored(digest->size));
+    return crc == digest->crc ? OK : ERR_CHECKSUM;
 }
 
 uint32_t address_mix(uint64_t address)

@@ -26,6 +26,12 @@ struct block_digest {
  * as must `block`. */
 void digest_block(const struct fingerprinter *key, const uint8_t *block, uint8_t *room, struct block_digest *ret_digest);
 
+/* A digest that came from elsewhere, with `size` (not 0) and `crc`: is the size one that digest_block says, and how long is the
+ * chunk? Sets `units`. ERR_DECODE. */
+enum err digest_measure(struct block_digest *digest);
+/* Do the stored bytes fit the checksum? ERR_CHECKSUM. */
+enum err digest_check(const struct block_digest *digest);
+
 /* Mixed into every checksum of a chunk or record so that it is right at one log address only. */
 uint32_t address_mix(uint64_t address);
 

@@ -21,6 +21,7 @@ struct volume_work {
     struct volume *volume;
     struct volume_request *request; /* NULL: a change of the whole volume */
     struct store_op op;
+    struct host_change change; /* of a volume with replicas, instead of `op` */
     struct io_job job;
     struct block_digest digests[RECORD_BLOCKS_MAX];
     bool zero;     /* all blocks of the record are zero */
@@ -49,10 +50,13 @@ struct volumes {
 struct volume {
     struct volumes *volumes;
     uint32_t id, epoch;
+    struct volume_replica replica; /* number 0: it has no others */
+    struct replica_host *host;     /* of those; NULL: not served now */
     uint64_t blocks;
     uint32_t holds;
     bool deleting;
-    struct list ranges; /* of requests: taken first, then those that wait, by arrival */
+    struct list starting; /* requests that volume_start has taken and that have not begun */
+    struct list ranges;   /* of requests: taken first, then those that wait, by arrival */
     /* order */
     uint64_t next_sequence;
     uint32_t ordered;         /* operations given to the store that have not come back */
@@ -72,6 +76,8 @@ void range_give(struct volume *volume, struct volume_request *request);
 
 /* ---- order.c ---- */
 
+/* Has the change in work->op ordered by the volume's host. */
+void order_replicated(struct volume *volume, struct volume_work *work);
 /* Numbers work->op (kind, what, lba, count, digests... filled in), prepares and publishes it, then calls work->ordered. */
 void order_start(struct volume *volume, struct volume_work *work);
 

@@ -10,6 +10,8 @@
  * When the store refuses one (the pool is full), it refuses all that were numbered after it with ERR_ORDER: the chain of
  * sequences has no gaps. Then nothing more is numbered until all of them came back; the refused one fails, the others get new
  * numbers, in their old order.
+ *
+ * Changes of a volume with replicas are ordered by its owner, wherever that is: by its host (replica/host.h).
  */
 #include "store/mutation.h"
 #include "volume/internal.h"
@@ -25,6 +27,36 @@ static void number(struct volume *v, struct volume_work *work)
     op->sequence = v->next_sequence++;
     v->ordered++;
     store_prepare(v->volumes->store, op);
+}
+
+static void host_has_ordered(struct host_change *change)
+{
+    struct volume_work *work = CONTAINER(change, struct volume_work, change);
+    work->ordered(work, change->err);
+}
+
+static void not_served(struct io_msg *msg)
+{
+    struct volume_work *work = CONTAINER(msg, struct volume_work, change.msg);
+    work->ordered(work, ERR_AGAIN);
+}
+
+void order_replicated(struct volume *volume, struct volume_work *work)
+{
+    const struct store_op *op = &work->op;
+    assert(op->kind == RECORD_DATA && work->request != NULL);
+    work->change = (struct host_change){.done = host_has_ordered,
+                                        .session = work->request->session,
+                                        .what = op->what,
+                                        .lba = op->lba,
+                                        .count = op->count,
+                                        .digests = op->digests};
+    if (volume->host != NULL && !work->request->lost) {
+        host_change(volume->host, &work->change);
+        return;
+    }
+    work->change.msg.handle = not_served;
+    io_send(volume->volumes->io, &work->change.msg);
 }
 
 void order_start(struct volume *volume, struct volume_work *work)

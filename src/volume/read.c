@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A read: bounds, then the store. It takes no lock: it sees each block as the last published change left it, and a change that
- * was acknowledged before the read began is published.
+ * was acknowledged before the read began is published. Of a volume with replicas, its host says when that holds here.
  */
 #include "volume/internal.h"
 
@@ -12,7 +12,7 @@ static void read_done(struct store_read *read)
     request_end(r, read->err);
 }
 
-void read_start(struct volume_request *r)
+static void read_now(struct volume_request *r)
 {
     r->read = (struct store_read){
         .done = read_done, .volume = r->volume->id, .lba = r->first, .count = (uint32_t)r->count, .data = r->data};
@@ -21,4 +21,26 @@ void read_start(struct volume_request *r)
         r->read.data = NULL;
     }
     store_read(r->volume->volumes->store, &r->read);
+}
+
+static void allowed(struct host_read *allow)
+{
+    struct volume_request *r = CONTAINER(allow, struct volume_request, allow);
+    if (allow->err == OK)
+        read_now(r);
+    else
+        request_end(r, allow->err);
+}
+
+void read_start(struct volume_request *r)
+{
+    struct volume *v = r->volume;
+    if (v->replica.number == 0) {
+        read_now(r);
+    } else if (v->host == NULL) {
+        request_end(r, ERR_AGAIN);
+    } else {
+        r->allow = (struct host_read){.done = allowed, .lba = r->first, .count = (uint32_t)r->count};
+        host_read(v->host, &r->allow);
+    }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Volumes: virtual disks, each a replicated state machine (today with one replica) on the node's store.
+ * Volumes: virtual disks, each a replicated state machine on the node's store: with one replica, or with others on other nodes.
  *
  * A volume is known by a number that is never used again; names, access and mappings are its manager's. Every change gets the
  * volume's next sequence, is prepared (durable), committed and published, in this order (write.c tells the story); `done` of a
@@ -12,6 +12,7 @@
 #define IZAR_VOLUME_VOLUME_H
 
 #include "store/store.h"
+#include "volume/replica/host.h"
 
 struct volumes; /* all volumes of one node */
 struct volume;
@@ -45,6 +46,30 @@ enum err volume_resize(struct volume *volume, uint64_t bytes);
 /* [task] Deletes a volume and frees the object. ERR_LOCKED (somebody holds it: volume_hold), ERR_AGAIN (another task resizes or
  * deletes it), ERR_STOPPED, and what store_prepare says; then it is as it was. */
 enum err volume_delete(struct volume *volume);
+
+/* ---- volumes with replicas on other nodes ---- */
+
+/* What a store knows of the volume that it keeps a replica of. */
+struct volume_replica {
+    uint8_t cluster[16]; /* id */
+    uint32_t number;     /* of the volume, in that cluster; not 0 */
+    bool original;       /* made together with the others, all empty; else it has to learn what they hold */
+};
+
+/* [task] As volume_create, but as a replica: nothing of it is served before volume_serve. */
+enum err volume_create_replica(struct volumes *volumes, uint64_t bytes, const struct volume_replica *replica,
+                               struct volume **ret_volume);
+/* NULL: it has no others. */
+const struct volume_replica *volume_replica(const struct volume *volume);
+/* From now on this host orders its changes and allows its reads; NULL: nobody, requests end with ERR_AGAIN. */
+void volume_serve(struct volume *volume, struct replica_host *host);
+/* A client's session is gone: what came over it (volume_request.session) is answered soon, and happens only if it did already. */
+void volume_lost(struct volume *volume, uint64_t session);
+
+/*
+ * What a volume with replicas cannot do yet: changes that depend on what is there (COMPARE_WRITE, parts of blocks), another
+ * size, keyed state. They end with ERR_UNSUPPORTED.
+ */
 
 /* A held volume cannot be deleted; its users (a SCSI unit) hold it. */
 void volume_hold(struct volume *volume);
@@ -104,6 +129,7 @@ struct volume_request {
     uint64_t offset, bytes;
     uint8_t *data;          /* READ, WRITE, COMPARE_WRITE */
     const uint8_t *compare; /* COMPARE_WRITE */
+    uint64_t session;       /* of the client, not 0 when volume_lost may be said of it */
     uint64_t differs;       /* ERR_MISCOMPARE: the first differing byte, counted from `offset` */
     uint64_t bad; /* what could not be read: offset in the volume of the first block; UINT64_MAX: none in particular */
     /* private */
@@ -117,9 +143,11 @@ struct volume_request {
     uint64_t next;         /* first block of the record at hand */
     uint32_t now;          /* its blocks */
     bool holds;            /* the range is its own */
+    bool lost;             /* its session is gone */
     bool what_unmap;       /* it carries no data */
     uint64_t began_ns;
     struct store_read read;
+    struct host_read allow;
 };
 
 void volume_start(struct volume *volume, struct volume_request *request);

@@ -58,6 +58,7 @@ static struct volume *volume_new(struct volumes *all, uint32_t id)
     if (v == NULL) return NULL;
     v->volumes = all;
     v->id = id;
+    list_init(&v->starting);
     list_init(&v->ranges);
     list_init(&v->again);
     list_init(&v->held);
@@ -65,6 +66,17 @@ static struct volume *volume_new(struct volumes *all, uint32_t id)
 }
 
 /* ---- a volume as a whole ---- */
+
+static const uint8_t replica_key[] = {STATE_LOCAL, 'v'};
+
+/* Value of the local key `replica_key`, of volumes that have replicas on other nodes. */
+struct disk_replica {
+    uint8_t cluster[16];
+    le32 number;
+    uint8_t original, zero[3];
+};
+SIZE(disk_replica, 24);
+AT(disk_replica, original, 20);
 
 struct change {
     struct volume_work work;
@@ -81,6 +93,33 @@ static void change_over(struct volume_work *work, enum err err)
     io_task_wake(c->task);
 }
 
+/* An operation beside the order of changes (store.h, catching up). */
+struct aside {
+    struct store_op op;
+    struct io_task *task;
+    bool over;
+};
+
+static void aside_over(struct store_op *op)
+{
+    struct aside *a = CONTAINER(op, struct aside, op);
+    a->over = true;
+    io_task_wake(a->task);
+}
+
+/* [task] */
+static enum err change_aside(struct volume *v, struct aside *a)
+{
+    a->task = io_task_self();
+    a->op.done = aside_over;
+    a->op.learn = true;
+    a->op.volume = v->id;
+    a->op.sequence = 1;
+    store_prepare(v->volumes->store, &a->op);
+    while (!a->over) io_task_park();
+    return a->op.err;
+}
+
 /* [task] */
 static enum err change(struct volume *v, struct change *c)
 {
@@ -94,13 +133,47 @@ static enum err change(struct volume *v, struct change *c)
     return c->err;
 }
 
+/* [task] What the volume is a replica of, durable before anything depends on it. */
+static enum err set_replica(struct volume *v, const struct volume_replica *replica)
+{
+    struct disk_replica disk = {.number = put32(replica->number), .original = replica->original};
+    memcpy(disk.cluster, replica->cluster, sizeof disk.cluster);
+    struct aside key = {.op = {.kind = RECORD_STATE,
+                               .key = replica_key,
+                               .key_bytes = sizeof replica_key,
+                               .value = &disk,
+                               .value_bytes = sizeof disk}};
+    TRY(change_aside(v, &key));
+    v->replica = *replica;
+    return OK;
+}
+
+/* A volume without the key stands for itself. */
+static enum err get_replica(const struct store *store, uint32_t id, struct volume_replica *ret_replica)
+{
+    const void *value;
+    uint32_t bytes;
+    struct disk_replica disk;
+    *ret_replica = (struct volume_replica){.number = 0};
+    if (store_state_get(store, id, replica_key, sizeof replica_key, &value, &bytes) != OK) return OK;
+    if (bytes != sizeof disk) return ERR_DECODE;
+    memcpy(&disk, value, sizeof disk);
+    if (get32(disk.number) == 0 || disk.original > 1) return ERR_DECODE;
+    ret_replica->number = get32(disk.number);
+    ret_replica->original = disk.original != 0;
+    memcpy(ret_replica->cluster, disk.cluster, sizeof disk.cluster);
+    return OK;
+}
+
 static enum err blocks_of(uint64_t bytes, uint64_t *ret_blocks)
 {
     *ret_blocks = bytes / BLOCK_SIZE;
     return bytes == 0 || bytes % BLOCK_SIZE != 0 || *ret_blocks > VOLUME_BLOCKS_MAX ? ERR_RANGE : OK;
 }
 
-enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume)
+/* [task] `replica` may be NULL. It is in the table when it is what it should be. */
+static enum err create(struct volumes *volumes, uint64_t bytes, const struct volume_replica *replica,
+                       struct volume **ret_volume)
 {
     uint64_t blocks;
     TRY(blocks_of(bytes, &blocks));
@@ -112,6 +185,9 @@ enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **
     v->next_sequence = 1;
     struct change c = {.work.op = {.kind = RECORD_CREATE, .lba = blocks}};
     enum err err = change(v, &c);
+    bool made = err == OK;
+    if (made && replica != NULL) err = set_replica(v, replica);
+    if (err != OK && made) change(v, &(struct change){.work.op = {.kind = RECORD_DELETE}});
     if (err != OK) {
         mem_free(volumes->mem, v);
         return err;
@@ -120,6 +196,44 @@ enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **
     table_add(volumes, v);
     *ret_volume = v;
     return OK;
+}
+
+enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **ret_volume)
+{
+    return create(volumes, bytes, NULL, ret_volume);
+}
+
+enum err volume_create_replica(struct volumes *volumes, uint64_t bytes, const struct volume_replica *replica,
+                               struct volume **ret_volume)
+{
+    assert(replica->number != 0);
+    return create(volumes, bytes, replica, ret_volume);
+}
+
+const struct volume_replica *volume_replica(const struct volume *volume)
+{
+    return volume->replica.number != 0 ? &volume->replica : NULL;
+}
+
+void volume_serve(struct volume *volume, struct replica_host *host)
+{
+    assert(volume->replica.number != 0);
+    volume->host = host;
+}
+
+/* Wherever its requests are: those that have not come to their order must not come to it. */
+void volume_lost(struct volume *volume, uint64_t session)
+{
+    assert(session != 0);
+    for (struct list *l = volume->starting.next; l != &volume->starting; l = l->next) {
+        struct volume_request *r = CONTAINER(l, struct volume_request, link);
+        r->lost = r->lost || r->session == session;
+    }
+    for (struct list *l = volume->ranges.next; l != &volume->ranges; l = l->next) {
+        struct volume_request *r = CONTAINER(l, struct volume_request, range);
+        r->lost = r->lost || r->session == session;
+    }
+    if (volume->host != NULL) host_lost(volume->host, session);
 }
 
 /* [task] Nothing is under way behind block `from` any more; nothing new may begin there. */
@@ -141,6 +255,7 @@ enum err volume_resize(struct volume *volume, uint64_t bytes)
     uint64_t blocks, before = volume->blocks;
     TRY(blocks_of(bytes, &blocks));
     if (volume->deleting) return ERR_NO_VOLUME;
+    if (volume->replica.number != 0) return ERR_UNSUPPORTED;
     if (volume->waiting != NULL) return ERR_AGAIN;
     if (blocks == before) return OK;
     volume->waiting = io_task_self();
@@ -155,6 +270,19 @@ enum err volume_resize(struct volume *volume, uint64_t bytes)
     return err;
 }
 
+/* [task] What its replicas had not decided need not be decided any more: it all goes. The last change is this node's own again. */
+static enum err delete_replica(struct volume *v)
+{
+    struct store_volume_info info;
+    assert(v->host == NULL);
+    for (struct store_op *op; (op = store_prepared(v->volumes->store, v->id)) != NULL;) store_publish(v->volumes->store, op);
+    TRY(store_volume_next(v->volumes->store, v->id, &info));
+    if (info.learning) return change_aside(v, &(struct aside){.op = {.kind = RECORD_DELETE}});
+    v->next_sequence = info.prepared + 1;
+    v->epoch = info.epoch;
+    return change(v, &(struct change){.work.op = {.kind = RECORD_DELETE}});
+}
+
 enum err volume_delete(struct volume *volume)
 {
     struct volumes *all = volume->volumes;
@@ -163,8 +291,8 @@ enum err volume_delete(struct volume *volume)
     volume->deleting = true;
     volume->waiting = io_task_self();
     while (volume->stats.under_way > 0) io_task_park();
-    struct change c = {.work.op = {.kind = RECORD_DELETE}};
-    enum err err = change(volume, &c);
+    enum err err = volume->replica.number != 0 ? delete_replica(volume)
+                                               : change(volume, &(struct change){.work.op = {.kind = RECORD_DELETE}});
     volume->waiting = NULL;
     if (err != OK) {
         volume->deleting = false;
@@ -180,6 +308,7 @@ enum err volume_state_set(struct volume *volume, const char *key, const void *va
     struct change c = {
         .work.op = {
             .kind = RECORD_STATE, .key = key, .key_bytes = (uint32_t)strlen(key), .value = value, .value_bytes = bytes}};
+    if (volume->replica.number != 0) return ERR_UNSUPPORTED;
     return volume->deleting ? ERR_NO_VOLUME : change(volume, &c);
 }
 
@@ -229,12 +358,23 @@ static enum err works_init(struct volumes *all, uint32_t count)
     return OK;
 }
 
-/* With one replica everything that was prepared is what every in-sync replica has prepared: it happened. */
+/* With one replica everything that was prepared is what every in-sync replica has prepared: it happened. What a volume with
+ * others has prepared is for its host to decide on, but for its CREATE. */
+static enum err take_up_prepared(struct volumes *all, const struct store_volume_info *info, struct volume_replica *ret_replica)
+{
+    struct store_op *op = info->published == 0 ? store_prepared(all->store, info->id) : NULL;
+    if (op != NULL) store_publish(all->store, op);
+    TRY(get_replica(all->store, info->id, ret_replica));
+    while (ret_replica->number == 0 && (op = store_prepared(all->store, info->id)) != NULL) store_publish(all->store, op);
+    return OK;
+}
+
 static enum err take_up(struct volumes *all)
 {
     struct store_volume_info info;
     for (uint32_t from = 1; store_volume_next(all->store, from, &info) == OK; from = info.id + 1) {
-        for (struct store_op *op; (op = store_prepared(all->store, info.id)) != NULL;) store_publish(all->store, op);
+        struct volume_replica replica;
+        TRY(take_up_prepared(all, &info, &replica));
         struct store_volume_info now;
         if (store_volume_next(all->store, info.id, &now) != OK) break;
         if (now.id != info.id) continue; /* its deletion was prepared */
@@ -242,6 +382,7 @@ static enum err take_up(struct volumes *all)
         struct volume *v = volume_new(all, info.id);
         if (v == NULL) return ERR_NO_MEMORY;
         v->epoch = info.epoch;
+        v->replica = replica;
         v->blocks = info.blocks;
         v->next_sequence = info.prepared + 1;
         table_add(all, v);

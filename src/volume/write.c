@@ -184,7 +184,10 @@ static void order(struct volume_request *r)
     } else {
         w->op.what = r->verb == VOLUME_UNMAP || r->verb == VOLUME_ZERO_UNMAP ? ENTRY_UNMAP : ENTRY_ZERO;
     }
-    order_start(r->volume, w);
+    if (r->volume->replica.number != 0)
+        order_replicated(r->volume, w);
+    else
+        order_start(r->volume, w);
 }
 
 /* ---- the story ---- */

@@ -95,7 +95,7 @@ static bool open_units(void)
          v = volumes_next(node.volumes, volume_id(v) + 1)) {
         uint32_t i = node.unit_count;
         struct scsi_unit_config c = {.volume = v, .block_bytes = node.block_bytes[i] ? node.block_bytes[i] : 512};
-        scsi_unit_identify(&c, pool_id);
+        scsi_unit_identify(&c, pool_id, volume_id(v));
         if (!good(scsi_unit_open(&c, &node.units[i]), "unit")) return false;
         node.unit_count++;
     }

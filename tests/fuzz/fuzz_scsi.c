@@ -389,7 +389,7 @@ static uint64_t play_once(const uint8_t *data, size_t size, uint8_t fill)
     stand_in_begin(data[1], data[0] & 8 ? SMALL : STAND_IN_BYTES_MAX);
     struct scsi_unit_config config = {
         .volume = stand_in_volume(), .block_bytes = play.block_bytes, .name = "v", .read_only = data[0] & 2};
-    scsi_unit_identify(&config, pool_id);
+    scsi_unit_identify(&config, pool_id, 1);
     REQUIRE(scsi_unit_open(&config, &play.unit) == OK);
     const struct scsi_lun luns[] = {{.unit = play.unit, .lun = 0, .read_only = data[0] & 4},
                                     {.unit = play.unit, .lun = 5, .read_only = true}};

@@ -264,7 +264,7 @@ static void open_unit(struct play *play)
     static const uint8_t pool_id[16] = "stand-in";
     struct scsi_unit_config u = {.volume = stand_in_volume(), .block_bytes = 512};
     play->lun_count = 2;
-    scsi_unit_identify(&u, pool_id);
+    scsi_unit_identify(&u, pool_id, 1);
     REQUIRE(scsi_unit_open(&u, &play->unit) == OK);
 }
 

@@ -46,7 +46,7 @@ static bool begin(void)
                                     .listen = {"192.0.2.1:3260"},
                                     .listen_count = 1,
                                     .rules = {.admit = admit, .luns = luns}};
-    scsi_unit_identify(&u, pool_id);
+    scsi_unit_identify(&u, pool_id, 1);
     s.used = 0;
     s.unmapped = false;
     return scsi_unit_open(&u, &s.unit) == OK && iscsi_target_open(&t, &s.target, NULL) == OK;

@@ -145,7 +145,6 @@ static void clients_wake(struct replica_host *h)
 void host_change(struct replica_host *h, struct host_change *c)
 {
     assert(c->count > 0 && (c->what != ENTRY_NEW || c->count <= RECORD_BLOCKS_MAX));
-    c->host = h;
     c->content = NULL;
     list_push(&h->changes_waiting, &c->link);
     clients_wake(h);
@@ -153,7 +152,6 @@ void host_change(struct replica_host *h, struct host_change *c)
 
 void host_read(struct replica_host *h, struct host_read *r)
 {
-    r->host = h;
     list_push(&h->reads_waiting, &r->link);
     clients_wake(h);
 }
@@ -224,6 +222,7 @@ static void timer_set(struct replica_host *h)
 
 void host_step(struct replica_host *h, struct replica_event *event)
 {
+    if (h->closing) return;
     event->now = io_now_ns(h->config.io) / IO_US_NS;
     replica_step(h->core, event);
     while (h->credit_back > 0 || h->fail_due) {
@@ -338,6 +337,37 @@ enum err host_open(const struct replica_host_config *config, struct replica_host
     timer_set(h);
     *ret_host = h;
     return OK;
+}
+
+/* Nobody who waits here is answered by anybody else any more. */
+static void clients_end(struct replica_host *h)
+{
+    for (struct list *l; (l = list_pop(&h->changes_waiting)) != NULL;) change_end(h, CONTAINER(l, struct host_change, link), ERR_AGAIN);
+    for (struct list *l; (l = list_pop(&h->reads_waiting)) != NULL;) read_end(h, CONTAINER(l, struct host_read, link), ERR_AGAIN);
+    for (struct list *l; (l = list_pop(&h->reads_parked)) != NULL;) read_end(h, CONTAINER(l, struct host_read, link), ERR_AGAIN);
+    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
+        if (h->changes[i] != NULL) change_end(h, h->changes[i], ERR_AGAIN);
+        h->changes[i] = NULL;
+    }
+    for (uint32_t i = 0; i < HOST_READS; i++) {
+        if (h->reads[i] != NULL) read_end(h, h->reads[i], ERR_AGAIN);
+        h->reads[i] = NULL;
+    }
+}
+
+void host_close(struct replica_host *h)
+{
+    struct replica_contents *contents = h->config.contents;
+    h->closing = true;
+    io_cancel(h->config.io, &h->timer);
+    clients_end(h);
+    while (h->preparing > 0 || h->discarding || h->clients_sent || !host_send_forget(h)) io_task_sleep(h->config.io, IO_MS_NS);
+    for (struct list *l; (l = list_pop(&h->forwards)) != NULL;) content_drop(contents, CONTAINER(l, struct replica_content, link));
+    for (uint64_t s = h->published + 1; s <= h->end; s++) {
+        content_drop(contents, host_slot(h, s)->content);
+        host_slot(h, s)->content = NULL;
+    }
+    io_task_done(&h->task);
 }
 
 void host_abandon(struct replica_host *host)

@@ -58,6 +58,9 @@ struct replica_host_config {
 
 /* [task] Takes up what the store has. ERR_NO_VOLUME, ERR_NO_MEMORY, ERR_LIMIT (more is prepared than a replica can hold). */
 enum err host_open(const struct replica_host_config *config, struct replica_host **ret_host);
+/* [task] Ends it: requests end with ERR_AGAIN, and nothing of it is called any more. Its memory must stay until the store is
+ * closed, or what it had prepared was published. */
+void host_close(struct replica_host *host);
 /* Forgets it: after a power cut of its machine. Nothing of it is ever called again. The memory is `mem`'s. */
 void host_abandon(struct replica_host *host);
 
@@ -86,7 +89,6 @@ struct host_change {
     /* private */
     struct list link;
     struct io_msg msg;
-    struct replica_host *host;
     struct replica_content *content;
 };
 
@@ -101,7 +103,6 @@ struct host_read {
     /* private */
     struct list link;
     struct io_msg msg;
-    struct replica_host *host;
 };
 
 /* May these blocks be read from the store? When it says OK, they hold all that was acknowledged before it was asked. */

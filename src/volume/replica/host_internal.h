@@ -48,6 +48,7 @@ struct replica_host {
     struct io_timer timer;
     enum err failed; /* the store takes nothing more: only what others are told goes on */
     bool fail_due;   /* the core does not know it yet */
+    bool closing;    /* the core hears of nothing any more */
     uint64_t ids;
 
     /* clients */
@@ -68,6 +69,7 @@ struct replica_host {
     /* records */
     struct host_op *ops;
     struct list ops_free;
+    uint32_t preparing; /* given to the store, and not back */
     struct host_slot slots[REPLICA_KEPT];
     uint64_t published, publish_to, end;
     uint64_t credit_back; /* blocks that were published and not given back to the core yet */

@@ -124,6 +124,7 @@ static void prepared(struct store_op *op)
 {
     struct host_op *own = CONTAINER(op, struct host_op, op);
     struct replica_host *h = own->host;
+    h->preparing--;
     if (op->err != OK) host_fail(h, op->err);
     host_step(h,
               &(struct replica_event){.kind = op->err == OK ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = op->sequence});
@@ -159,6 +160,7 @@ void host_prepare(struct replica_host *h, const struct replica_record *record)
     h->end = record->mark.sequence;
     *host_slot(h, h->end) = (struct host_slot){
         .op = &own->op, .own = own, .content = content, .cost = change->kind == REPLICA_WRITE ? change->count : 0};
+    h->preparing++;
     store_prepare(h->config.store, &own->op);
 }
 

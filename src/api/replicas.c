@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Volumes with replicas on other nodes, as the catalog and the API of one node see them.
+ *
+ * The roster says which there are (volume/replica/place.h). Each of their nodes keeps one under the same name and identity:
+ * made when the roster says so, in the catalog's order of steps (node.h), and taken away again with its maps. Hosts and maps
+ * are each node's own.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/internal.h"
+#include "io/host.h"
+
+/* ---- what the replicas ask ---- */
+
+static struct volume *volume_of(const struct node *node, uint32_t number)
+{
+    const struct roster *roster = member_roster(node->member);
+    for (struct volume *v = volumes_next(node->volumes, 1); v != NULL; v = volumes_next(node->volumes, volume_id(v) + 1)) {
+        const struct volume_replica *r = volume_replica(v);
+        if (r == NULL || r->number != number || roster == NULL) continue;
+        if (memcmp(r->cluster, roster->cluster.b, sizeof r->cluster) == 0) return v;
+    }
+    return NULL;
+}
+
+/* [task] The catalog holds the name as `creating`. */
+static enum err make_meant(struct node *node, uint32_t number, const struct replica_place *place, bool original,
+                           struct volume **ret_volume)
+{
+    struct volume_replica replica = {.number = number, .original = original};
+    memcpy(replica.cluster, member_roster(node->member)->cluster.b, sizeof replica.cluster);
+    enum err err = volume_create_replica(node->volumes, place->blocks * BLOCK_SIZE, &replica, ret_volume);
+    struct catalog *draft = catalog_draft(node->catalogs);
+    struct catalog_volume *v = catalog_volume(draft, place->name);
+    if (err != OK) {
+        catalog_remove_volume(draft, v->id);
+        enum err undone = catalog_commit(node->catalogs);
+        return undone != OK ? undone : err;
+    }
+    v->id = volume_id(*ret_volume);
+    v->state = VOLUME_LIVE;
+    return catalog_commit(node->catalogs);
+}
+
+/* [task] */
+static enum err make_new(struct node *node, uint32_t number, const struct replica_place *place, bool original,
+                         struct volume **ret_volume)
+{
+    struct problem p = {.err = OK};
+    struct catalog_volume v = {.id = store_last_volume(node->store) + 1,
+                               .number = number,
+                               .block_size = place->block_bytes,
+                               .created = place->created_s,
+                               .state = VOLUME_CREATING};
+    snprintf(v.name, sizeof v.name, "%s", place->name);
+    TRY(catalog_add_volume(catalog_draft(node->catalogs), &v, &p));
+    TRY(catalog_commit(node->catalogs));
+    enum err err = make_meant(node, number, place, original, ret_volume);
+    if (err == OK) trace(TRACE_NOTICE, "volume %s: this node keeps a replica now", place->name);
+    return err;
+}
+
+static enum err make(void *arg, uint32_t number, const struct replica_place *place, bool original, struct volume **ret_volume)
+{
+    struct node *node = arg;
+    enum err err = OK;
+    node_change_begin(node);
+    *ret_volume = volume_of(node, number);
+    if (*ret_volume == NULL) err = make_new(node, number, place, original, ret_volume);
+    node_change_end(node);
+    return err;
+}
+
+static enum err unmake(void *arg, uint32_t number)
+{
+    struct node *node = arg;
+    struct problem p = {.err = OK};
+    node_change_begin(node);
+    struct volume *there = volume_of(node, number);
+    enum err err = there != NULL ? node_volume_delete(node, volume_id(there), &p) : OK;
+    node_change_end(node);
+    return err;
+}
+
+/* This node stood still; others may have gone on without it, and so may its clients on their other paths (rule 12). */
+static void reset(void *arg)
+{
+    struct node *node = arg;
+    struct iscsi_session_info info;
+    uint32_t cut = 0;
+    for (uint64_t from = 0; node->target != NULL && iscsi_session_next(node->target, from, &info) == OK; from = info.id + 1)
+        cut += iscsi_session_cut(node->target, info.id) == OK;
+    if (cut > 0) trace(TRACE_WARNING, "this node stood still for a while: %u connection%s cut", cut, cut > 1 ? "s were" : " was");
+}
+
+static void tell(void *arg, bool is_problem, const char *text)
+{
+    (void)arg;
+    trace(is_problem ? TRACE_WARNING : TRACE_NOTICE, "%s", text);
+}
+
+enum err node_replicas_open(struct node *node)
+{
+    struct replicas_config config = {.io = node->io,
+                                     .store = node->store,
+                                     .volumes = node->volumes,
+                                     .member = node->member,
+                                     .user = {node, make, unmake, reset, tell},
+                                     .strict = host_is_virtual(),
+                                     .fast = node->config.fast};
+    return replicas_open(&config, &node->replicas);
+}
+
+/* ---- creating ---- */
+
+static enum err tell_why(struct call *call, enum err err, const struct member_why *why)
+{
+    problem_help(&call->problem, "%s", why->help);
+    return problem_tell(&call->problem, err, "%s", why->text);
+}
+
+/* This node first, then the others that are up: those with fewest volumes, by the roster. */
+static enum err choose_nodes(struct call *call, uint32_t copies, struct replica_place *place)
+{
+    const struct node *node = call->node;
+    const struct roster *roster = member_roster(node->member);
+    uint32_t load[ROSTER_NODES_MAX] = {0};
+    if (roster == NULL || roster->next == 0) {
+        problem_help(&call->problem, "izar cluster create NAME, then izar cluster token for a second node");
+        return problem_tell(&call->problem, ERR_UNSUPPORTED, "this node belongs to no cluster: it can keep one copy only");
+    }
+    for (uint32_t i = 0; i < roster->volume_count; i++) {
+        struct replica_place other;
+        if (!place_find(roster, roster->volumes[i].number, &other)) continue;
+        for (uint32_t n = 0; n < roster->node_count; n++)
+            load[n] += place_of(&other, roster->nodes[n].number) < REPLICA_NODES_MAX;
+    }
+    place->nodes[place->node_count++] = member_number(node->member);
+    while (place->node_count < copies) {
+        uint32_t best = ROSTER_NODES_MAX;
+        for (uint32_t n = 0; n < roster->node_count; n++) {
+            const struct roster_node *r = &roster->nodes[n];
+            bool can = r->stage == ROSTER_LIVE && r->role == ROSTER_DATA && member_is_up(node->member, r->number);
+            if (!can || place_of(place, r->number) < REPLICA_NODES_MAX) continue;
+            if (best == ROSTER_NODES_MAX || load[n] < load[best]) best = n;
+        }
+        if (best == ROSTER_NODES_MAX) {
+            problem_help(&call->problem, "izar node list; izar cluster token lets another node join");
+            return problem_tell(&call->problem, ERR_UNSUPPORTED, "%u copies need as many nodes with data that are up: there %s %u",
+                                copies, place->node_count == 1 ? "is" : "are", place->node_count);
+        }
+        place->nodes[place->node_count++] = roster->nodes[best].number;
+    }
+    return OK;
+}
+
+enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies)
+{
+    struct node *node = call->node;
+    struct member_why why;
+    uint32_t number;
+    struct replica_place place = {.stage = PLACE_MAKING,
+                                  .blocks = size / BLOCK_SIZE,
+                                  .block_bytes = block_size,
+                                  .created_s = host_wall_seconds()};
+    snprintf(place.name, sizeof place.name, "%s", name);
+    TRY(choose_nodes(call, copies, &place));
+    if (catalog_volume(catalog_now(node->catalogs), name) != NULL)
+        return problem_tell(&call->problem, ERR_NAME_EXISTS, "there is a volume %s", name);
+    node_change_end(node); /* `make` is a change, too */
+    enum err err = replicas_create(node->replicas, &place, &number, &why);
+    node_change_begin(node);
+    return err == OK ? OK : tell_why(call, err, &why);
+}
+
+enum err node_replicas_delete(struct call *call, uint32_t number)
+{
+    struct node *node = call->node;
+    struct member_why why;
+    node_change_end(node);
+    enum err err = replicas_delete(node->replicas, number, &why);
+    node_change_begin(node);
+    return err == OK ? OK : tell_why(call, err, &why);
+}
+
+/* ---- showing ---- */
+
+static const char *role_of(const struct replica_place *place, uint32_t index)
+{
+    if (place->stage == PLACE_MAKING) return set_has(place->made, index) ? "made" : "being made";
+    if (place->stage == PLACE_LEAVING) return "being taken away";
+    if (place->config.version > 0 && place->config.owner == index && set_has(place->config.in_sync, index)) return "owner";
+    return set_has(place->config.in_sync, index) ? "in sync" : "not in sync";
+}
+
+static json_t *copies_json(const struct node *node, const struct replica_place *place)
+{
+    const struct roster *roster = member_roster(node->member);
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < place->node_count; i++) {
+        const struct roster_node *n = roster_find(roster, place->nodes[i]);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b}", "node", n != NULL ? n->name : "?", "role",
+                                              role_of(place, i), "up", member_is_up(node->member, place->nodes[i]), "this",
+                                              place->nodes[i] == member_number(node->member)));
+    }
+    return list;
+}
+
+/* What the register says may be old: when nobody answers, it is what was so when somebody did. */
+static void sentence(const struct node *node, const struct replica_place *place, const struct replica_status *status,
+                     struct text *t)
+{
+    uint32_t in_sync = set_size(place->config.in_sync), up = 0;
+    for (uint32_t i = 0; i < place->node_count; i++)
+        up += set_has(place->config.in_sync, i) && member_is_up(node->member, place->nodes[i]);
+    if (place->stage == PLACE_MAKING) {
+        text_add(t, "it is being made: not all of its nodes have it yet");
+        return;
+    }
+    if (place->stage == PLACE_LEAVING) {
+        text_add(t, "it is being taken away");
+        return;
+    }
+    if (in_sync == place->node_count)
+        text_add(t, "all %u copies are in sync", in_sync);
+    else
+        text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, place->node_count, in_sync == 1 ? "is" : "are",
+                 in_sync == 1 ? "lose data" : "stop it");
+    if (up < in_sync) text_add(t, "; %u of these %s out of reach", in_sync - up, in_sync - up == 1 ? "is" : "are");
+    if (status == NULL)
+        text_add(t, "; this node does not serve it: its replica is not open yet");
+    else if (status->serving)
+        text_add(t, "; this node serves it");
+    else
+        text_add(t, "; this node does not serve it now: %s", status->why);
+}
+
+json_t *node_replicas_json(const struct node *node, uint32_t number)
+{
+    struct replica_place place;
+    struct replica_status status;
+    char text[400];
+    struct text t;
+    if (node->replicas == NULL || !replicas_place(node->replicas, number, &place))
+        return json_pack("{s:I, s:s}", "number", (json_int_t)number, "summary", "the cluster does not know this volume any more");
+    bool here = replicas_status(node->replicas, number, &status);
+    text_init(&t, text, sizeof text);
+    sentence(node, &place, here ? &status : NULL, &t);
+    json_t *o = json_pack("{s:I, s:s, s:o, s:I, s:I}", "number", (json_int_t)number, "summary", text, "copies",
+                          copies_json(node, &place), "epoch", (json_int_t)place.config.epoch, "version",
+                          (json_int_t)place.config.version);
+    if (!here) return o;
+    static const char *const roles[] = {[REPLICA_UNKNOWN] = "unknown",
+                                        [REPLICA_OWNER] = "owner",
+                                        [REPLICA_IN_SYNC] = "in sync",
+                                        [REPLICA_LEARNER] = "learner",
+                                        [REPLICA_OUTSIDE] = "outside"};
+    json_object_set_new(o, "here",
+                        json_pack("{s:s, s:b, s:I, s:I, s:I, s:s}", "role", roles[status.role], "serving", status.serving,
+                                  "committed", (json_int_t)status.committed.sequence, "prepared", (json_int_t)status.end, "durable",
+                                  (json_int_t)status.durable, "why", status.why));
+    return o;
+}

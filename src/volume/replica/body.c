@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contents as bytes and back.
+ */
+#include "volume/replica/body.h"
+
+#include <string.h>
+
+static const uint8_t whats[] = {[ENTRY_NEW] = WIRE_DATA, [ENTRY_ZERO] = WIRE_ZEROS, [ENTRY_UNMAP] = WIRE_HOLES};
+
+uint32_t body_encode(const struct replica_content *content, uint8_t ret_table[BODY_TABLE_MAX])
+{
+    struct wire_replica_content head = {.what = whats[content->what], .count = put32(content->count)};
+    uint32_t bytes = sizeof head;
+    memcpy(ret_table, &head, sizeof head);
+    for (uint32_t i = 0; content->what == ENTRY_NEW && i < content->count; i++, bytes += sizeof(struct wire_replica_block)) {
+        const struct block_digest *d = &content->digests[i];
+        struct wire_replica_block block = {.print = d->print, .crc = put32(d->crc), .size = put16(d->size)};
+        memcpy(ret_table + bytes, &block, sizeof block);
+    }
+    return bytes;
+}
+
+bool body_take(struct body_reader *r, void *ret_at, uint32_t bytes)
+{
+    uint8_t *to = ret_at;
+    if (bytes > r->bytes - r->at) return false;
+    while (bytes > 0) {
+        uint32_t within = r->at % LINK_PIECE, now = min32(bytes, LINK_PIECE - within);
+        memcpy(to, r->pieces[r->at / LINK_PIECE] + within, now);
+        to += now;
+        r->at += now;
+        bytes -= now;
+    }
+    return true;
+}
+
+enum err body_head_decode(struct body_reader *reader, struct body_head *ret_head)
+{
+    static const uint8_t none[3];
+    struct wire_replica_content head;
+    if (!body_take(reader, &head, sizeof head)) return ERR_TRUNCATED;
+    uint32_t count = get32(head.count);
+    if (memcmp(head.reserved, none, sizeof none) != 0 || count == 0) return ERR_DECODE;
+    if (head.what < WIRE_DATA || head.what > WIRE_HOLES) return ERR_DECODE;
+    if (count > (head.what == WIRE_DATA ? RECORD_BLOCKS_MAX : RECORD_UNMAP_MAX)) return ERR_DECODE;
+    ret_head->what = head.what == WIRE_DATA ? ENTRY_NEW : head.what == WIRE_ZEROS ? ENTRY_ZERO : ENTRY_UNMAP;
+    ret_head->count = count;
+    return OK;
+}
+
+static enum err block_decode(const struct wire_replica_block *block, struct block_digest *ret_digest)
+{
+    static const struct wire_replica_block none;
+    *ret_digest = (struct block_digest){.print = block->print, .crc = get32(block->crc), .size = get16(block->size)};
+    if (block->reserved[0] != 0 || block->reserved[1] != 0) return ERR_DECODE;
+    if (ret_digest->size == 0) return memcmp(block, &none, sizeof none) == 0 ? OK : ERR_DECODE;
+    return digest_measure(ret_digest);
+}
+
+enum err body_decode(struct body_reader *reader, struct replica_content *content)
+{
+    struct wire_replica_block blocks[RECORD_BLOCKS_MAX];
+    if (content->what != ENTRY_NEW) return OK;
+    if (!body_take(reader, blocks, content->count * (uint32_t)sizeof blocks[0])) return ERR_TRUNCATED;
+    for (uint32_t i = 0; i < content->count; i++) {
+        struct block_digest digest;
+        TRY(block_decode(&blocks[i], &digest));
+        uint8_t *at = content->bytes + content->used;
+        uint32_t stored = chunk_stored(digest.size);
+        if (!body_take(reader, at, stored)) return ERR_TRUNCATED;
+        digest.stored = at;
+        if (digest.size != 0) TRY(digest_check(&digest));
+        content->digests[i] = digest;
+        content->used += stored;
+    }
+    return OK;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A replicated volume in the roster: what all nodes agree on about it. Its value (roster.h) is this, as bytes; its number there
+ * is its number for ever, in all nodes, whatever a store calls it.
+ *
+ *     MAKING   each node of `nodes` makes it in its store and says so in `made`; who is the last says LIVE, with the first
+ *              register value of the protocol (config.h): all in sync
+ *     LIVE     `config` is changed by the protocol alone
+ *     LEAVING  each node takes it out of its store and out of `made`; who is the last drops it from the roster
+ *
+ * The place of a node in `nodes` is its number within the protocol, for ever.
+ *
+ *     value 128   version 1, stage 1, made 1, nodes 1, bytes of the name 1, zero 3, blocks 8, created 8, block bytes 4,
+ *                 then of the protocol: epoch 4, version 8, boot 4, owner 1, in sync 1, learners 1, zero 1, forced epoch 4,
+ *                 zero 4, forced sequence 8, join 8 times 8; then for each node its number 4; then the name
+ */
+#ifndef IZAR_VOLUME_REPLICA_PLACE_H
+#define IZAR_VOLUME_REPLICA_PLACE_H
+
+#include "cluster/roster.h"
+#include "volume/replica/config.h"
+
+enum place_stage { PLACE_MAKING = 1, PLACE_LIVE, PLACE_LEAVING };
+
+struct replica_place {
+    enum place_stage stage;
+    uint8_t made; /* set of places: whose store has it */
+    uint32_t node_count;
+    uint32_t nodes[REPLICA_NODES_MAX]; /* numbers in the roster, each once */
+    uint64_t blocks;                   /* as it was made; later sizes are the volume's own state */
+    uint64_t created_s;
+    uint32_t block_bytes; /* as initiators see it */
+    char name[ROSTER_NAME_SIZE];
+    struct replica_config config; /* version 0 while it is being made */
+};
+
+/* Returns bytes. */
+uint32_t place_encode(const struct replica_place *place, uint8_t ret_value[ROSTER_VALUE_MAX]);
+/* ERR_TRUNCATED, ERR_DECODE, ERR_NEW_FORMAT; the output is untouched then. */
+enum err place_decode(const void *value, size_t size, struct replica_place *ret_place);
+
+/* The place of a node, REPLICA_NODES_MAX when it has none. */
+uint32_t place_of(const struct replica_place *place, uint32_t node);
+/* All places as a set. */
+uint8_t place_all(const struct replica_place *place);
+/* What the roster says of a volume. False: there is none of this number, or it cannot be read here. */
+bool place_find(const struct roster *roster, uint32_t number, struct replica_place *ret_place);
+/* Puts it into a roster that is being edited; `value` lives as long as that. ERR_LIMIT. */
+enum err place_put(struct roster *roster, uint32_t number, const struct replica_place *place, uint8_t value[ROSTER_VALUE_MAX]);
+/* The replicated volume of this name in the roster; its number, 0: there is none. */
+uint32_t place_named(const struct roster *roster, const char *name, struct replica_place *ret_place);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All replicated volumes of a node: what puts hosts (host.h) to work between real nodes.
+ *
+ *     roster     which volumes there are, on which nodes, who is in sync (place.h). A task here makes what is to be made,
+ *                opens hosts, answers their questions to the register by member_read and member_change, several at once
+ *     links      messages of a volume go over one of a few streams to each node, so that they stay in order; heartbeats over an
+ *                urgent one. Heads by codec.h, content by body.h
+ *     volumes    volume/volume.h sends changes and reads of a replicated volume to its host
+ *
+ * What arrives and finds no room (content.h) waits in its stream, which holds up whoever sends. What cannot be sent for lack of
+ * memory is lost, as links may lose: the core sends again what is not acknowledged.
+ *
+ * Lives on the loop of the store.
+ */
+#ifndef IZAR_VOLUME_REPLICA_REPLICAS_H
+#define IZAR_VOLUME_REPLICA_REPLICAS_H
+
+#include "cluster/member.h"
+#include "volume/replica/host.h"
+#include "volume/replica/place.h"
+#include "volume/volume.h"
+
+struct replicas;
+
+enum { REPLICAS_MAX = 32 /* volumes that a node keeps; each takes some 2 MiB */ };
+
+/* Who names volumes on this node. */
+struct replicas_user {
+    void *arg;
+    /* [task] The volume of this number in the node's store, made (volume_create_replica) when it is not there. `original`: it
+     * stands as all others do that are made now; else it is empty and has to learn. */
+    enum err (*make)(void *arg, uint32_t number, const struct replica_place *place, bool original, struct volume **ret_volume);
+    /* [task] It is to be gone. OK when it is not there; ERR_BUSY: somebody uses it: asked again. */
+    enum err (*unmake)(void *arg, uint32_t number);
+    void (*reset)(void *arg); /* this node stood still: all sessions of clients end now */
+    void (*tell)(void *arg, bool is_problem, const char *text);
+};
+
+struct replicas_config {
+    struct io *io;
+    struct store *store;
+    struct volumes *volumes;
+    struct member *member;
+    struct replicas_user user;
+    bool strict; /* as in struct replica_setup */
+    bool fast;   /* replica_timing_fast */
+};
+
+/* [task] Attaches to the member; volumes are served as soon as their register values were read. ERR_NO_MEMORY. */
+enum err replicas_open(const struct replicas_config *config, struct replicas **ret_replicas);
+/* [task] Requests of replicated volumes end with ERR_AGAIN from the call on. The member stays open. NULL is fine. */
+void replicas_close(struct replicas *replicas);
+/* Then, once the store is closed. NULL is fine. */
+void replicas_free(struct replicas *replicas);
+
+/* [task] Agrees on a new volume (name, blocks, block_bytes, created_s, nodes of `wanted`) and waits until all its nodes have
+ * made it. ERR_UNDECIDED: not all of them did so in time; it goes on. */
+enum err replicas_create(struct replicas *replicas, const struct replica_place *wanted, uint32_t *ret_number,
+                         struct member_why *ret_why);
+/* [task] Agrees on taking it away, and waits a while for all nodes that are up. */
+enum err replicas_delete(struct replicas *replicas, uint32_t number, struct member_why *ret_why);
+
+/* What is agreed on about a volume. False: there is none of this number. */
+bool replicas_place(const struct replicas *replicas, uint32_t number, struct replica_place *ret_place);
+/* How it stands here. False: this node does not keep it, or not yet. */
+bool replicas_status(const struct replicas *replicas, uint32_t number, struct replica_status *ret_status);
+
+struct replicas_stats {
+    uint64_t sent, sent_bytes, received, received_bytes;
+    uint64_t dropped; /* not sent for lack of memory, or not understood */
+    uint64_t parked;  /* times that a message had to wait for room */
+};
+void replicas_stats(const struct replicas *replicas, struct replicas_stats *ret_stats);
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the node's replicas share.
+ *
+ *     replicas.c       opening and closing, looking
+ *     replicas_keep.c  the task: places of the roster, volumes made and taken away
+ *     replicas_call.c  questions to the register
+ *     replicas_wire.c  messages over links
+ */
+#ifndef IZAR_VOLUME_REPLICA_REPLICAS_INTERNAL_H
+#define IZAR_VOLUME_REPLICA_REPLICAS_INTERNAL_H
+
+#include <assert.h>
+#include <string.h>
+
+#include "volume/replica/body.h"
+#include "volume/replica/codec.h"
+#include "volume/replica/replicas.h"
+
+enum {
+    WIRE_STREAMS = 4, /* for volumes, by their numbers; then the urgent one */
+    WIRE_URGENT = WIRE_STREAMS,
+    WIRE_PARCELS = 256, /* messages on their way, to all nodes */
+    WIRE_KIND = 1,
+};
+
+/* A volume that this node keeps. */
+struct hosted {
+    struct list link; /* when it has ended */
+    struct replicas *all;
+    uint32_t number;
+    uint32_t index; /* this node's place */
+    struct replica_place place;
+    struct volume *volume;
+    struct replica_host *host;
+    struct mem *mem; /* the host's */
+    /* the register */
+    bool fetch, heard; /* a question is open; a value was read since it was opened */
+    bool proposes;
+    struct replica_config proposal;
+    bool asks_change; /* of the call under way */
+    struct replica_config asked;
+    uint64_t told; /* version */
+    uint8_t value[ROSTER_VALUE_MAX];
+};
+
+/* Another node that there is a link to. */
+struct wire_peer {
+    struct replicas *all;
+    uint32_t node; /* 0: free */
+    struct link *link;
+    bool up;
+    uint32_t under_way;
+    struct link_stream streams[WIRE_STREAMS + 1];
+    struct list arrived[WIRE_STREAMS]; /* messages that wait for room */
+};
+
+/* A message on its way. */
+struct wire_parcel {
+    struct list link;
+    struct link_op op;
+    struct wire_peer *peer;
+    struct replica_content *content;
+    struct io_piece pieces[2];
+    uint8_t head[LINK_HEAD_MAX];
+    uint8_t table[BODY_TABLE_MAX];
+};
+
+struct replicas {
+    struct replicas_config config;
+    struct io *io;
+    struct mem *mem;
+    struct replica_contents contents;
+    struct replicas_stats stats;
+    struct wire_peer peers[ROSTER_NODES_MAX];
+    struct list parcels;   /* free */
+    struct io_timer retry; /* messages that wait for room are looked at */
+    bool retrying;
+    uint64_t sessions;
+    struct hosted *hosted[REPLICAS_MAX];
+    uint32_t hosted_count;
+    struct list ended;
+    /* the task */
+    struct io_task task;
+    struct io_timer wake;
+    struct io_task *closing;
+    bool running, stopping, kicked;
+    uint64_t complained_ns;
+};
+
+/* ---- replicas_keep.c ---- */
+
+/* [task body] */
+void replicas_run(void *arg);
+/* There is something to do. */
+void replicas_kick(struct replicas *all);
+struct hosted *hosted_find(const struct replicas *all, uint32_t number);
+/* [task] Its host ends, its requests with it. */
+void hosted_close(struct hosted *hosted);
+/* Memory of one that has ended, 0: of all: what it had prepared is published, or the store is closed. */
+void hosted_free(struct replicas *all, uint32_t number);
+void replicas_say(struct replicas *all, bool is_problem, const char *format, ...) TEXT_FORMAT(3, 4);
+
+/* ---- replicas_call.c ---- */
+
+void call_fetch(void *hosted);
+void call_propose(void *hosted, const struct replica_config *config);
+/* [task] Answers what is open, if it can be. False: something is still open. */
+bool calls_answer(struct replicas *all);
+/* What is known to be newer than what hosts were told. */
+void calls_tell_news(struct replicas *all);
+
+/* ---- replicas_wire.c ---- */
+
+enum err wires_init(struct replicas *all);
+/* A host begins: it is told which links are up. */
+void wires_tell_links(struct hosted *hosted);
+void wire_send(void *hosted, uint8_t node, const struct replica_message *message, struct replica_content *content);
+/* What waits for room is given back. */
+void wires_drop(struct replicas *all);
+void wire_opened(void *all, uint32_t node, struct link *link);
+void wire_up(void *all, uint32_t node);
+void wire_down(void *all, uint32_t node);
+void wire_arrived(void *all, uint32_t node, struct link_message *message);
+/* [task] */
+void wire_closing(void *all, uint32_t node);
+
+#endif

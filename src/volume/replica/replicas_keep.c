@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The task of a node's replicas: whenever something changed, and once a second, it answers what hosts ask of the register and
+ * does what the roster says.
+ *
+ *     MAKING    the volume is made here, then the roster says so; the last of its nodes says LIVE
+ *     LIVE      the volume has a host. One that is not in the store any more is made again, empty, and learns
+ *     LEAVING   the host ends, the volume is taken away, then the roster says so; the last drops it
+ *
+ * Each step can be found in the roster and in the store, so whoever starts goes on with it. What fails is tried again.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "volume/replica/replicas_internal.h"
+
+#define TURN_NS IO_S_NS
+#define AGAIN_NS (200 * IO_MS_NS)
+#define COMPLAIN_NS (60 * IO_S_NS)
+enum { HOST_MIB = 8, FIRST_JOIN = 1, CREDIT_BLOCKS = 8192 };
+
+void replicas_say(struct replicas *all, bool is_problem, const char *format, ...)
+{
+    char text[400];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    all->config.user.tell(all->config.user.arg, is_problem, text);
+}
+
+/* What stays wrong is said once a minute. */
+static void complain(struct replicas *all, const char *what, const char *name, enum err err)
+{
+    uint64_t now = io_now_ns(all->io);
+    if (all->complained_ns != 0 && now - all->complained_ns < COMPLAIN_NS) return;
+    all->complained_ns = now;
+    replicas_say(all, true, "volume %s cannot be %s here: %s", name, what, err_text(err));
+}
+
+/* ---- waking up ---- */
+
+void replicas_kick(struct replicas *all)
+{
+    all->kicked = true;
+    if (all->running) io_task_wake(&all->task);
+}
+
+static void wake_fires(struct io_timer *timer)
+{
+    replicas_kick(CONTAINER(timer, struct replicas, wake));
+}
+
+static void rest(struct replicas *all, uint64_t ns)
+{
+    all->wake.fire = wake_fires;
+    io_after(all->io, ns, &all->wake);
+    while (!all->kicked && !all->stopping) io_task_park();
+    io_cancel(all->io, &all->wake);
+}
+
+/* ---- hosts ---- */
+
+struct hosted *hosted_find(const struct replicas *all, uint32_t number)
+{
+    for (uint32_t i = 0; i < all->hosted_count; i++)
+        if (all->hosted[i]->number == number) return all->hosted[i];
+    return NULL;
+}
+
+static void reset(void *arg)
+{
+    struct hosted *hosted = arg;
+    hosted->all->config.user.reset(hosted->all->config.user.arg);
+}
+
+static void fence(void *arg, uint8_t node)
+{
+    (void)arg; /* nobody here can turn a node off: it is not answered, and so nobody is left out by it */
+    (void)node;
+}
+
+/* [task] */
+static enum err host_begin(struct hosted *h)
+{
+    const struct replicas_config *c = &h->all->config;
+    h->mem = mem_open((uint64_t)HOST_MIB << 20);
+    if (h->mem == NULL) return ERR_NO_MEMORY;
+    struct replica_host_config config = {
+        .io = c->io,
+        .store = c->store,
+        .mem = h->mem,
+        .contents = &h->all->contents,
+        .volume = volume_id(h->volume),
+        .setup = {.node = (uint8_t)h->index,
+                  .timing = c->fast ? replica_timing_fast : replica_timing_default,
+                  .walk_blocks = REPLICA_WALK,
+                  .strict = c->strict},
+        .wires = {h, wire_send, call_fetch, call_propose, fence, reset},
+        .boot = member_boot(c->member),
+        .first_join = volume_replica(h->volume)->original ? FIRST_JOIN : 0,
+        .credit = CREDIT_BLOCKS,
+    };
+    return host_open(&config, &h->host);
+}
+
+/* [task] */
+static enum err hosted_open(struct replicas *all, uint32_t number, const struct replica_place *place, uint32_t index,
+                            struct volume *volume)
+{
+    if (all->hosted_count == REPLICAS_MAX) return ERR_LIMIT;
+    struct hosted *h = mem_alloc(all->mem, sizeof *h);
+    if (h == NULL) return ERR_NO_MEMORY;
+    *h = (struct hosted){.all = all, .number = number, .index = index, .place = *place, .volume = volume};
+    enum err err = host_begin(h);
+    if (err != OK) {
+        mem_close(h->mem);
+        mem_free(all->mem, h);
+        return err;
+    }
+    all->hosted[all->hosted_count++] = h;
+    wires_tell_links(h);
+    volume_serve(volume, h->host);
+    return OK;
+}
+
+/* What it has prepared lies in its memory, which the store uses until that is published or the store is closed. */
+void hosted_close(struct hosted *h)
+{
+    struct replicas *all = h->all;
+    volume_serve(h->volume, NULL);
+    for (uint32_t i = 0; i < all->hosted_count; i++)
+        if (all->hosted[i] == h) all->hosted[i] = all->hosted[--all->hosted_count];
+    host_close(h->host);
+    list_push(&all->ended, &h->link);
+}
+
+void hosted_free(struct replicas *all, uint32_t number)
+{
+    for (struct list *l = all->ended.next, *next; l != &all->ended; l = next) {
+        struct hosted *h = CONTAINER(l, struct hosted, link);
+        next = l->next;
+        if (number != 0 && h->number != number) continue;
+        list_remove(l);
+        mem_close(h->mem);
+        mem_free(all->mem, h);
+    }
+}
+
+/* ---- places ---- */
+
+struct step {
+    uint32_t number, node;
+    uint8_t value[ROSTER_VALUE_MAX];
+};
+
+/* The owner is another one for each volume. */
+static void first_config(struct replica_place *place, uint32_t number)
+{
+    place->stage = PLACE_LIVE;
+    place->config = (struct replica_config){
+        .version = 1, .epoch = 1, .owner = (uint8_t)(number % place->node_count), .in_sync = place_all(place)};
+    for (uint32_t i = 0; i < place->node_count; i++) place->config.join[i] = FIRST_JOIN;
+}
+
+static enum err say_made(struct roster *roster, void *arg, struct member_why *why)
+{
+    struct step *step = arg;
+    struct replica_place place;
+    if (!place_find(roster, step->number, &place) || place.stage != PLACE_MAKING)
+        return member_tell_why(why, ERR_NO_NAME, "it is not being made any more");
+    place.made |= node_bit(place_of(&place, step->node));
+    if (place.made == place_all(&place)) first_config(&place, step->number);
+    return place_put(roster, step->number, &place, step->value);
+}
+
+static enum err say_gone(struct roster *roster, void *arg, struct member_why *why)
+{
+    struct step *step = arg;
+    struct replica_place place;
+    if (!place_find(roster, step->number, &place) || place.stage != PLACE_LEAVING)
+        return member_tell_why(why, ERR_NO_NAME, "it is not being taken away any more");
+    place.made &= (uint8_t)~node_bit(place_of(&place, step->node));
+    if (place.made != 0) return place_put(roster, step->number, &place, step->value);
+    roster_volume_drop(roster, step->number);
+    return OK;
+}
+
+/* [task] */
+static enum err make(struct replicas *all, uint32_t number, const struct replica_place *place, uint32_t index)
+{
+    const struct replicas_user *user = &all->config.user;
+    struct member_why why;
+    struct volume *volume;
+    struct step step = {.number = number, .node = place->nodes[index]};
+    bool original = place->stage == PLACE_MAKING && !set_has(place->made, index);
+    TRY(user->make(user->arg, number, place, original, &volume));
+    if (place->stage == PLACE_LIVE) return hosted_open(all, number, place, index, volume);
+    return set_has(place->made, index) ? OK : member_change(all->config.member, say_made, &step, &why);
+}
+
+/* [task] */
+static enum err unmake(struct replicas *all, uint32_t number, const struct replica_place *place, uint32_t index)
+{
+    const struct replicas_user *user = &all->config.user;
+    struct hosted *h = hosted_find(all, number);
+    struct member_why why;
+    struct step step = {.number = number, .node = place->nodes[index]};
+    if (h != NULL) hosted_close(h);
+    TRY(user->unmake(user->arg, number));
+    hosted_free(all, number);
+    return set_has(place->made, index) || place->made == 0 ? member_change(all->config.member, say_gone, &step, &why) : OK;
+}
+
+/* [task] One place of the roster. */
+static enum err follow(struct replicas *all, uint32_t number, const struct replica_place *place)
+{
+    uint32_t index = place_of(place, member_number(all->config.member));
+    if (index == REPLICA_NODES_MAX) return OK;
+    if (place->stage == PLACE_LEAVING) return unmake(all, number, place, index);
+    return hosted_find(all, number) == NULL ? make(all, number, place, index) : OK;
+}
+
+/* [task] The roster may change while a step waits, so each place is taken from it anew. False: something is to be tried again.
+ */
+static bool follow_places(struct replicas *all)
+{
+    bool good = true;
+    for (uint32_t i = 0; !all->stopping; i++) {
+        const struct roster *roster = member_roster(all->config.member);
+        struct replica_place place;
+        if (roster == NULL || i >= roster->volume_count) return good;
+        uint32_t number = roster->volumes[i].number;
+        enum err err = place_decode(roster->volumes[i].value, roster->volumes[i].bytes, &place);
+        bool readable = err == OK;
+        if (readable) err = follow(all, number, &place);
+        if (err == OK || err == ERR_STOPPED) continue;
+        if (err != ERR_NO_QUORUM && err != ERR_UNDECIDED && err != ERR_CONFLICT)
+            complain(all, place.stage == PLACE_LEAVING ? "taken away" : "kept", readable ? place.name : "of a newer version", err);
+        good = false;
+    }
+    return good;
+}
+
+void replicas_run(void *arg)
+{
+    struct replicas *all = arg;
+    while (!all->stopping) {
+        all->kicked = false;
+        bool good = calls_answer(all);
+        calls_tell_news(all);
+        if (good && !all->kicked) good = follow_places(all);
+        if (!all->kicked) rest(all, good ? TURN_NS : AGAIN_NS);
+    }
+    all->running = false;
+    if (all->closing != NULL) io_task_wake(all->closing);
+}
