@@ -9,7 +9,8 @@
 #include "cluster/roster.h"
 
 #define MAGIC "IZARROST"
-enum { MAGIC_BYTES = 8, VERSION = 1, KIND_CLUSTER = 1, KIND_NODE = 2, ITEMS_MAX = 4096 };
+enum { MAGIC_BYTES = 8, VERSION = 1, ITEMS_MAX = 4096 };
+enum kind { KIND_CLUSTER = 1, KIND_NODE, KIND_VOLUMES, KIND_VOLUME };
 
 struct disk_roster {
     uint8_t magic[MAGIC_BYTES];
@@ -42,6 +43,16 @@ SIZE(disk_node, 40);
 AT(disk_node, acceptor, 8);
 AT(disk_node, store, 24);
 
+struct disk_volumes {
+    le32 next_volume;
+};
+SIZE(disk_volumes, 4);
+
+struct disk_volume {
+    le32 number;
+};
+SIZE(disk_volume, 4);
+
 static_assert(ROSTER_NODE_BYTES_MAX >= sizeof(struct disk_node) + ROSTER_NAME_SIZE + ROSTER_ADDRESSES_MAX * ROSTER_ADDRESS_SIZE,
               "the longest node fits, without what a newer version adds");
 
@@ -70,9 +81,9 @@ static void add_extra(struct writer *w, const struct roster_extra *extra)
 }
 
 /* Writes the item's head now, and its length when it is known. */
-static size_t begin_item(struct writer *w, uint16_t kind)
+static size_t begin_item(struct writer *w, enum kind kind)
 {
-    struct disk_item item = {.kind = put16(kind)};
+    struct disk_item item = {.kind = put16((uint16_t)kind)};
     add(w, &item, sizeof item);
     return w->used;
 }
@@ -104,6 +115,31 @@ static void add_node(struct writer *w, const struct roster_node *node)
     add_extra(w, &node->extra);
 }
 
+/* Nothing as long as there was no volume: then the bytes are those of a version without them. */
+static bool has_volumes(const struct roster *roster)
+{
+    return roster->next_volume > 1;
+}
+
+static void add_volumes(struct writer *w, const struct roster *roster)
+{
+    struct disk_volumes disk = {.next_volume = put32(roster->next_volume)};
+    assert(has_volumes(roster) || roster->volume_count == 0);
+    if (!has_volumes(roster)) return;
+    size_t item = begin_item(w, KIND_VOLUMES);
+    add(w, &disk, sizeof disk);
+    add_extra(w, &roster->volumes_extra);
+    end_item(w, item);
+    for (uint32_t i = 0; i < roster->volume_count; i++) {
+        const struct roster_volume *volume = &roster->volumes[i];
+        struct disk_volume head = {.number = put32(volume->number)};
+        item = begin_item(w, KIND_VOLUME);
+        add(w, &head, sizeof head);
+        add(w, volume->value, volume->bytes);
+        end_item(w, item);
+    }
+}
+
 static uint32_t items_of(const struct roster_extra *others)
 {
     struct cursor c = cursor_of(others->at, others->bytes);
@@ -119,7 +155,8 @@ static uint32_t items_of(const struct roster_extra *others)
 enum err roster_encode(const struct roster *roster, void *at, size_t room, size_t *ret_size)
 {
     struct writer w = {.at = at, .left = room};
-    struct disk_roster head = {.version = put16(VERSION), .items = put32(1 + roster->node_count + items_of(&roster->others))};
+    uint32_t items = 1 + roster->node_count + (has_volumes(roster) ? 1 + roster->volume_count : 0) + items_of(&roster->others);
+    struct disk_roster head = {.version = put16(VERSION), .items = put32(items)};
     struct disk_cluster cluster = {.next = put32(roster->next), .name_bytes = (uint8_t)strlen(roster->name)};
     memcpy(head.magic, MAGIC, MAGIC_BYTES);
     memcpy(cluster.id, roster->cluster.b, sizeof cluster.id);
@@ -134,6 +171,7 @@ enum err roster_encode(const struct roster *roster, void *at, size_t room, size_
         add_node(&w, &roster->nodes[i]);
         end_item(&w, item);
     }
+    add_volumes(&w, roster);
     add_extra(&w, &roster->others);
     if (w.full) return ERR_LIMIT;
     *ret_size = w.used;
@@ -240,25 +278,50 @@ static enum err node_add(struct roster *roster, const struct roster_node *node)
     return OK;
 }
 
+static enum err volumes_decode(struct cursor c, struct roster *roster)
+{
+    struct disk_volumes d;
+    if (!take(&c, &d, sizeof d)) return ERR_TRUNCATED;
+    if (has_volumes(roster) || get32(d.next_volume) < 2) return ERR_DECODE;
+    roster->next_volume = get32(d.next_volume);
+    return take_extra(&c, &roster->volumes_extra);
+}
+
+static enum err volume_decode(struct cursor c, struct roster *roster)
+{
+    struct disk_volume d;
+    if (!take(&c, &d, sizeof d)) return ERR_TRUNCATED;
+    uint32_t number = get32(d.number), count = roster->volume_count;
+    if (number == 0 || number >= roster->next_volume || count == ROSTER_VOLUMES_MAX || c.left > ROSTER_VALUE_MAX)
+        return ERR_DECODE;
+    if (count > 0 && roster->volumes[count - 1].number >= number) return ERR_DECODE;
+    roster->volumes[roster->volume_count++] = (struct roster_volume){number, (uint32_t)c.left, c.at};
+    return OK;
+}
+
+/* `*others`: whether one of an unknown kind was met. */
 static enum err item_decode(struct roster *roster, uint32_t i, uint16_t kind, struct cursor c, bool *others)
 {
     struct roster_node node;
-    if ((i == 0) != (kind == KIND_CLUSTER)) return ERR_DECODE;
-    if (kind == KIND_CLUSTER) return cluster_decode(c, roster);
-    if (kind != KIND_NODE) {
-        *others = true;
-        return OK;
+    bool known = kind >= KIND_CLUSTER && kind <= KIND_VOLUME;
+    if ((i == 0) != (kind == KIND_CLUSTER) || (known && *others)) return ERR_DECODE;
+    switch (kind) {
+    case KIND_CLUSTER: return cluster_decode(c, roster);
+    case KIND_NODE:
+        if (has_volumes(roster)) return ERR_DECODE;
+        TRY(roster_node_decode(c.at, c.left, &node));
+        return node_add(roster, &node);
+    case KIND_VOLUMES: return volumes_decode(c, roster);
+    case KIND_VOLUME: return volume_decode(c, roster);
+    default: *others = true; return OK;
     }
-    if (*others) return ERR_DECODE;
-    TRY(roster_node_decode(c.at, c.left, &node));
-    return node_add(roster, &node);
 }
 
 enum err roster_decode(const void *at, size_t size, struct roster *ret_roster)
 {
     struct cursor c = cursor_of(at, size);
     struct disk_roster head;
-    struct roster roster = {.next = 0};
+    struct roster roster = {.next_volume = 1};
     bool others = false;
     if (!take(&c, &head, sizeof head)) return ERR_TRUNCATED;
     if (memcmp(head.magic, MAGIC, MAGIC_BYTES) != 0) return ERR_NOT_OURS;

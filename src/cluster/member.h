@@ -63,7 +63,8 @@ void member_close(struct member *member);
 
 /* ---- looking; no call here waits ---- */
 
-/* What the cluster agreed on, as far as this node knows; NULL: it belongs to none. It may be old when no majority answers. */
+/* What the cluster agreed on, as far as this node knows; NULL: it belongs to none. It may be old when no majority answers. It
+ * and all that it points into are good until the caller waits. */
 const struct roster *member_roster(const struct member *member);
 uint64_t member_version(const struct member *member);
 /* Who holds the register, as far as is known. */
@@ -94,7 +95,7 @@ enum err member_remove(struct member *member, uint32_t number, struct member_why
 /* What holds now, linearizable; afterwards member_roster has it. ERR_NO_QUORUM, ERR_NO_NAME (no cluster), ERR_STOPPED. */
 enum err member_read(struct member *member, struct member_why *ret_why);
 /* Makes the next roster of the one that holds. May run several times, each time on a fresh copy; OK, or why not, which then is
- * what the change returns. */
+ * what the change returns. It does not wait, and what it puts into the roster by pointer lives until the change ends. */
 typedef enum err member_edit(struct roster *roster, void *arg, struct member_why *ret_why);
 /* Changes the roster by compare-and-swap, again as long as others are faster. OK: it is decided. ERR_UNDECIDED: it may have
  * happened, or may yet; never guessed. Else nothing was changed: ERR_NO_QUORUM, ERR_CONFLICT (others were faster too often). */

@@ -202,9 +202,12 @@ static enum err edit_and_propose(struct member *m, member_edit *edit, void *arg,
         err = unknown ? read_once(m) : OK;
         if (err != OK) continue;
         if (m->known.version == 0 || m->roster->next == 0) return ERR_NO_QUORUM;
+        const void *known = m->bytes;
         *m->draft = *m->roster;
         TRY(edit(m->draft, arg, why));
+        assert(m->bytes == known); /* an edit does not wait: its draft points into them */
         err = roster_encode(m->draft, bytes, REGISTER_BYTES_MAX, &size);
+        if (err == OK) err = roster_decode(bytes, size, m->draft); /* what others could not read is not proposed */
         if (err == OK) err = propose(m, bytes, size);
     }
     return err;

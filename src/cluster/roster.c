@@ -52,6 +52,44 @@ void roster_drop(struct roster *roster, uint32_t number)
     memmove(&roster->nodes[at], &roster->nodes[at + 1], (roster->node_count - at) * sizeof roster->nodes[0]);
 }
 
+/* Where the volume of this number is, or would be. */
+static uint32_t place_of(const struct roster *roster, uint32_t number)
+{
+    uint32_t at = 0;
+    while (at < roster->volume_count && roster->volumes[at].number < number) at++;
+    return at;
+}
+
+const struct roster_volume *roster_volume(const struct roster *roster, uint32_t number)
+{
+    uint32_t at = place_of(roster, number);
+    return at < roster->volume_count && roster->volumes[at].number == number ? &roster->volumes[at] : NULL;
+}
+
+enum err roster_volume_put(struct roster *roster, const struct roster_volume *volume)
+{
+    uint32_t at = place_of(roster, volume->number);
+    struct roster_volume *v = &roster->volumes[at];
+    assert(volume->number > 0 && (volume->bytes == 0 || volume->value != NULL));
+    if (volume->bytes > ROSTER_VALUE_MAX) return ERR_LIMIT;
+    if (roster_volume(roster, volume->number) == NULL) {
+        if (roster->volume_count == ROSTER_VOLUMES_MAX) return ERR_LIMIT;
+        memmove(v + 1, v, (roster->volume_count - at) * sizeof *v);
+        roster->volume_count++;
+    }
+    *v = *volume;
+    return OK;
+}
+
+void roster_volume_drop(struct roster *roster, uint32_t number)
+{
+    uint32_t at = place_of(roster, number);
+    struct roster_volume *v = &roster->volumes[at];
+    if (roster_volume(roster, number) == NULL) return;
+    roster->volume_count--;
+    memmove(v, v + 1, (roster->volume_count - at) * sizeof *v);
+}
+
 bool roster_name_is_good(const char *name)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";

@@ -2,11 +2,12 @@
 /*
  * The roster: what the nodes of a cluster agree on, the value in the register.
  *
- * Who the members are, where they listen, which acceptor each has; later also the volumes. It is changed as a whole, by
- * compare-and-swap (member.h), so whatever it says holds together.
+ * Who the members are, where they listen, which acceptor each has; and the volumes with replicas, each a number and a value
+ * that only the layer of volumes understands. It is changed as a whole, by compare-and-swap (member.h), so whatever it says
+ * holds together.
  *
  * Node numbers are given out once: `next` only grows, and a number below it that no node has is that of a node which was
- * removed, or which never finished joining. Its certificate opens no link any more.
+ * removed, or which never finished joining. Its certificate opens no link any more. So it is with the numbers of volumes.
  *
  * On the wire and on disk: a header, then items, each with its kind and length; all little-endian.
  *
@@ -15,11 +16,14 @@
  *       CLUSTER   first, once: id 16, next 4, bytes of the name 1, zero 3, name
  *       NODE      for each, ascending by number: number 4, stage 1, role 1, bytes of the name 1, addresses 1, acceptor 8,
  *                 until 8, store 16, name, and for each address its bytes 1 and text
+ *       VOLUMES   once there was a volume: next_volume 4, at least 2
+ *       VOLUME    for each, ascending by number: number 4, value
  *
  * Unknown kinds come last and are kept as they are, in their order; so is what lies in an item behind the fields one knows. So
  * an older node may change what a newer one wrote, and takes nothing away. What is decoded and encoded again is the same bytes.
  *
- * Plain memory and pure functions. A roster points into the bytes that it was decoded from, for what it does not know.
+ * Plain memory and pure functions. A roster points into the bytes that it was decoded from, for the values of volumes and for
+ * what it does not know: it is good as long as they are. Whoever changes one sees to what he puts into it in the same way.
  */
 #ifndef IZAR_CLUSTER_ROSTER_H
 #define IZAR_CLUSTER_ROSTER_H
@@ -35,6 +39,8 @@ enum {
     ROSTER_STORE_BYTES = 16,
     ROSTER_EXTRA_MAX = 4096, /* bytes of an item that a newer version added to it */
     ROSTER_NODE_BYTES_MAX = 1024,
+    ROSTER_VOLUMES_MAX = 256,
+    ROSTER_VALUE_MAX = 512,
 };
 
 enum roster_stage {
@@ -63,13 +69,23 @@ struct roster_node {
     struct roster_extra extra;
 };
 
+/* A volume with replicas: what the nodes agreed on about it is the value, which the layer of volumes understands. */
+struct roster_volume {
+    uint32_t number;   /* from 1, given out once (roster.next_volume) */
+    uint32_t bytes;    /* at most ROSTER_VALUE_MAX */
+    const void *value; /* points into the bytes it was decoded from, or is its editor's */
+};
+
 struct roster {
     struct cluster_id cluster;
     char name[ROSTER_NAME_SIZE];
     uint32_t next; /* number of the next node. 0: this is no roster yet, but what a joiner was told to begin with */
     uint32_t node_count;
     struct roster_node nodes[ROSTER_NODES_MAX]; /* ascending by number */
-    struct roster_extra extra, others;
+    uint32_t next_volume;                       /* number of the next volume, from 1 */
+    uint32_t volume_count;
+    struct roster_volume volumes[ROSTER_VOLUMES_MAX]; /* ascending by number */
+    struct roster_extra extra, volumes_extra, others;
 };
 
 /* ---- bytes (codec_roster.c) ---- */
@@ -91,6 +107,13 @@ const struct roster_node *roster_of_acceptor(const struct roster *roster, uint64
 enum err roster_put(struct roster *roster, const struct roster_node *node);
 /* Harmless when there is none. */
 void roster_drop(struct roster *roster, uint32_t number);
+/* NULL: there is none of that number. */
+const struct roster_volume *roster_volume(const struct roster *roster, uint32_t number);
+/* Adds it, or replaces that of its number, which was given out by then. ERR_LIMIT: there are too many, or its value is too
+ * long. */
+enum err roster_volume_put(struct roster *roster, const struct roster_volume *volume);
+/* Harmless when there is none. */
+void roster_volume_drop(struct roster *roster, uint32_t number);
 /* Letters, digits, '-', '_' and '.', and no longer than there is room. */
 bool roster_name_is_good(const char *name);
 

@@ -292,6 +292,9 @@ ROSTERS = {
     "one": roster(HEAD, item(2, MEMBERS[0])),
     "three": roster(HEAD, *(item(2, m) for m in MEMBERS)),
     "unknown": roster(HEAD, item(2, MEMBERS[2]), item(7, b"volumes"), item(8, b"")),
+    "volumes": roster(HEAD, item(2, MEMBERS[0]), item(3, struct.pack("<I", 300) + b"newer"), item(4, struct.pack("<I", 1) + b"value"),
+                      item(4, struct.pack("<I", 2)), item(4, struct.pack("<I", 299) + b"v" * 512), item(7, b"unknown")),
+    "no_volumes": roster(HEAD, item(2, MEMBERS[0]), item(3, struct.pack("<I", 2))),
 }
 
 

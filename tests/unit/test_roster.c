@@ -3,8 +3,9 @@
  * The roster: its bytes, and who should hold the register.
  *
  * Goal: every field lies where roster.h has it; what this version does not know is kept, so that an older node takes nothing
- * away from what a newer one wrote; what cannot be is refused; the register is never on a set in which two halves could both go
- * on. Method: bytes written out by hand, both ways, then each limit and each contradiction; rosters of all sizes for the rule.
+ * away from what a newer one wrote, and a roster without volumes is the same bytes as before there were any; what cannot be is
+ * refused; the register is never on a set in which two halves could both go on. Method: bytes written out by hand, both ways,
+ * then each limit and each contradiction; rosters of all sizes for the rule.
  */
 #include <stdio.h>
 
@@ -140,6 +141,138 @@ TEST(a_number_a_name_and_an_acceptor_belong_to_one)
     CHECK_OK(roster_put(&r, &more));
 }
 
+/* ---- volumes ---- */
+
+static const uint8_t volumes[] = {
+    'I', 'Z', 'A', 'R', 'R', 'O', 'S', 'T', 1,   0,   0,   0,  5,  0,  0,  0,  /* header: five items */
+    1,   0,   0,   0,   25,  0,   0,   0,                                      /* CLUSTER */
+    1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12, 13, 14, 15, 16, /* its id */
+    3,   0,   0,   0,   1,   0,   0,   0,   'c',                               /* next 3 */
+    3,   0,   0,   0,   6,   0,   0,   0,                                      /* VOLUMES */
+    8,   1,   0,   0,   'x', 'y',                                              /* next 264, and of a newer version */
+    4,   0,   0,   0,   7,   0,   0,   0,                                      /* VOLUME */
+    2,   0,   0,   0,   'o', 'n', 'e',                                         /* number 2, value */
+    4,   0,   0,   0,   4,   0,   0,   0,                                      /* VOLUME */
+    7,   1,   0,   0,                                                          /* number 263, with an empty value */
+    9,   0,   0,   0,   3,   0,   0,   0,   'n', 'e', 'w',                     /* an item that it does not know */
+};
+
+TEST(volumes_lie_as_written)
+{
+    static struct roster r;
+    uint8_t again[ROOM];
+    size_t size;
+    CHECK_OK(roster_decode(volumes, sizeof volumes, &r));
+    CHECK(r.next_volume == 264 && r.volume_count == 2 && r.volumes_extra.bytes == 2 && r.others.bytes == 11);
+    const struct roster_volume *one = roster_volume(&r, 2), *empty = roster_volume(&r, 263);
+    CHECK(one == &r.volumes[0] && one->bytes == 3 && one->value == volumes + 75);
+    CHECK(empty == &r.volumes[1] && empty->bytes == 0);
+    CHECK(roster_volume(&r, 0) == NULL && roster_volume(&r, 3) == NULL && roster_volume(&r, 264) == NULL);
+    CHECK_OK(roster_encode(&r, again, sizeof again, &size));
+    CHECK_EQ(size, sizeof volumes);
+    CHECK_BYTES(again, volumes, sizeof volumes);
+    CHECK_ERR(ERR_LIMIT, roster_encode(&r, again, sizeof volumes - 1, &size));
+    CHECK_OK(roster_decode(kept, sizeof kept, &r));
+    CHECK(r.next_volume == 1 && r.volume_count == 0);
+}
+
+static enum err with_volumes(size_t at, uint8_t byte)
+{
+    static struct roster r;
+    uint8_t bytes[sizeof volumes];
+    memcpy(bytes, volumes, sizeof volumes);
+    bytes[at] = byte;
+    return roster_decode(bytes, sizeof bytes, &r);
+}
+
+TEST(volumes_that_cannot_be_are_refused)
+{
+    static struct roster r;
+    enum { VOLUMES_AT = 49, NEXT_AT = 57, ONE_AT = 63, OTHERS_AT = 90 };
+    for (size_t size = 0; size < sizeof volumes; size++) CHECK(roster_decode(volumes, size, &r) != OK);
+    CHECK_OK(with_volumes(ONE_AT + 8, 3));
+    CHECK_OK(with_volumes(sizeof volumes - 1, 'W'));
+    CHECK_ERR(ERR_DECODE, with_volumes(VOLUMES_AT, 4));     /* a volume without VOLUMES */
+    CHECK_ERR(ERR_DECODE, with_volumes(VOLUMES_AT, 10));    /* known items behind unknown ones */
+    CHECK_ERR(ERR_DECODE, with_volumes(VOLUMES_AT + 2, 1)); /* zero */
+    CHECK_ERR(ERR_DECODE, with_volumes(NEXT_AT, 7));        /* a number that was not given out: 263 */
+    CHECK_ERR(ERR_DECODE, with_volumes(NEXT_AT + 1, 0));    /* likewise */
+    CHECK_ERR(ERR_DECODE, with_volumes(ONE_AT, 3));         /* VOLUMES twice */
+    CHECK_ERR(ERR_DECODE, with_volumes(ONE_AT, 2));         /* a node behind VOLUMES */
+    CHECK_ERR(ERR_DECODE, with_volumes(ONE_AT + 2, 1));     /* zero */
+    CHECK_ERR(ERR_DECODE, with_volumes(ONE_AT + 8, 0));     /* number 0 */
+    CHECK_ERR(ERR_DECODE, with_volumes(OTHERS_AT, 1));      /* a second CLUSTER */
+    for (uint32_t number = 1; number < 5; number++) {
+        uint8_t at[ROOM];
+        size_t size;
+        CHECK_OK(roster_decode(volumes, sizeof volumes, &r));
+        r.volumes[1].number = number;
+        CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+        CHECK_ERR(number > 2 ? OK : ERR_DECODE, roster_decode(at, size, &r)); /* out of order, and twice */
+    }
+}
+
+TEST(volumes_are_put_and_dropped)
+{
+    static struct roster r, back;
+    static uint8_t at[ROSTER_VOLUMES_MAX * 600], value[ROSTER_VALUE_MAX + 1];
+    size_t size;
+    r = (struct roster){.name = "x", .next = 2, .next_volume = ROSTER_VOLUMES_MAX + 2};
+    struct roster_volume v = {.number = 0, .bytes = ROSTER_VALUE_MAX, .value = value};
+    for (size_t i = 0; i < sizeof value; i++) value[i] = (uint8_t)(i + 1);
+    /* Every other one upwards, the rest downwards: each finds its place. */
+    for (v.number = 2; v.number <= ROSTER_VOLUMES_MAX; v.number += 2) CHECK_OK(roster_volume_put(&r, &v));
+    for (v.number = ROSTER_VOLUMES_MAX - 1; v.number < ROSTER_VOLUMES_MAX; v.number -= 2) CHECK_OK(roster_volume_put(&r, &v));
+    CHECK_EQ(r.volume_count, ROSTER_VOLUMES_MAX);
+    CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+    CHECK_OK(roster_decode(at, size, &back));
+    CHECK_EQ(back.volume_count, ROSTER_VOLUMES_MAX);
+    for (uint32_t i = 0; i < ROSTER_VOLUMES_MAX; i++) {
+        CHECK_EQ(back.volumes[i].number, i + 1);
+        CHECK_EQ(back.volumes[i].bytes, ROSTER_VALUE_MAX);
+        CHECK_BYTES(back.volumes[i].value, value, ROSTER_VALUE_MAX);
+    }
+    v.number = ROSTER_VOLUMES_MAX + 1;
+    CHECK_ERR(ERR_LIMIT, roster_volume_put(&back, &v));
+    v = (struct roster_volume){.number = 7, .bytes = 2, .value = "ab"};
+    CHECK_OK(roster_volume_put(&back, &v));
+    CHECK(back.volume_count == ROSTER_VOLUMES_MAX && roster_volume(&back, 7)->bytes == 2);
+    v = (struct roster_volume){.number = 8, .bytes = ROSTER_VALUE_MAX + 1, .value = value};
+    CHECK_ERR(ERR_LIMIT, roster_volume_put(&back, &v));
+    roster_volume_drop(&back, 1);
+    roster_volume_drop(&back, ROSTER_VOLUMES_MAX);
+    roster_volume_drop(&back, ROSTER_VOLUMES_MAX);
+    CHECK(back.volume_count == ROSTER_VOLUMES_MAX - 2 && back.volumes[0].number == 2 && roster_volume(&back, 1) == NULL);
+    /* Numbers are not forgotten with the last volume. */
+    for (uint32_t i = 2; i < ROSTER_VOLUMES_MAX; i++) roster_volume_drop(&back, i);
+    CHECK_OK(roster_encode(&back, at, sizeof at, &size));
+    CHECK_OK(roster_decode(at, size, &r));
+    CHECK(r.volume_count == 0 && r.next_volume == ROSTER_VOLUMES_MAX + 2);
+}
+
+/* One value more, one byte more, than there is room for. */
+TEST(too_many_volumes_are_refused)
+{
+    static struct roster r;
+    static uint8_t at[ROSTER_VOLUMES_MAX * 600 + ROSTER_VALUE_MAX], value[ROSTER_VALUE_MAX];
+    size_t size;
+    r = (struct roster){.name = "x", .next = 2, .next_volume = ROSTER_VOLUMES_MAX + 2};
+    struct roster_volume v = {.number = 1, .bytes = ROSTER_VALUE_MAX, .value = value};
+    for (; v.number <= ROSTER_VOLUMES_MAX; v.number++) CHECK_OK(roster_volume_put(&r, &v));
+    CHECK_OK(roster_encode(&r, at, sizeof at - 12, &size));
+    static const uint8_t more[12] = {4, 0, 0, 0, 4, 0, 0, 0, 1, 1, 0, 0}; /* VOLUME 257 */
+    memcpy(at + size, more, sizeof more);
+    at[12]++; /* items: 258 and one more */
+    CHECK_ERR(ERR_DECODE, roster_decode(at, size + sizeof more, &r));
+    at[12]--;
+    CHECK_OK(roster_decode(at, size, &r));
+    roster_volume_drop(&r, ROSTER_VOLUMES_MAX);
+    CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+    size_t last = size - ROSTER_VALUE_MAX - sizeof more;
+    at[last + 4]++; /* its length: 4 + 512, and one more */
+    CHECK_ERR(ERR_DECODE, roster_decode(at, size + 1, &r));
+}
+
 /* ---- who holds the register ---- */
 
 static struct roster of(const char *roles)
@@ -189,4 +322,5 @@ TEST(the_register_is_where_a_half_cannot_go_on)
 }
 
 TESTS(bytes_lie_as_written, changes_keep_what_is_unknown, what_cannot_be_is_refused,
-      a_number_a_name_and_an_acceptor_belong_to_one, the_register_is_where_a_half_cannot_go_on)
+      a_number_a_name_and_an_acceptor_belong_to_one, volumes_lie_as_written, volumes_that_cannot_be_are_refused,
+      volumes_are_put_and_dropped, too_many_volumes_are_refused, the_register_is_where_a_half_cannot_go_on)
