@@ -81,8 +81,7 @@ static enum err read_volume(struct catalog *c, const json_t *value, struct probl
     const struct field fields[] = {
         {"name", FIELD_TEXT, v.name, 1, sizeof v.name, true},       {"id", FIELD_NUMBER, &id, 1, UINT32_MAX, true},
         {"block_size", FIELD_NUMBER, &block_size, 512, 4096, true}, {"created", FIELD_NUMBER, &v.created, 0, INT64_MAX, true},
-        {"state", FIELD_TEXT, state, 1, sizeof state, true},
-        {"number", FIELD_NUMBER, &number, 1, UINT32_MAX, false},
+        {"state", FIELD_TEXT, state, 1, sizeof state, true},        {"number", FIELD_NUMBER, &number, 1, UINT32_MAX, false},
     };
     TRY(fields_read(value, fields, sizeof fields / sizeof fields[0], p));
     v.id = (uint32_t)id;

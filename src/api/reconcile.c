@@ -38,7 +38,11 @@ static enum err adopt(struct catalog *draft, const struct volume *there, struct 
 {
     uint32_t id = volume_id(there);
     const struct volume_replica *replica = volume_replica(there);
-    struct catalog_volume v = {.id = id, .number = replica != NULL ? replica->number : 0, .block_size = 512, .created = host_wall_seconds(), .state = VOLUME_LIVE};
+    struct catalog_volume v = {.id = id,
+                               .number = replica != NULL ? replica->number : 0,
+                               .block_size = 512,
+                               .created = host_wall_seconds(),
+                               .state = VOLUME_LIVE};
     snprintf(v.name, sizeof v.name, "recovered-%u", id);
     for (uint32_t i = 1; catalog_volume(draft, v.name) != NULL; i++) snprintf(v.name, sizeof v.name, "recovered-%u.%u", id, i);
     trace(TRACE_WARNING, "the pool has a volume %u that the catalog does not name; it is called %s now", id, v.name);

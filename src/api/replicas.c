@@ -2,7 +2,7 @@
 /*
  * Volumes with replicas on other nodes, as the catalog and the API of one node see them.
  *
- * The roster says which there are (volume/replica/place.h). Each of their nodes keeps one under the same name and identity:
+ * The roster says which there are (volume/replica/placement.h). Each of their nodes keeps one under the same name and identity:
  * made when the roster says so, in the catalog's order of steps (node.h), and taken away again with its maps. Hosts and maps
  * are each node's own.
  */
@@ -26,7 +26,7 @@ static struct volume *volume_of(const struct node *node, uint32_t number)
 }
 
 /* [task] The catalog holds the name as `creating`. */
-static enum err make_meant(struct node *node, uint32_t number, const struct replica_place *place, bool original,
+static enum err make_meant(struct node *node, uint32_t number, const struct placement *place, bool original,
                            struct volume **ret_volume)
 {
     struct volume_replica replica = {.number = number, .original = original};
@@ -45,7 +45,7 @@ static enum err make_meant(struct node *node, uint32_t number, const struct repl
 }
 
 /* [task] */
-static enum err make_new(struct node *node, uint32_t number, const struct replica_place *place, bool original,
+static enum err make_new(struct node *node, uint32_t number, const struct placement *place, bool original,
                          struct volume **ret_volume)
 {
     struct problem p = {.err = OK};
@@ -62,7 +62,7 @@ static enum err make_new(struct node *node, uint32_t number, const struct replic
     return err;
 }
 
-static enum err make(void *arg, uint32_t number, const struct replica_place *place, bool original, struct volume **ret_volume)
+static enum err make(void *arg, uint32_t number, const struct placement *place, bool original, struct volume **ret_volume)
 {
     struct node *node = arg;
     enum err err = OK;
@@ -92,7 +92,8 @@ static void reset(void *arg)
     uint32_t cut = 0;
     for (uint64_t from = 0; node->target != NULL && iscsi_session_next(node->target, from, &info) == OK; from = info.id + 1)
         cut += iscsi_session_cut(node->target, info.id) == OK;
-    if (cut > 0) trace(TRACE_WARNING, "this node stood still for a while: %u connection%s cut", cut, cut > 1 ? "s were" : " was");
+    if (cut > 0)
+        trace(TRACE_WARNING, "this node stood still for a while: %u connection%s cut", cut, cut > 1 ? "s were" : " was");
 }
 
 static void tell(void *arg, bool is_problem, const char *text)
@@ -122,7 +123,7 @@ static enum err tell_why(struct call *call, enum err err, const struct member_wh
 }
 
 /* This node first, then the others that are up: those with fewest volumes, by the roster. */
-static enum err choose_nodes(struct call *call, uint32_t copies, struct replica_place *place)
+static enum err choose_nodes(struct call *call, uint32_t copies, struct placement *place)
 {
     const struct node *node = call->node;
     const struct roster *roster = member_roster(node->member);
@@ -132,10 +133,10 @@ static enum err choose_nodes(struct call *call, uint32_t copies, struct replica_
         return problem_tell(&call->problem, ERR_UNSUPPORTED, "this node belongs to no cluster: it can keep one copy only");
     }
     for (uint32_t i = 0; i < roster->volume_count; i++) {
-        struct replica_place other;
-        if (!place_find(roster, roster->volumes[i].number, &other)) continue;
+        struct placement other;
+        if (!placement_find(roster, roster->volumes[i].number, &other)) continue;
         for (uint32_t n = 0; n < roster->node_count; n++)
-            load[n] += place_of(&other, roster->nodes[n].number) < REPLICA_NODES_MAX;
+            load[n] += placement_of(&other, roster->nodes[n].number) < REPLICA_NODES_MAX;
     }
     place->nodes[place->node_count++] = member_number(node->member);
     while (place->node_count < copies) {
@@ -143,13 +144,14 @@ static enum err choose_nodes(struct call *call, uint32_t copies, struct replica_
         for (uint32_t n = 0; n < roster->node_count; n++) {
             const struct roster_node *r = &roster->nodes[n];
             bool can = r->stage == ROSTER_LIVE && r->role == ROSTER_DATA && member_is_up(node->member, r->number);
-            if (!can || place_of(place, r->number) < REPLICA_NODES_MAX) continue;
+            if (!can || placement_of(place, r->number) < REPLICA_NODES_MAX) continue;
             if (best == ROSTER_NODES_MAX || load[n] < load[best]) best = n;
         }
         if (best == ROSTER_NODES_MAX) {
             problem_help(&call->problem, "izar node list; izar cluster token lets another node join");
-            return problem_tell(&call->problem, ERR_UNSUPPORTED, "%u copies need as many nodes with data that are up: there %s %u",
-                                copies, place->node_count == 1 ? "is" : "are", place->node_count);
+            return problem_tell(&call->problem, ERR_UNSUPPORTED,
+                                "%u copies need as many nodes with data that are up: there %s %u", copies,
+                                place->node_count == 1 ? "is" : "are", place->node_count);
         }
         place->nodes[place->node_count++] = roster->nodes[best].number;
     }
@@ -161,10 +163,8 @@ enum err node_replicas_create(struct call *call, const char *name, uint64_t size
     struct node *node = call->node;
     struct member_why why;
     uint32_t number;
-    struct replica_place place = {.stage = PLACE_MAKING,
-                                  .blocks = size / BLOCK_SIZE,
-                                  .block_bytes = block_size,
-                                  .created_s = host_wall_seconds()};
+    struct placement place = {
+        .stage = PLACE_MAKING, .blocks = size / BLOCK_SIZE, .block_bytes = block_size, .created_s = host_wall_seconds()};
     snprintf(place.name, sizeof place.name, "%s", name);
     TRY(choose_nodes(call, copies, &place));
     if (catalog_volume(catalog_now(node->catalogs), name) != NULL)
@@ -187,7 +187,7 @@ enum err node_replicas_delete(struct call *call, uint32_t number)
 
 /* ---- showing ---- */
 
-static const char *role_of(const struct replica_place *place, uint32_t index)
+static const char *role_of(const struct placement *place, uint32_t index)
 {
     if (place->stage == PLACE_MAKING) return set_has(place->made, index) ? "made" : "being made";
     if (place->stage == PLACE_LEAVING) return "being taken away";
@@ -195,7 +195,7 @@ static const char *role_of(const struct replica_place *place, uint32_t index)
     return set_has(place->config.in_sync, index) ? "in sync" : "not in sync";
 }
 
-static json_t *copies_json(const struct node *node, const struct replica_place *place)
+static json_t *copies_json(const struct node *node, const struct placement *place)
 {
     const struct roster *roster = member_roster(node->member);
     json_t *list = json_array();
@@ -209,7 +209,7 @@ static json_t *copies_json(const struct node *node, const struct replica_place *
 }
 
 /* What the register says may be old: when nobody answers, it is what was so when somebody did. */
-static void sentence(const struct node *node, const struct replica_place *place, const struct replica_status *status,
+static void sentence(const struct node *node, const struct placement *place, const struct replica_status *status,
                      struct text *t)
 {
     uint32_t in_sync = set_size(place->config.in_sync), up = 0;
@@ -226,8 +226,8 @@ static void sentence(const struct node *node, const struct replica_place *place,
     if (in_sync == place->node_count)
         text_add(t, "all %u copies are in sync", in_sync);
     else
-        text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, place->node_count, in_sync == 1 ? "is" : "are",
-                 in_sync == 1 ? "lose data" : "stop it");
+        text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, place->node_count,
+                 in_sync == 1 ? "is" : "are", in_sync == 1 ? "lose data" : "stop it");
     if (up < in_sync) text_add(t, "; %u of these %s out of reach", in_sync - up, in_sync - up == 1 ? "is" : "are");
     if (status == NULL)
         text_add(t, "; this node does not serve it: its replica is not open yet");
@@ -239,12 +239,13 @@ static void sentence(const struct node *node, const struct replica_place *place,
 
 json_t *node_replicas_json(const struct node *node, uint32_t number)
 {
-    struct replica_place place;
+    struct placement place;
     struct replica_status status;
     char text[400];
     struct text t;
     if (node->replicas == NULL || !replicas_place(node->replicas, number, &place))
-        return json_pack("{s:I, s:s}", "number", (json_int_t)number, "summary", "the cluster does not know this volume any more");
+        return json_pack("{s:I, s:s}", "number", (json_int_t)number, "summary",
+                         "the cluster does not know this volume any more");
     bool here = replicas_status(node->replicas, number, &status);
     text_init(&t, text, sizeof text);
     sentence(node, &place, here ? &status : NULL, &t);
@@ -259,7 +260,7 @@ json_t *node_replicas_json(const struct node *node, uint32_t number)
                                         [REPLICA_OUTSIDE] = "outside"};
     json_object_set_new(o, "here",
                         json_pack("{s:s, s:b, s:I, s:I, s:I, s:s}", "role", roles[status.role], "serving", status.serving,
-                                  "committed", (json_int_t)status.committed.sequence, "prepared", (json_int_t)status.end, "durable",
-                                  (json_int_t)status.durable, "why", status.why));
+                                  "committed", (json_int_t)status.committed.sequence, "prepared", (json_int_t)status.end,
+                                  "durable", (json_int_t)status.durable, "why", status.why));
     return o;
 }

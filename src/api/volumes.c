@@ -34,7 +34,7 @@ static const char *state_name(struct node *node, const struct catalog_volume *v)
 
 static uint32_t copies_of(const struct node *node, const struct catalog_volume *v)
 {
-    struct replica_place place;
+    struct placement place;
     bool known = v->number > 0 && node->replicas != NULL && replicas_place(node->replicas, v->number, &place);
     return known ? place.node_count : 1;
 }
@@ -47,8 +47,8 @@ json_t *volume_json(struct node *node, const struct catalog_volume *v)
     uint32_t copies = copies_of(node, v);
     return json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o}", "name", v->name, "id", (json_int_t)v->id, "size",
                      (json_int_t)(there != NULL ? volume_bytes(there) : 0), "block_size", (json_int_t)v->block_size, "state",
-                     state_name(node, v), "created", host_time_text(v->created, created), "naa", naa, "serial", serial, "copies", (json_int_t)copies, "maps",
-                     maps_json(node, v->id));
+                     state_name(node, v), "created", host_time_text(v->created, created), "naa", naa, "serial", serial,
+                     "copies", (json_int_t)copies, "maps", maps_json(node, v->id));
 }
 
 struct catalog_volume *call_volume(struct call *call, struct catalog *catalog)
@@ -65,7 +65,10 @@ static json_t *shown_json(struct node *node, const struct catalog_volume *v)
 {
     json_t *o = volume_json(node, v);
     json_object_set_new(o, "sessions", json_integer(node_sessions_of_volume(node, v->id)));
-    if (v->number > 0) json_object_set_new(o, "replication", node_replicas_json(node, v->number));
+    json_t *replication = v->number > 0 ? node_replicas_json(node, v->number) : NULL;
+    const char *data = json_string_value(json_object_get(replication, "summary"));
+    json_object_set_new(o, "data", json_string(data != NULL ? data : "one copy, on this node: lost when its disks are"));
+    if (replication != NULL) json_object_set_new(o, "replication", replication);
     return o;
 }
 
@@ -155,7 +158,7 @@ static enum err create_here(struct call *call, const char *name, uint64_t size, 
 enum err volumes_create(struct call *call)
 {
     struct node *node = call->node;
-    uint64_t size = 0, block_size = 0, copies = 1;
+    uint64_t size = 0, block_size = 512, copies = 1;
     char name[2 * NAME_SIZE] = "";
     const struct field fields[] = {
         {"name", FIELD_TEXT, name, 0, sizeof name, true},
@@ -166,11 +169,6 @@ enum err volumes_create(struct call *call)
     TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
     TRY(catalog_check_name("volume", name, &call->problem));
     TRY(check_size(call, size));
-    if (block_size == 0) block_size = copies > 1 ? 4096 : 512;
-    if (copies > 1 && block_size != 4096) {
-        problem_help(&call->problem, "leave the block size out, or say 4096");
-        return problem_tell(&call->problem, ERR_UNSUPPORTED, "a volume with copies on several nodes has blocks of 4096 bytes");
-    }
     TRY(copies > 1 ? node_replicas_create(call, name, size, (uint32_t)block_size, (uint32_t)copies)
                    : create_here(call, name, size, (uint32_t)block_size));
     call->status = 201;

@@ -52,7 +52,7 @@ struct link_message {
     uint32_t head_bytes, body_bytes;
     uint8_t *head;
     uint8_t *body[LINK_BODY_PIECES]; /* LINK_PIECE bytes each but the last, aligned to 4 KiB; the receiver may change them */
-    struct list owner; /* free for whoever keeps it */
+    struct list owner;               /* free for whoever keeps it */
     /* private */
     struct list link;
     struct link_conn *conn;

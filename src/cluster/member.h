@@ -28,6 +28,7 @@
 #ifndef IZAR_CLUSTER_MEMBER_H
 #define IZAR_CLUSTER_MEMBER_H
 
+#include "base/text.h"
 #include "cluster/link.h"
 #include "cluster/roster.h"
 #include "cluster/token.h"
@@ -38,6 +39,9 @@ struct member;
 struct member_why {
     char text[384], help[256];
 };
+
+/* For those who edit the roster: says why not. Returns `err`. */
+enum err member_tell_why(struct member_why *why, enum err err, const char *format, ...) TEXT_FORMAT(3, 4);
 
 struct member_config {
     struct io *io;

@@ -110,7 +110,6 @@ struct member {
     struct identity renewal;
 };
 
-enum err member_tell_why(struct member_why *why, enum err err, const char *format, ...) TEXT_FORMAT(3, 4);
 void member_help(struct member_why *why, const char *format, ...) TEXT_FORMAT(2, 3);
 void member_say(struct member *m, bool is_problem, const char *format, ...) TEXT_FORMAT(3, 4);
 

@@ -10,15 +10,17 @@
 #include "izar/izar.h"
 
 static const struct column volume_columns[] = {
-    {"NAME", "name", CELL_TEXT, false},   {"SIZE", "size", CELL_BYTES, false}, {"BLOCK", "block_size", CELL_NUMBER, false},
-    {"STATE", "state", CELL_TEXT, false}, {"MAPS", "maps", CELL_MAPS, false},  {"CREATED", "created", CELL_TEXT, true},
-    {"NAA", "naa", CELL_TEXT, true},
+    {"NAME", "name", CELL_TEXT, false},       {"SIZE", "size", CELL_BYTES, false},  {"BLOCK", "block_size", CELL_NUMBER, false},
+    {"COPIES", "copies", CELL_NUMBER, false}, {"STATE", "state", CELL_TEXT, false}, {"MAPS", "maps", CELL_MAPS, false},
+    {"CREATED", "created", CELL_TEXT, true},  {"NAA", "naa", CELL_TEXT, true},
 };
 
 static const struct column volume_lines[] = {
     {"name", "name", CELL_TEXT, false},
     {"size", "size", CELL_BYTES, false},
     {"block size", "block_size", CELL_NUMBER, false},
+    {"copies", "copies", CELL_NUMBER, false},
+    {"data", "data", CELL_TEXT, false},
     {"state", "state", CELL_TEXT, false},
     {"maps (host:lun)", "maps", CELL_MAPS, false},
     {"sessions", "sessions", CELL_NUMBER, false},
@@ -155,6 +157,7 @@ static int create_one(struct session *s, uint64_t size, json_t **ret_volume)
     const struct options *o = s->options;
     char path[PATH_SIZE];
     json_t *body = json_pack("{s:s, s:I}", "name", o->operands[0], "size", (json_int_t)size);
+    if (o->copies > 0) json_object_set_new(body, "copies", json_integer((json_int_t)o->copies));
     if (o->block_size > 0) json_object_set_new(body, "block_size", json_integer((json_int_t)o->block_size));
     int exit = ask_unless(s, o->if_absent ? EXIT_CONFLICT : EXIT_DONE, "POST", "/v1/volumes", body, ret_volume);
     if (exit != EXIT_CONFLICT || !o->if_absent) return exit;
@@ -220,6 +223,43 @@ int cmd_volume_show(struct session *s)
     json_t *volume = NULL;
     int exit = ask(s, "GET", volume_path(s, s->options->operands[0], NULL, path), NULL, &volume);
     return exit == EXIT_DONE ? print_object(s, volume, volume_lines, COUNT(volume_lines)) : exit;
+}
+
+static const struct column copy_columns[] = {
+    {"NODE", "node", CELL_TEXT, false},
+    {"COPY", "role", CELL_TEXT, false},
+    {"UP", "up", CELL_TEXT, false},
+    {"THIS", "this", CELL_TEXT, false},
+};
+
+static const struct column replica_lines[] = {
+    {"this node is", "role", CELL_TEXT, false},   {"it serves", "serving", CELL_TEXT, false},
+    {"because", "why", CELL_TEXT, false},         {"committed", "committed", CELL_NUMBER, false},
+    {"prepared", "prepared", CELL_NUMBER, false}, {"of that durable", "durable", CELL_NUMBER, false},
+};
+
+static const struct column agreed_lines[] = {
+    {"epoch", "epoch", CELL_NUMBER, false},
+    {"version", "version", CELL_NUMBER, false},
+    {"number in cluster", "number", CELL_NUMBER, false},
+};
+
+int cmd_volume_why(struct session *s)
+{
+    char path[PATH_SIZE];
+    json_t *volume = NULL;
+    int exit = ask(s, "GET", volume_path(s, s->options->operands[0], NULL, path), NULL, &volume);
+    if (exit != EXIT_DONE) return exit;
+    json_t *replication = json_object_get(volume, "replication"), *here = json_object_get(replication, "here");
+    if (wants_json(s)) return print_object(s, volume, volume_lines, COUNT(volume_lines));
+    printf("%s: %s\n", s->options->operands[0], member_text(volume, "data"));
+    if (json_is_object(replication)) {
+        print_list(s, json_incref(json_object_get(replication, "copies")), copy_columns, COUNT(copy_columns));
+        print_object(s, json_incref(replication), agreed_lines, COUNT(agreed_lines));
+        if (json_is_object(here)) print_object(s, json_incref(here), replica_lines, COUNT(replica_lines));
+    }
+    json_decref(volume);
+    return EXIT_DONE;
 }
 
 int cmd_volume_resize(struct session *s)

@@ -38,7 +38,7 @@ struct list_flag {
 struct options {
     const char *socket, *output_word;
     enum output output;
-    uint64_t timeout, interval, lun, block_size, minutes;
+    uint64_t timeout, interval, lun, block_size, copies, minutes;
     uint32_t given; /* a bit for each flag of the table */
     bool no_headers, quiet, help, version, yes, force, discard_data, if_absent, if_exists, off, once, witness;
     const char *size, *user, *secret_file, *mutual_user, *mutual_secret_file;
@@ -139,6 +139,7 @@ int cmd_disk_list(struct session *s);
 int cmd_volume_create(struct session *s);
 int cmd_volume_list(struct session *s);
 int cmd_volume_show(struct session *s);
+int cmd_volume_why(struct session *s);
 int cmd_volume_resize(struct session *s);
 int cmd_volume_stats(struct session *s);
 int cmd_volume_map(struct session *s);

@@ -75,7 +75,7 @@ struct scsi_lun {
 struct scsi_nexus {
     struct scsi_lun luns[SCSI_LUNS_MAX]; /* ascending */
     uint32_t lun_count;
-    uint64_t session; /* never used again, not 0; of the transport */
+    uint64_t session;      /* never used again, not 0; of the transport */
     const char *port_name; /* of the target port, for INQUIRY: "iqn...,t,0x0001" */
     uint16_t port_group, port_id;
 };

@@ -87,6 +87,7 @@
     X(MUTATE_BASE_LOGGED, "10: catch-up begins after the newest prepared record")                                              \
     X(MUTATE_UNDECIDED_ACKS, "11: commits do not count who is proposed to join")                                               \
     X(MUTATE_UNDECIDED_LEASES, "11: leases do not count who is proposed to join")                                              \
+    X(MUTATE_OVERTAKEN, "a change that depends on what is there is ordered behind others that changed it")                     \
     X(MUTATE_NO_STALE_GUARD, "12: old commands of clients are executed")                                                       \
     X(MUTATE_NO_CONFIRM, "12: nobody asks whether the session of a forwarded change lives")                                    \
     X(MUTATE_PROMOTE_LEARNER, "13: a replica that is not in sync promotes itself")                                             \

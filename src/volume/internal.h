@@ -24,9 +24,10 @@ struct volume_work {
     struct host_change change; /* of a volume with replicas, instead of `op` */
     struct io_job job;
     struct block_digest digests[RECORD_BLOCKS_MAX];
-    bool zero;     /* all blocks of the record are zero */
-    uint8_t *room; /* VOLUME_WRITE_MAX: blocks as they were; then what digest_block asks for */
-    uint8_t *edge; /* one block, aligned: the record of a ZERO request that covers a part of it */
+    uint64_t since; /* likewise: what was read of its blocks is as of this record; 0: nothing was */
+    bool zero;      /* all blocks of the record are zero */
+    uint8_t *room;  /* VOLUME_WRITE_MAX: blocks as they were; then what digest_block asks for */
+    uint8_t *edge;  /* one block, aligned: the record of a ZERO request that covers a part of it */
     /* told the outcome of `op` after publish or failure; ERR_ORDER never comes here */
     void (*ordered)(struct volume_work *work, enum err err);
 };

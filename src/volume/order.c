@@ -50,7 +50,8 @@ void order_replicated(struct volume *volume, struct volume_work *work)
                                         .what = op->what,
                                         .lba = op->lba,
                                         .count = op->count,
-                                        .digests = op->digests};
+                                        .digests = op->digests,
+                                        .since = work->since};
     if (volume->host != NULL && !work->request->lost) {
         host_change(volume->host, &work->change);
         return;

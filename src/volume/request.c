@@ -70,12 +70,6 @@ void request_end(struct volume_request *r, enum err err)
     r->done(r);
 }
 
-/* Such a change is one that its owner can order without knowing what is there. */
-static bool is_plain(const struct volume_request *r)
-{
-    return r->offset % BLOCK_SIZE == 0 && r->bytes % BLOCK_SIZE == 0 && r->verb != VOLUME_COMPARE_WRITE;
-}
-
 static enum err admit(const struct volume *v, const struct volume_request *r)
 {
     uint64_t size = v->blocks * BLOCK_SIZE;
@@ -84,8 +78,6 @@ static enum err admit(const struct volume *v, const struct volume_request *r)
     if (r->offset % VOLUME_SECTOR != 0 || r->bytes % VOLUME_SECTOR != 0) return ERR_ARGUMENT;
     if (r->offset > size || r->bytes > size - r->offset) return ERR_RANGE;
     uint64_t touched = r->count * BLOCK_SIZE;
-    bool changes = r->verb != VOLUME_READ && r->verb != VOLUME_STATUS;
-    if (v->replica.number != 0 && changes && !is_plain(r)) return ERR_UNSUPPORTED;
     switch (r->verb) {
     case VOLUME_READ:
     case VOLUME_STATUS: return touched <= VOLUME_READ_MAX ? OK : ERR_LIMIT;

@@ -66,10 +66,7 @@ void volume_serve(struct volume *volume, struct replica_host *host);
 /* A client's session is gone: what came over it (volume_request.session) is answered soon, and happens only if it did already. */
 void volume_lost(struct volume *volume, uint64_t session);
 
-/*
- * What a volume with replicas cannot do yet: changes that depend on what is there (COMPARE_WRITE, parts of blocks), another
- * size, keyed state. They end with ERR_UNSUPPORTED.
- */
+/* What a volume with replicas cannot do yet: another size, keyed state (ERR_UNSUPPORTED). */
 
 /* A held volume cannot be deleted; its users (a SCSI unit) hold it. */
 void volume_hold(struct volume *volume);

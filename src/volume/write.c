@@ -11,6 +11,9 @@
  *     ORDER    sequence, PREPARE (durable), COMMIT, PUBLISH (order.c)
  *     END      or RECORD again
  *
+ * The range lock is of this node. With replicas others write through other nodes, so a change that read its blocks (COMPARE,
+ * EDGES) is ordered only if they still are what was read, else it begins again at RECORD.
+ *
  * A request of up to VOLUME_WRITE_MAX is one record wherever the pool's segments are not tiny, and so all or nothing after a
  * crash; a compare-and-write always is.
  */
@@ -104,11 +107,31 @@ static void blocks_read(struct store_read *read)
     write_step(r);
 }
 
+static void blocks_allowed(struct host_read *allow)
+{
+    struct volume_request *r = CONTAINER(allow, struct volume_request, allow);
+    if (allow->err != OK) {
+        write_end(r, allow->err);
+        return;
+    }
+    if (r->work->since == 0) r->work->since = allow->since; /* the oldest, when both edges are read */
+    store_read(r->volume->volumes->store, &r->read);
+}
+
+/* Of a volume with replicas others may change these blocks, on other nodes; so what was read is part of the change: it is
+ * refused (ERR_CONFLICT) when it does not hold any more, and made again. */
 static void blocks_fetch(struct volume_request *r, uint64_t block, uint32_t count)
 {
-    r->read =
-        (struct store_read){.done = blocks_read, .volume = r->volume->id, .lba = block, .count = count, .data = r->work->room};
-    store_read(r->volume->volumes->store, &r->read);
+    struct volume *v = r->volume;
+    r->read = (struct store_read){.done = blocks_read, .volume = v->id, .lba = block, .count = count, .data = r->work->room};
+    if (v->replica.number == 0) {
+        store_read(v->volumes->store, &r->read);
+    } else if (v->host == NULL) {
+        write_end(r, ERR_AGAIN);
+    } else {
+        r->allow = (struct host_read){.done = blocks_allowed, .lba = block, .count = count};
+        host_read(v->host, &r->allow);
+    }
 }
 
 /* False: ended. */
@@ -163,6 +186,11 @@ static void ordered(struct volume_work *w, enum err err)
 {
     struct volume_request *r = w->request;
     /* A part of a block needs room for the rest of it; unmap has to work on a full pool, so this part stays as it is. */
+    if (err == ERR_CONFLICT && !r->lost) { /* what was read of its blocks has changed: once more */
+        r->state = STEP_RECORD;
+        write_step(r);
+        return;
+    }
     bool leave_it = r->verb == VOLUME_UNMAP && !r->what_unmap && err_class(err) == ERR_CLASS_FULL;
     if (err != OK && !leave_it) {
         write_end(r, err);
@@ -212,6 +240,7 @@ void write_step(struct volume_request *r)
             r->state = STEP_RECORD;
             continue;
         case STEP_RECORD:
+            r->work->since = 0;
             record_choose(r);
             r->state = r->what_unmap ? STEP_ORDER : STEP_FIRST_EDGE;
             if (r->verb != VOLUME_COMPARE_WRITE) continue;

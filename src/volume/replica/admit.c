@@ -10,6 +10,9 @@
  * Rule 12: a command older than stale_us is refused, by the owner's own clock, at the moment when it would be ordered: its
  * client may have given it up and done other things since.
  *
+ * A change whose outcome depends on what its blocks were says of which record on it knows them (since). It is judged at the
+ * same moment, when its place in the order is known: nothing newer may have touched them.
+ *
  * A change that this epoch or the windows of requests know already is not executed again.
  */
 #include "volume/replica/internal.h"
@@ -119,6 +122,18 @@ static bool is_given_up(struct replica *r, const struct ticket *t)
     return is_me(r, request->node) && forward_find(r, request->number) == NULL;
 }
 
+/* Nothing behind the record that it knows has touched its blocks, as far as can be told. */
+static bool still_holds(struct replica *r, const struct replica_change *change)
+{
+    if (change->since == 0 || MUTATED(MUTATE_OVERTAKEN)) return true;
+    if (change->since + 1 < r->first || change->since > r->end) return false;
+    for (uint64_t s = change->since + 1; s <= r->end; s++) {
+        const struct replica_change *newer = &tail_at(r, s)->change;
+        if (newer->kind != REPLICA_NOOP && ranges_meet(change->lba, change->count, newer->lba, newer->count)) return false;
+    }
+    return true;
+}
+
 enum verdict { WAIT, ORDER, GONE };
 
 static enum verdict judge(struct replica *r, uint32_t i)
@@ -135,6 +150,11 @@ static enum verdict judge(struct replica *r, uint32_t i)
     }
     if (t->asking || r->end - r->committed >= REPLICA_TAIL || stands_behind(r, i)) return WAIT;
     if (teach_holds(r)) return WAIT;
+    if (!still_holds(r, &t->change)) {
+        r->counts.overtaken++;
+        refuse(r, i, REPLICA_OVERTAKEN);
+        return GONE;
+    }
     uint64_t credit;
     if (!owner_credit(r, &credit)) return WAIT;
     if (change_cost(&t->change) <= credit) return ORDER;

@@ -13,7 +13,8 @@
 
 static_assert((int)REPLICA_NOOP + 1 == WIRE_NOOP && (int)REPLICA_WRITE + 1 == WIRE_WRITE && (int)REPLICA_FREE + 1 == WIRE_FREE,
               "kinds of changes are one more on the wire");
-static_assert((int)REPLICA_GOOD + 1 == WIRE_GOOD && (int)REPLICA_BUSY + 1 == WIRE_BUSY && (int)REPLICA_FULL + 1 == WIRE_FULL,
+static_assert((int)REPLICA_GOOD + 1 == WIRE_GOOD && (int)REPLICA_BUSY + 1 == WIRE_BUSY && (int)REPLICA_FULL + 1 == WIRE_FULL &&
+                  (int)REPLICA_OVERTAKEN + 1 == WIRE_OVERTAKEN,
               "so are outcomes");
 static_assert(REPLICA_NODES_MAX == 8 && REPLICA_STEP_RECORDS <= UINT8_MAX, "sets of nodes and counts of records are bytes");
 
@@ -220,7 +221,7 @@ static bool want_is_possible(const struct replica_step *s, uint32_t epoch)
 
 static bool outcome_is_possible(enum replica_outcome outcome)
 {
-    return outcome == REPLICA_GOOD || outcome == REPLICA_BUSY || outcome == REPLICA_FULL;
+    return outcome == REPLICA_GOOD || outcome == REPLICA_BUSY || outcome == REPLICA_FULL || outcome == REPLICA_OVERTAKEN;
 }
 
 static bool is_possible(const struct replica_message *m)
@@ -237,7 +238,8 @@ static bool is_possible(const struct replica_message *m)
     case REPLICA_PREPARED: return m->join != 0 && prepared_is_possible(&m->u.prepared, m->epoch);
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: return m->join != 0;
-    case REPLICA_FORWARD: return change_is_possible(&f->change) && request_is_possible(&f->change.request);
+    case REPLICA_FORWARD:
+        return change_is_possible(&f->change) && request_is_possible(&f->change.request) && f->change.since != UINT64_MAX;
     case REPLICA_CONFIRM: return f->ticket != 0 && request_is_possible(&f->change.request);
     case REPLICA_CONFIRMED: return f->ticket != 0;
     case REPLICA_DONE: return outcome_is_possible(f->outcome) && request_is_possible(&f->change.request);
@@ -471,7 +473,9 @@ static enum err prepared_decode(struct cursor *c, struct replica_message *m)
 
 static void forward_encode(struct out *out, const struct replica_message *m)
 {
-    struct wire_replica_forward wire = {.clock = put64(m->u.forward.clock), .change = change_encode(&m->u.forward.change)};
+    struct wire_replica_forward wire = {.clock = put64(m->u.forward.clock),
+                                        .since = put64(m->u.forward.change.since),
+                                        .change = change_encode(&m->u.forward.change)};
     put(out, &wire, sizeof wire);
 }
 
@@ -480,7 +484,9 @@ static enum err forward_decode(struct cursor *c, struct replica_message *m)
     struct wire_replica_forward wire;
     TRY(take(c, &wire, sizeof wire));
     m->u.forward.clock = get64(wire.clock);
-    return change_decode(&wire.change, &m->u.forward.change);
+    TRY(change_decode(&wire.change, &m->u.forward.change));
+    m->u.forward.change.since = get64(wire.since);
+    return OK;
 }
 
 static void confirm_encode(struct out *out, const struct replica_message *m)
@@ -524,7 +530,7 @@ static enum err done_decode(struct cursor *c, struct replica_message *m)
 {
     struct wire_replica_done wire;
     TRY(take(c, &wire, sizeof wire));
-    if (wire.outcome < WIRE_GOOD || wire.outcome > WIRE_FULL) return ERR_DECODE;
+    if (wire.outcome < WIRE_GOOD || wire.outcome > WIRE_OVERTAKEN) return ERR_DECODE;
     TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
     m->u.forward.outcome = (enum replica_outcome)(wire.outcome - 1);
     return request_decode(&wire.request, &m->u.forward.change.request);

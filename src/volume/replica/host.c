@@ -57,6 +57,7 @@ static void read_told(struct io_msg *msg)
 static void read_end(struct replica_host *h, struct host_read *r, enum err err)
 {
     r->err = err;
+    r->since = h->published;
     r->msg.handle = read_told;
     io_send(h->config.io, &r->msg);
 }
@@ -68,7 +69,8 @@ void host_reads_go(struct replica_host *h)
 
 static void answer(struct replica_host *h, uint64_t id, enum replica_outcome outcome)
 {
-    static const enum err errs[] = {[REPLICA_GOOD] = OK, [REPLICA_BUSY] = ERR_AGAIN, [REPLICA_FULL] = ERR_NO_SPACE};
+    static const enum err errs[] = {
+        [REPLICA_GOOD] = OK, [REPLICA_BUSY] = ERR_AGAIN, [REPLICA_FULL] = ERR_NO_SPACE, [REPLICA_OVERTAKEN] = ERR_CONFLICT};
     for (uint32_t i = 0; i < HOST_CHANGES; i++) {
         if (h->changes[i] == NULL || h->change_ids[i] != id) continue;
         struct host_change *c = h->changes[i];
@@ -102,6 +104,7 @@ static bool change_begin(struct replica_host *h, uint32_t place, struct host_cha
     struct replica_change change = {.kind = c->what == ENTRY_NEW ? REPLICA_WRITE : REPLICA_FREE,
                                     .count = c->count,
                                     .lba = c->lba,
+                                    .since = c->since,
                                     .body = c->content->name};
     h->changes[place] = c;
     h->change_ids[place] = ++h->ids;
@@ -342,9 +345,12 @@ enum err host_open(const struct replica_host_config *config, struct replica_host
 /* Nobody who waits here is answered by anybody else any more. */
 static void clients_end(struct replica_host *h)
 {
-    for (struct list *l; (l = list_pop(&h->changes_waiting)) != NULL;) change_end(h, CONTAINER(l, struct host_change, link), ERR_AGAIN);
-    for (struct list *l; (l = list_pop(&h->reads_waiting)) != NULL;) read_end(h, CONTAINER(l, struct host_read, link), ERR_AGAIN);
-    for (struct list *l; (l = list_pop(&h->reads_parked)) != NULL;) read_end(h, CONTAINER(l, struct host_read, link), ERR_AGAIN);
+    for (struct list *l; (l = list_pop(&h->changes_waiting)) != NULL;)
+        change_end(h, CONTAINER(l, struct host_change, link), ERR_AGAIN);
+    for (struct list *l; (l = list_pop(&h->reads_waiting)) != NULL;)
+        read_end(h, CONTAINER(l, struct host_read, link), ERR_AGAIN);
+    for (struct list *l; (l = list_pop(&h->reads_parked)) != NULL;)
+        read_end(h, CONTAINER(l, struct host_read, link), ERR_AGAIN);
     for (uint32_t i = 0; i < HOST_CHANGES; i++) {
         if (h->changes[i] != NULL) change_end(h, h->changes[i], ERR_AGAIN);
         h->changes[i] = NULL;
@@ -362,7 +368,8 @@ void host_close(struct replica_host *h)
     io_cancel(h->config.io, &h->timer);
     clients_end(h);
     while (h->preparing > 0 || h->discarding || h->clients_sent || !host_send_forget(h)) io_task_sleep(h->config.io, IO_MS_NS);
-    for (struct list *l; (l = list_pop(&h->forwards)) != NULL;) content_drop(contents, CONTAINER(l, struct replica_content, link));
+    for (struct list *l; (l = list_pop(&h->forwards)) != NULL;)
+        content_drop(contents, CONTAINER(l, struct replica_content, link));
     for (uint64_t s = h->published + 1; s <= h->end; s++) {
         content_drop(contents, host_slot(h, s)->content);
         host_slot(h, s)->content = NULL;

@@ -80,12 +80,13 @@ void host_lost(struct replica_host *host, uint64_t session);
 struct host_change {
     void (*done)(struct host_change *change);
     enum err err; /* OK; ERR_AGAIN (not now: nothing happened, or it is not known what did: the client must ask again);
-                   * ERR_NO_SPACE */
+                   * ERR_NO_SPACE; ERR_CONFLICT */
     uint64_t session;
     enum entry_kind what; /* ENTRY_NEW, ENTRY_ZERO, ENTRY_UNMAP */
     uint64_t lba;
     uint32_t count;                     /* as in store_op */
     const struct block_digest *digests; /* ENTRY_NEW; until done */
+    uint64_t since; /* not 0: it depends on what was read, when host_read said this; ERR_CONFLICT when that has changed */
     /* private */
     struct list link;
     struct io_msg msg;
@@ -100,6 +101,7 @@ struct host_read {
     enum err err; /* OK: the map may be read now; ERR_AGAIN: not here, not now */
     uint64_t lba;
     uint32_t count;
+    uint64_t since; /* OK: the blocks are as of this record, or newer */
     /* private */
     struct list link;
     struct io_msg msg;

@@ -44,6 +44,9 @@ struct replica_change {
     uint32_t count; /* blocks */
     uint64_t lba;
     uint64_t body; /* names the content, for the host */
+    /* Not 0: what it makes of its blocks depends on what they were, as of this record or later: when any newer one touches them
+     * it is OVERTAKEN, and did not happen. Judged when it is ordered; records do not have it */
+    uint64_t since;
     struct replica_request request;
 };
 
@@ -89,7 +92,7 @@ enum replica_message_kind {
     REPLICA_AGREED,    /* back */
 };
 
-enum replica_outcome { REPLICA_GOOD, REPLICA_BUSY, REPLICA_FULL };
+enum replica_outcome { REPLICA_GOOD, REPLICA_BUSY, REPLICA_FULL, REPLICA_OVERTAKEN };
 
 struct replica_heartbeat {
     uint64_t clock;   /* the sender's, boot time in us; an ack repeats the asker's in `echo` */

@@ -129,6 +129,7 @@ void owner_order(struct replica *r, const struct replica_change *change)
     assert(r->role == REPLICA_OWNER && !tail_is_settling(r));
     struct replica_record record = {
         .mark = {.sequence = r->end + 1, .epoch = r->config.epoch}, .previous_epoch = tail_epoch(r, r->end), .change = *change};
+    record.change.since = 0; /* it was judged */
     tail_append(r, &record);
     ship_all(r);
     r->commit_due = NEVER;

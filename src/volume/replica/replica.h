@@ -216,7 +216,7 @@ bool replica_has_ticket(const struct replica *replica, uint64_t body);
 /* Counters of things that should happen in tests. */
 struct replica_counts {
     uint64_t reigns, takeovers, removals, joins, conflicts, gaps, stale, unconfirmed, duplicates, parked, resent, mismatches,
-        stalls, bumps, resets, refused_full, passes, resigned, lost, failed;
+        stalls, bumps, resets, refused_full, passes, resigned, lost, failed, overtaken;
 };
 const struct replica_counts *replica_counts(const struct replica *replica);
 

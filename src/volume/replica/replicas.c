@@ -65,10 +65,10 @@ void replicas_free(struct replicas *all)
 
 /* ---- looking ---- */
 
-bool replicas_place(const struct replicas *all, uint32_t number, struct replica_place *ret_place)
+bool replicas_place(const struct replicas *all, uint32_t number, struct placement *ret_place)
 {
     const struct roster *roster = member_roster(all->config.member);
-    return roster != NULL && place_find(roster, number, ret_place);
+    return roster != NULL && placement_find(roster, number, ret_place);
 }
 
 bool replicas_status(const struct replicas *all, uint32_t number, struct replica_status *ret_status)
@@ -87,7 +87,7 @@ void replicas_stats(const struct replicas *all, struct replicas_stats *ret_stats
 /* ---- making, taking away ---- */
 
 struct wanted {
-    const struct replica_place *place;
+    const struct placement *place;
     uint32_t number;
     uint8_t value[ROSTER_VALUE_MAX];
 };
@@ -95,8 +95,8 @@ struct wanted {
 static enum err add(struct roster *roster, void *arg, struct member_why *why)
 {
     struct wanted *w = arg;
-    struct replica_place place = *w->place, same;
-    if (place_named(roster, place.name, &same) != 0)
+    struct placement place = *w->place, same;
+    if (placement_named(roster, place.name, &same) != 0)
         return member_tell_why(why, ERR_NAME_EXISTS, "there is a volume %s in this cluster", place.name);
     for (uint32_t i = 0; i < place.node_count; i++) {
         const struct roster_node *node = roster_find(roster, place.nodes[i]);
@@ -106,17 +106,16 @@ static enum err add(struct roster *roster, void *arg, struct member_why *why)
     place.stage = PLACE_MAKING;
     place.made = 0;
     w->number = roster->next_volume;
-    if (place_put(roster, w->number, &place, w->value) != OK)
+    if (placement_put(roster, w->number, &place, w->value) != OK)
         return member_tell_why(why, ERR_LIMIT, "a cluster has at most %d volumes with replicas", ROSTER_VOLUMES_MAX);
     roster->next_volume++;
     return OK;
 }
 
-enum err replicas_create(struct replicas *all, const struct replica_place *wanted, uint32_t *ret_number,
-                         struct member_why *ret_why)
+enum err replicas_create(struct replicas *all, const struct placement *wanted, uint32_t *ret_number, struct member_why *ret_why)
 {
     struct wanted w = {.place = wanted};
-    struct replica_place place;
+    struct placement place;
     TRY(member_change(all->config.member, add, &w, ret_why));
     *ret_number = w.number;
     replicas_kick(all);
@@ -135,16 +134,16 @@ struct unwanted {
 static enum err leave(struct roster *roster, void *arg, struct member_why *why)
 {
     struct unwanted *u = arg;
-    struct replica_place place;
-    if (!place_find(roster, u->number, &place)) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
+    struct placement place;
+    if (!placement_find(roster, u->number, &place)) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
     place.stage = PLACE_LEAVING;
-    return place_put(roster, u->number, &place, u->value);
+    return placement_put(roster, u->number, &place, u->value);
 }
 
 enum err replicas_delete(struct replicas *all, uint32_t number, struct member_why *ret_why)
 {
     struct unwanted u = {.number = number};
-    struct replica_place place;
+    struct placement place;
     TRY(member_change(all->config.member, leave, &u, ret_why));
     replicas_kick(all);
     for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {

@@ -2,7 +2,7 @@
 /*
  * All replicated volumes of a node: what puts hosts (host.h) to work between real nodes.
  *
- *     roster     which volumes there are, on which nodes, who is in sync (place.h). A task here makes what is to be made,
+ *     roster     which volumes there are, on which nodes, who is in sync (placement.h). A task here makes what is to be made,
  *                opens hosts, answers their questions to the register by member_read and member_change, several at once
  *     links      messages of a volume go over one of a few streams to each node, so that they stay in order; heartbeats over an
  *                urgent one. Heads by codec.h, content by body.h
@@ -18,7 +18,7 @@
 
 #include "cluster/member.h"
 #include "volume/replica/host.h"
-#include "volume/replica/place.h"
+#include "volume/replica/placement.h"
 #include "volume/volume.h"
 
 struct replicas;
@@ -30,7 +30,7 @@ struct replicas_user {
     void *arg;
     /* [task] The volume of this number in the node's store, made (volume_create_replica) when it is not there. `original`: it
      * stands as all others do that are made now; else it is empty and has to learn. */
-    enum err (*make)(void *arg, uint32_t number, const struct replica_place *place, bool original, struct volume **ret_volume);
+    enum err (*make)(void *arg, uint32_t number, const struct placement *place, bool original, struct volume **ret_volume);
     /* [task] It is to be gone. OK when it is not there; ERR_BUSY: somebody uses it: asked again. */
     enum err (*unmake)(void *arg, uint32_t number);
     void (*reset)(void *arg); /* this node stood still: all sessions of clients end now */
@@ -56,13 +56,13 @@ void replicas_free(struct replicas *replicas);
 
 /* [task] Agrees on a new volume (name, blocks, block_bytes, created_s, nodes of `wanted`) and waits until all its nodes have
  * made it. ERR_UNDECIDED: not all of them did so in time; it goes on. */
-enum err replicas_create(struct replicas *replicas, const struct replica_place *wanted, uint32_t *ret_number,
+enum err replicas_create(struct replicas *replicas, const struct placement *wanted, uint32_t *ret_number,
                          struct member_why *ret_why);
 /* [task] Agrees on taking it away, and waits a while for all nodes that are up. */
 enum err replicas_delete(struct replicas *replicas, uint32_t number, struct member_why *ret_why);
 
 /* What is agreed on about a volume. False: there is none of this number. */
-bool replicas_place(const struct replicas *replicas, uint32_t number, struct replica_place *ret_place);
+bool replicas_place(const struct replicas *replicas, uint32_t number, struct placement *ret_place);
 /* How it stands here. False: this node does not keep it, or not yet. */
 bool replicas_status(const struct replicas *replicas, uint32_t number, struct replica_status *ret_status);
 

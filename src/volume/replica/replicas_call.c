@@ -28,8 +28,8 @@ void call_propose(void *arg, const struct replica_config *config)
 static void tell(struct hosted *hosted, bool again)
 {
     const struct roster *roster = member_roster(hosted->all->config.member);
-    struct replica_place place;
-    if (roster == NULL || !place_find(roster, hosted->number, &place) || place.config.version == 0) return;
+    struct placement place;
+    if (roster == NULL || !placement_find(roster, hosted->number, &place) || place.config.version == 0) return;
     if (place.config.version < hosted->told || (place.config.version == hosted->told && !again)) return;
     hosted->told = place.config.version;
     hosted->place = place;
@@ -51,11 +51,11 @@ static enum err put_proposals(struct roster *roster, void *arg, struct member_wh
     uint32_t changed = 0;
     for (uint32_t i = 0; i < all->hosted_count; i++) {
         struct hosted *h = all->hosted[i];
-        struct replica_place place;
-        if (!h->asks_change || !place_find(roster, h->number, &place)) continue;
+        struct placement place;
+        if (!h->asks_change || !placement_find(roster, h->number, &place)) continue;
         if (place.stage != PLACE_LIVE || place.config.version + 1 != h->asked.version) continue;
         place.config = h->asked;
-        TRY(place_put(roster, h->number, &place, h->value));
+        TRY(placement_put(roster, h->number, &place, h->value));
         changed++;
     }
     (void)why; /* nobody reads it */

@@ -30,7 +30,7 @@ struct hosted {
     struct replicas *all;
     uint32_t number;
     uint32_t index; /* this node's place */
-    struct replica_place place;
+    struct placement place;
     struct volume *volume;
     struct replica_host *host;
     struct mem *mem; /* the host's */

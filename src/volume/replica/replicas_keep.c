@@ -105,7 +105,7 @@ static enum err host_begin(struct hosted *h)
 }
 
 /* [task] */
-static enum err hosted_open(struct replicas *all, uint32_t number, const struct replica_place *place, uint32_t index,
+static enum err hosted_open(struct replicas *all, uint32_t number, const struct placement *place, uint32_t index,
                             struct volume *volume)
 {
     if (all->hosted_count == REPLICAS_MAX) return ERR_LIMIT;
@@ -155,39 +155,39 @@ struct step {
 };
 
 /* The owner is another one for each volume. */
-static void first_config(struct replica_place *place, uint32_t number)
+static void first_config(struct placement *place, uint32_t number)
 {
     place->stage = PLACE_LIVE;
     place->config = (struct replica_config){
-        .version = 1, .epoch = 1, .owner = (uint8_t)(number % place->node_count), .in_sync = place_all(place)};
+        .version = 1, .epoch = 1, .owner = (uint8_t)(number % place->node_count), .in_sync = placement_all(place)};
     for (uint32_t i = 0; i < place->node_count; i++) place->config.join[i] = FIRST_JOIN;
 }
 
 static enum err say_made(struct roster *roster, void *arg, struct member_why *why)
 {
     struct step *step = arg;
-    struct replica_place place;
-    if (!place_find(roster, step->number, &place) || place.stage != PLACE_MAKING)
+    struct placement place;
+    if (!placement_find(roster, step->number, &place) || place.stage != PLACE_MAKING)
         return member_tell_why(why, ERR_NO_NAME, "it is not being made any more");
-    place.made |= node_bit(place_of(&place, step->node));
-    if (place.made == place_all(&place)) first_config(&place, step->number);
-    return place_put(roster, step->number, &place, step->value);
+    place.made |= node_bit(placement_of(&place, step->node));
+    if (place.made == placement_all(&place)) first_config(&place, step->number);
+    return placement_put(roster, step->number, &place, step->value);
 }
 
 static enum err say_gone(struct roster *roster, void *arg, struct member_why *why)
 {
     struct step *step = arg;
-    struct replica_place place;
-    if (!place_find(roster, step->number, &place) || place.stage != PLACE_LEAVING)
+    struct placement place;
+    if (!placement_find(roster, step->number, &place) || place.stage != PLACE_LEAVING)
         return member_tell_why(why, ERR_NO_NAME, "it is not being taken away any more");
-    place.made &= (uint8_t)~node_bit(place_of(&place, step->node));
-    if (place.made != 0) return place_put(roster, step->number, &place, step->value);
+    place.made &= (uint8_t)~node_bit(placement_of(&place, step->node));
+    if (place.made != 0) return placement_put(roster, step->number, &place, step->value);
     roster_volume_drop(roster, step->number);
     return OK;
 }
 
 /* [task] */
-static enum err make(struct replicas *all, uint32_t number, const struct replica_place *place, uint32_t index)
+static enum err make(struct replicas *all, uint32_t number, const struct placement *place, uint32_t index)
 {
     const struct replicas_user *user = &all->config.user;
     struct member_why why;
@@ -200,7 +200,7 @@ static enum err make(struct replicas *all, uint32_t number, const struct replica
 }
 
 /* [task] */
-static enum err unmake(struct replicas *all, uint32_t number, const struct replica_place *place, uint32_t index)
+static enum err unmake(struct replicas *all, uint32_t number, const struct placement *place, uint32_t index)
 {
     const struct replicas_user *user = &all->config.user;
     struct hosted *h = hosted_find(all, number);
@@ -213,9 +213,9 @@ static enum err unmake(struct replicas *all, uint32_t number, const struct repli
 }
 
 /* [task] One place of the roster. */
-static enum err follow(struct replicas *all, uint32_t number, const struct replica_place *place)
+static enum err follow(struct replicas *all, uint32_t number, const struct placement *place)
 {
-    uint32_t index = place_of(place, member_number(all->config.member));
+    uint32_t index = placement_of(place, member_number(all->config.member));
     if (index == REPLICA_NODES_MAX) return OK;
     if (place->stage == PLACE_LEAVING) return unmake(all, number, place, index);
     return hosted_find(all, number) == NULL ? make(all, number, place, index) : OK;
@@ -228,15 +228,16 @@ static bool follow_places(struct replicas *all)
     bool good = true;
     for (uint32_t i = 0; !all->stopping; i++) {
         const struct roster *roster = member_roster(all->config.member);
-        struct replica_place place;
+        struct placement place;
         if (roster == NULL || i >= roster->volume_count) return good;
         uint32_t number = roster->volumes[i].number;
-        enum err err = place_decode(roster->volumes[i].value, roster->volumes[i].bytes, &place);
+        enum err err = placement_decode(roster->volumes[i].value, roster->volumes[i].bytes, &place);
         bool readable = err == OK;
         if (readable) err = follow(all, number, &place);
         if (err == OK || err == ERR_STOPPED) continue;
         if (err != ERR_NO_QUORUM && err != ERR_UNDECIDED && err != ERR_CONFLICT)
-            complain(all, place.stage == PLACE_LEAVING ? "taken away" : "kept", readable ? place.name : "of a newer version", err);
+            complain(all, place.stage == PLACE_LEAVING ? "taken away" : "kept", readable ? place.name : "of a newer version",
+                     err);
         good = false;
     }
     return good;

@@ -64,8 +64,8 @@ void wire_send(void *arg, uint8_t node, const struct replica_message *m, struct 
         all->stats.sent_bytes += content->used;
     }
     peer->under_way++;
-    link_send(&peer->streams[is_urgent(m) ? WIRE_URGENT : stream_of(hosted->number)], WIRE_KIND, p->head, head, p->pieces, pieces,
-              &p->op);
+    link_send(&peer->streams[is_urgent(m) ? WIRE_URGENT : stream_of(hosted->number)], WIRE_KIND, p->head, head, p->pieces,
+              pieces, &p->op);
 }
 
 /* ---- receiving ---- */
@@ -79,7 +79,7 @@ static void take_heartbeats(struct replicas *all, uint32_t from, const struct li
         return;
     }
     struct hosted *hosted = hosted_find(all, number);
-    if (hosted == NULL || place_of(&hosted->place, from) != m.from) return;
+    if (hosted == NULL || placement_of(&hosted->place, from) != m.from) return;
     host_message(hosted->host, &m, NULL);
 }
 
@@ -114,7 +114,7 @@ static enum taken take(struct replicas *all, uint32_t from, const struct link_me
     struct replica_content *content = NULL;
     if (replica_decode(message->head, message->head_bytes, &number, &m) != OK || is_urgent(&m)) return TAKEN_NOT_UNDERSTOOD;
     struct hosted *hosted = hosted_find(all, number);
-    if (hosted == NULL || place_of(&hosted->place, from) != m.from) return TAKEN; /* not here, not any more, or not he */
+    if (hosted == NULL || placement_of(&hosted->place, from) != m.from) return TAKEN; /* not here, not any more, or not he */
     if (replica_has_content(&m) != (message->body_bytes > 0)) return TAKEN_NOT_UNDERSTOOD;
     if (message->body_bytes > 0) {
         enum taken taken = take_content(all, message, &m, &content);
@@ -184,7 +184,7 @@ static void tell_session(struct wire_peer *peer, uint32_t stream)
     uint64_t session = peer->up ? ++all->sessions : 0;
     for (uint32_t i = 0; i < all->hosted_count; i++) {
         struct hosted *hosted = all->hosted[i];
-        uint32_t place = place_of(&hosted->place, peer->node);
+        uint32_t place = placement_of(&hosted->place, peer->node);
         bool its = stream == WIRE_URGENT || stream_of(hosted->number) == stream;
         if (its && place < REPLICA_NODES_MAX) host_link(hosted->host, (uint8_t)place, session);
     }
@@ -235,7 +235,8 @@ void wire_down(void *arg, uint32_t node)
 static void drop_arrived(struct wire_peer *peer)
 {
     for (uint32_t s = 0; s < WIRE_STREAMS; s++)
-        for (struct list *l; (l = list_pop(&peer->arrived[s])) != NULL;) link_message_done(CONTAINER(l, struct link_message, owner));
+        for (struct list *l; (l = list_pop(&peer->arrived[s])) != NULL;)
+            link_message_done(CONTAINER(l, struct link_message, owner));
 }
 
 void wire_closing(void *arg, uint32_t node)

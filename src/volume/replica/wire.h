@@ -55,7 +55,7 @@ enum wire_replica_kind {
 };
 
 enum wire_replica_change_kind { WIRE_NOOP = 1, WIRE_WRITE = 2, WIRE_FREE = 3 };
-enum wire_replica_outcome { WIRE_GOOD = 1, WIRE_BUSY = 2, WIRE_FULL = 3 };
+enum wire_replica_outcome { WIRE_GOOD = 1, WIRE_BUSY = 2, WIRE_FULL = 3, WIRE_OVERTAKEN = 4 };
 
 /* ---- what every message begins with ---- */
 
@@ -199,9 +199,10 @@ AT(wire_replica_prepared, want, 40);
 
 struct wire_replica_forward {
     le64 clock;
+    le64 since;                        /* 0: it does not depend on what is there */
     struct wire_replica_change change; /* no NOOP */
 };
-SIZE(wire_replica_forward, 40);
+SIZE(wire_replica_forward, 48);
 
 struct wire_replica_confirm {
     le64 ticket; /* not 0 */

@@ -14,16 +14,16 @@
  *                 then of the protocol: epoch 4, version 8, boot 4, owner 1, in sync 1, learners 1, zero 1, forced epoch 4,
  *                 zero 4, forced sequence 8, join 8 times 8; then for each node its number 4; then the name
  */
-#ifndef IZAR_VOLUME_REPLICA_PLACE_H
-#define IZAR_VOLUME_REPLICA_PLACE_H
+#ifndef IZAR_VOLUME_REPLICA_PLACEMENT_H
+#define IZAR_VOLUME_REPLICA_PLACEMENT_H
 
 #include "cluster/roster.h"
 #include "volume/replica/config.h"
 
-enum place_stage { PLACE_MAKING = 1, PLACE_LIVE, PLACE_LEAVING };
+enum placement_stage { PLACE_MAKING = 1, PLACE_LIVE, PLACE_LEAVING };
 
-struct replica_place {
-    enum place_stage stage;
+struct placement {
+    enum placement_stage stage;
     uint8_t made; /* set of places: whose store has it */
     uint32_t node_count;
     uint32_t nodes[REPLICA_NODES_MAX]; /* numbers in the roster, each once */
@@ -35,19 +35,19 @@ struct replica_place {
 };
 
 /* Returns bytes. */
-uint32_t place_encode(const struct replica_place *place, uint8_t ret_value[ROSTER_VALUE_MAX]);
+uint32_t placement_encode(const struct placement *place, uint8_t ret_value[ROSTER_VALUE_MAX]);
 /* ERR_TRUNCATED, ERR_DECODE, ERR_NEW_FORMAT; the output is untouched then. */
-enum err place_decode(const void *value, size_t size, struct replica_place *ret_place);
+enum err placement_decode(const void *value, size_t size, struct placement *ret_place);
 
 /* The place of a node, REPLICA_NODES_MAX when it has none. */
-uint32_t place_of(const struct replica_place *place, uint32_t node);
+uint32_t placement_of(const struct placement *place, uint32_t node);
 /* All places as a set. */
-uint8_t place_all(const struct replica_place *place);
+uint8_t placement_all(const struct placement *place);
 /* What the roster says of a volume. False: there is none of this number, or it cannot be read here. */
-bool place_find(const struct roster *roster, uint32_t number, struct replica_place *ret_place);
+bool placement_find(const struct roster *roster, uint32_t number, struct placement *ret_place);
 /* Puts it into a roster that is being edited; `value` lives as long as that. ERR_LIMIT. */
-enum err place_put(struct roster *roster, uint32_t number, const struct replica_place *place, uint8_t value[ROSTER_VALUE_MAX]);
+enum err placement_put(struct roster *roster, uint32_t number, const struct placement *place, uint8_t value[ROSTER_VALUE_MAX]);
 /* The replicated volume of this name in the roster; its number, 0: there is none. */
-uint32_t place_named(const struct roster *roster, const char *name, struct replica_place *ret_place);
+uint32_t placement_named(const struct roster *roster, const char *name, struct placement *ret_place);
 
 #endif

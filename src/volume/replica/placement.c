@@ -2,14 +2,14 @@
 /*
  * The bytes of a replicated volume's value in the roster.
  */
-#include "volume/replica/place.h"
+#include "volume/replica/placement.h"
 
 #include "base/bytes.h"
 #include "store/format.h"
 
 enum { VERSION = 1 };
 
-struct disk_place {
+struct disk_placement {
     uint8_t version, stage, made, nodes;
     uint8_t name_bytes, zero[3];
     le64 blocks, created_s;
@@ -21,34 +21,34 @@ struct disk_place {
     le64 forced_sequence;
     le64 join[REPLICA_NODES_MAX];
 };
-SIZE(disk_place, 128);
-AT(disk_place, blocks, 8);
-AT(disk_place, config_version, 32);
-AT(disk_place, forced_sequence, 56);
-AT(disk_place, join, 64);
+SIZE(disk_placement, 128);
+AT(disk_placement, blocks, 8);
+AT(disk_placement, config_version, 32);
+AT(disk_placement, forced_sequence, 56);
+AT(disk_placement, join, 64);
 
-static_assert(sizeof(struct disk_place) + REPLICA_NODES_MAX * sizeof(le32) + ROSTER_NAME_SIZE <= ROSTER_VALUE_MAX,
+static_assert(sizeof(struct disk_placement) + REPLICA_NODES_MAX * sizeof(le32) + ROSTER_NAME_SIZE <= ROSTER_VALUE_MAX,
               "the longest fits");
 
-uint32_t place_encode(const struct replica_place *p, uint8_t ret_value[ROSTER_VALUE_MAX])
+uint32_t placement_encode(const struct placement *p, uint8_t ret_value[ROSTER_VALUE_MAX])
 {
     const struct replica_config *c = &p->config;
-    struct disk_place disk = {.version = VERSION,
-                              .stage = (uint8_t)p->stage,
-                              .made = p->made,
-                              .nodes = (uint8_t)p->node_count,
-                              .name_bytes = (uint8_t)strlen(p->name),
-                              .blocks = put64(p->blocks),
-                              .created_s = put64(p->created_s),
-                              .block_bytes = put32(p->block_bytes),
-                              .epoch = put32(c->epoch),
-                              .config_version = put64(c->version),
-                              .boot = put32(c->boot),
-                              .owner = c->owner,
-                              .in_sync = c->in_sync,
-                              .learners = c->learners,
-                              .forced_epoch = put32(c->forced_epoch),
-                              .forced_sequence = put64(c->forced_sequence)};
+    struct disk_placement disk = {.version = VERSION,
+                                  .stage = (uint8_t)p->stage,
+                                  .made = p->made,
+                                  .nodes = (uint8_t)p->node_count,
+                                  .name_bytes = (uint8_t)strlen(p->name),
+                                  .blocks = put64(p->blocks),
+                                  .created_s = put64(p->created_s),
+                                  .block_bytes = put32(p->block_bytes),
+                                  .epoch = put32(c->epoch),
+                                  .config_version = put64(c->version),
+                                  .boot = put32(c->boot),
+                                  .owner = c->owner,
+                                  .in_sync = c->in_sync,
+                                  .learners = c->learners,
+                                  .forced_epoch = put32(c->forced_epoch),
+                                  .forced_sequence = put64(c->forced_sequence)};
     uint32_t bytes = sizeof disk;
     for (uint32_t i = 0; i < REPLICA_NODES_MAX; i++) disk.join[i] = put64(c->join[i]);
     memcpy(ret_value, &disk, sizeof disk);
@@ -60,33 +60,33 @@ uint32_t place_encode(const struct replica_place *p, uint8_t ret_value[ROSTER_VA
     return bytes + disk.name_bytes;
 }
 
-uint8_t place_all(const struct replica_place *place)
+uint8_t placement_all(const struct placement *place)
 {
     return (uint8_t)((1u << place->node_count) - 1);
 }
 
 /* Sets are of places that there are, and the protocol's value is one that it could have written. */
-static bool config_is_good(const struct replica_place *p)
+static bool config_is_good(const struct placement *p)
 {
     const struct replica_config *c = &p->config;
-    uint8_t all = place_all(p), members = c->in_sync | c->learners;
+    uint8_t all = placement_all(p), members = c->in_sync | c->learners;
     if (p->stage == PLACE_MAKING) return c->version == 0 && members == 0;
     bool fits = (members & ~all) == 0 && (c->in_sync & c->learners) == 0 && set_has(c->in_sync, c->owner);
     if (c->version == 0) return p->stage == PLACE_LEAVING && members == 0; /* it was never finished */
     return fits && c->epoch > 0 && c->owner < p->node_count;
 }
 
-static bool is_good(const struct replica_place *p)
+static bool is_good(const struct placement *p)
 {
     if (p->stage < PLACE_MAKING || p->stage > PLACE_LEAVING || p->node_count == 0) return false;
-    if ((p->made & ~place_all(p)) != 0 || !roster_name_is_good(p->name)) return false;
+    if ((p->made & ~placement_all(p)) != 0 || !roster_name_is_good(p->name)) return false;
     if (p->blocks == 0 || p->blocks > VOLUME_BLOCKS_MAX || (p->block_bytes != 512 && p->block_bytes != 4096)) return false;
     for (uint32_t i = 0; i < p->node_count; i++)
-        if (p->nodes[i] == 0 || place_of(p, p->nodes[i]) != i) return false;
+        if (p->nodes[i] == 0 || placement_of(p, p->nodes[i]) != i) return false;
     return config_is_good(p);
 }
 
-static void config_take(const struct disk_place *disk, struct replica_config *c)
+static void config_take(const struct disk_placement *disk, struct replica_config *c)
 {
     *c = (struct replica_config){.version = get64(disk->config_version),
                                  .epoch = get32(disk->epoch),
@@ -99,9 +99,9 @@ static void config_take(const struct disk_place *disk, struct replica_config *c)
     for (uint32_t i = 0; i < REPLICA_NODES_MAX; i++) c->join[i] = get64(disk->join[i]);
 }
 
-enum err place_decode(const void *value, size_t size, struct replica_place *ret_place)
+enum err placement_decode(const void *value, size_t size, struct placement *ret_place)
 {
-    struct disk_place disk;
+    struct disk_placement disk;
     struct cursor c = cursor_of(value, size);
     const void *at = cursor_take(&c, sizeof disk);
     if (at == NULL) return ERR_TRUNCATED;
@@ -110,12 +110,12 @@ enum err place_decode(const void *value, size_t size, struct replica_place *ret_
     static const uint8_t none[sizeof disk.zero];
     bool zero = memcmp(disk.zero, none, sizeof none) == 0 && disk.zero_too == 0 && get32(disk.zero_three) == 0;
     if (disk.version == 0 || !zero || disk.nodes > REPLICA_NODES_MAX || disk.name_bytes >= ROSTER_NAME_SIZE) return ERR_DECODE;
-    struct replica_place p = {.stage = (enum place_stage)disk.stage,
-                              .made = disk.made,
-                              .node_count = disk.nodes,
-                              .blocks = get64(disk.blocks),
-                              .created_s = get64(disk.created_s),
-                              .block_bytes = get32(disk.block_bytes)};
+    struct placement p = {.stage = (enum placement_stage)disk.stage,
+                          .made = disk.made,
+                          .node_count = disk.nodes,
+                          .blocks = get64(disk.blocks),
+                          .created_s = get64(disk.created_s),
+                          .block_bytes = get32(disk.block_bytes)};
     config_take(&disk, &p.config);
     for (uint32_t i = 0; i < disk.nodes; i++) {
         le32 node;
@@ -132,30 +132,30 @@ enum err place_decode(const void *value, size_t size, struct replica_place *ret_
     return OK;
 }
 
-uint32_t place_of(const struct replica_place *place, uint32_t node)
+uint32_t placement_of(const struct placement *place, uint32_t node)
 {
     for (uint32_t i = 0; i < place->node_count; i++)
         if (place->nodes[i] == node) return i;
     return REPLICA_NODES_MAX;
 }
 
-bool place_find(const struct roster *roster, uint32_t number, struct replica_place *ret_place)
+bool placement_find(const struct roster *roster, uint32_t number, struct placement *ret_place)
 {
     const struct roster_volume *v = roster_volume(roster, number);
-    return v != NULL && place_decode(v->value, v->bytes, ret_place) == OK;
+    return v != NULL && placement_decode(v->value, v->bytes, ret_place) == OK;
 }
 
-enum err place_put(struct roster *roster, uint32_t number, const struct replica_place *place, uint8_t value[ROSTER_VALUE_MAX])
+enum err placement_put(struct roster *roster, uint32_t number, const struct placement *place, uint8_t value[ROSTER_VALUE_MAX])
 {
-    struct roster_volume v = {.number = number, .bytes = place_encode(place, value), .value = value};
+    struct roster_volume v = {.number = number, .bytes = placement_encode(place, value), .value = value};
     return roster_volume_put(roster, &v);
 }
 
-uint32_t place_named(const struct roster *roster, const char *name, struct replica_place *ret_place)
+uint32_t placement_named(const struct roster *roster, const char *name, struct placement *ret_place)
 {
     for (uint32_t i = 0; i < roster->volume_count; i++) {
-        struct replica_place place;
-        if (!place_find(roster, roster->volumes[i].number, &place) || strcmp(place.name, name) != 0) continue;
+        struct placement place;
+        if (!placement_find(roster, roster->volumes[i].number, &place) || strcmp(place.name, name) != 0) continue;
         *ret_place = place;
         return roster->volumes[i].number;
     }
