@@ -18,6 +18,7 @@ enum {
     QUIET_MS = 3000,
     PAUSE_MS = 10,
     ATTEMPTS = 4,
+    WINDOW = 4 * LINK_COST_MAX, /* the longest messages of users, and beside them what members tell each other */
 };
 
 /* ---- telling ---- */
@@ -87,12 +88,14 @@ static void on_up(struct link *link)
     struct peer *peer = link_owner(link);
     wire_news(peer->member, peer);
     keeper_kick(peer->member);
+    user_up(peer);
 }
 
 static void on_down(struct link *link)
 {
     struct peer *peer = link_owner(link);
     keeper_kick(peer->member);
+    user_down(peer);
 }
 
 static void on_tell(void *arg, bool is_problem, const char *text)
@@ -136,6 +139,7 @@ enum err links_begin(struct member *m, const struct identity *identity, struct m
                                   .heartbeat_ms = c->heartbeat_ms,
                                   .timeout_ms = c->timeout_ms,
                                   .quiet_ms = QUIET_MS,
+                                  .window_bytes = WINDOW,
                                   .conns_max = CONNS_MAX};
     uint32_t failed = 0;
     if (c->listen_count == 0) {
@@ -273,6 +277,7 @@ enum err member_start(struct member *m, struct member_why *why)
     if (err != OK) return member_tell_why(why, err, "cannot open what this node keeps of its cluster: %s", err_text(err));
     TRY(open_acceptor(m, why));
     begin_proposer(m, identity.boot);
+    m->boot = identity.boot;
     m->active = true;
     err = begin_tasks(m);
     return err == OK ? OK : member_tell_why(why, err, "no memory for the tasks of the cluster");
@@ -309,7 +314,7 @@ void member_stop(struct member *m)
     acceptor_file_close(m->acceptor);
     m->acceptor = NULL;
     m->acceptor_id = 0;
-    m->number = 0;
+    m->number = m->boot = 0;
     state_close(m);
     state_forget(m);
     m->active = m->stopping = false;
@@ -361,6 +366,7 @@ enum err member_open(const struct member_config *config, struct member **ret_mem
 void member_close(struct member *member)
 {
     if (member == NULL) return;
+    assert(!member->attached && member->parting == 0);
     member_stop(member);
     identity_file_close(member->identities);
     mem_close(member->mem);
@@ -386,6 +392,11 @@ const struct register_members *member_acceptors(const struct member *member)
 uint32_t member_number(const struct member *member)
 {
     return member->number;
+}
+
+uint32_t member_boot(const struct member *member)
+{
+    return member->boot;
 }
 
 bool member_is_up(const struct member *member, uint32_t number)

@@ -12,6 +12,7 @@
  *     link, stream 1   REQUEST and ANSWER of the register; a head holds the first 4 KiB of a message, the body the rest
  *                      NEWS   "I know version N", at once when it changes and when a link comes up
  *                      ASK, STATE   who is behind asks, and gets what was decided
+ *     streams from 16  of the layer above (member_attach)
  *
  * Two tasks of its own: one serves the acceptor, one keeps house (member_keep.c): links as the roster says, joins,
  * certificates, the copy on disk, and what an interrupted change of members still needs. Each step is durable before
@@ -74,6 +75,7 @@ uint64_t member_version(const struct member *member);
 /* Who holds the register, as far as is known. */
 const struct register_members *member_acceptors(const struct member *member);
 uint32_t member_number(const struct member *member); /* of this node; 0: none */
+uint32_t member_boot(const struct member *member);   /* starts of this node as a member, counted; 0: none */
 /* True for this node, and for one whose link is up. */
 bool member_is_up(const struct member *member, uint32_t number);
 /* How many of the acceptors are up, of how many; true when that is enough to change anything. */
@@ -104,5 +106,28 @@ typedef enum err member_edit(struct roster *roster, void *arg, struct member_why
 /* Changes the roster by compare-and-swap, again as long as others are faster. OK: it is decided. ERR_UNDECIDED: it may have
  * happened, or may yet; never guessed. Else nothing was changed: ERR_NO_QUORUM, ERR_CONFLICT (others were faster too often). */
 enum err member_change(struct member *member, member_edit *edit, void *arg, struct member_why *ret_why);
+
+/* ---- links for the layer above ---- */
+
+/*
+ * Who else talks over the links between nodes: streams with ids from MEMBER_USER_STREAM on are his. Those with which nodes
+ * agree share connections and windows with them, so he gives messages back without waiting for a change of the roster.
+ */
+enum { MEMBER_USER_STREAM = 16 };
+struct member_user {
+    void *arg;
+    void (*opened)(void *arg, uint32_t node, struct link *link); /* a link to this node: he may link_stream_init */
+    void (*up)(void *arg, uint32_t node);                        /* as links_user.up: also for a new boot of the peer */
+    void (*down)(void *arg, uint32_t node);
+    void (*message)(void *arg, uint32_t node, struct link_message *message); /* his until link_message_done */
+    /* [task] All connections are cut, and nothing is told of the link any more, not that it is down either: he returns when his
+     * operations have ended, after link_stream_done for his streams. Messages that he still has he gives back soon. */
+    void (*closing)(void *arg, uint32_t node);
+    void (*changed)(void *arg); /* another roster is known than before, or none */
+};
+/* Once, after member_open; copied. Links that are there already are told at once, from within this call; all else is told from
+ * the loop. Callbacks do not wait, but for `closing`. NULL [task]: nobody any more, before member_close: returns when `closing`
+ * was told of each link. Messages of his streams are thrown away when there is nobody. */
+void member_attach(struct member *member, const struct member_user *user);
 
 #endif

@@ -8,6 +8,7 @@
  *     member_call.c    reading and changing: the proposer, one call at a time
  *     member_join.c    create, tokens, both sides of joining
  *     member_keep.c    the task that keeps house: links, joins, whatever is unfinished; removing
+ *     member_user.c    who else talks over the links
  */
 #ifndef IZAR_CLUSTER_MEMBER_INTERNAL_H
 #define IZAR_CLUSTER_MEMBER_INTERNAL_H
@@ -41,6 +42,7 @@ struct peer {
     uint32_t address_count;
     char addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]; /* that the link was opened with */
     uint64_t gone_ns;                                          /* not 0: not in the roster any more since */
+    bool users, parting; /* the user was told of it; he is told at this moment that it closes, and is waited for */
 };
 
 /* A message on its way: to another node, or from one to the acceptor here. */
@@ -71,7 +73,7 @@ struct member {
     /* Since it belongs to a cluster: */
     bool active, stopping, removed;
     bool changing; /* it is being made a member */
-    uint32_t number;
+    uint32_t number, boot;
     struct cluster_id cluster;
     struct acceptor_file *acceptor;
     uint64_t acceptor_id; /* 0: none here */
@@ -87,6 +89,12 @@ struct member {
     struct pair cache;
     bool cache_open;
     uint64_t cache_generation;
+
+    /* Who else talks over the links. */
+    struct member_user user;
+    bool attached, changed;
+    uint32_t parting; /* links of which he is told that they close, at this moment */
+    struct io_timer tell_changed;
 
     /* The proposer. */
     struct proposer proposer;
@@ -179,5 +187,19 @@ void keeper_run(void *arg);
 void keeper_kick(struct member *m);
 /* [task] Closes all links. */
 void peers_close(struct member *m);
+/* Cuts its connections, soon. */
+void peer_cut(struct peer *peer);
+
+/* ---- member_user.c ---- */
+
+/* He is told, if there is one and he has been told of the link. */
+void user_opened(struct peer *peer);
+void user_up(struct peer *peer);
+void user_down(struct peer *peer);
+void user_changed(struct member *m);
+/* A message of one of his streams. */
+void user_message(struct peer *peer, struct link_message *message);
+/* [task] The link was cut: returns when no stream of his is on it any more. */
+void user_part(struct peer *peer);
 
 #endif

@@ -60,12 +60,18 @@ static bool same_addresses(const struct peer *peer, const struct roster_node *no
     return true;
 }
 
+void peer_cut(struct peer *peer)
+{
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) link_cut(peer->link, i);
+}
+
 /* [task] Its operations end when its connections do. */
 static void peer_close(struct peer *peer)
 {
     struct member *m = peer->member;
     list_remove(&peer->of_member);
-    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) link_cut(peer->link, i);
+    peer_cut(peer);
+    user_part(peer);
     while (peer->under_way > 0) io_task_sleep(m->io, IO_MS_NS);
     link_stream_done(&peer->stream);
     link_close(peer->link);
@@ -93,6 +99,7 @@ static void peer_open(struct member *m, const struct roster_node *node)
     }
     link_stream_init(peer->link, &peer->stream, CONTROL_STREAM, false, lost);
     list_push(&m->peers, &peer->of_member);
+    user_opened(peer);
 }
 
 /* The first peer whose link is not what the roster says. */

@@ -33,6 +33,7 @@ static enum err adopt(struct member *m, const struct register_state *state)
     m->bytes = bytes;
     m->known = *state;
     m->known.bytes = bytes;
+    user_changed(m);
     return OK;
 }
 
@@ -74,6 +75,7 @@ void state_forget(struct member *m)
     m->bytes = NULL;
     m->known = (struct register_state){.version = 0};
     if (m->roster != NULL) *m->roster = (struct roster){.next = 0};
+    user_changed(m);
 }
 
 /* [task] Which of the two copies on disk counts; -1: none. */

@@ -150,6 +150,10 @@ void wire_message(struct link *link, struct link_message *message)
 {
     struct peer *peer = link_owner(link);
     struct member *m = peer->member;
+    if (message->stream >= MEMBER_USER_STREAM) {
+        user_message(peer, message);
+        return;
+    }
     size_t size = (size_t)message->head_bytes + message->body_bytes;
     uint16_t kind = message->kind;
     bool fits = message->stream == CONTROL_STREAM && size <= REGISTER_MESSAGE_MAX && !m->stopping;
