@@ -148,6 +148,7 @@ struct world_client {
     struct {
         uint8_t block, count;
     } ranges[WORLD_RANGES]; /* of the newest of them */
+    uint64_t since;         /* of the write at hand: see client_depends */
     uint64_t session, number, deadline;
     bool reading;
     uint32_t floor;
@@ -194,8 +195,8 @@ struct world {
     uint64_t content_count;
     struct world_client clients[WORLD_CLIENTS];
     struct world_block blocks[WORLD_BLOCKS];
-    uint64_t pumped;
-    uint8_t acting; /* node whose core is running */
+    uint64_t pumped, overtaken; /* answers OVERTAKEN */
+    uint8_t acting;             /* node whose core is running */
     bool fence_fails;
     uint64_t fences;
     uint64_t happened, resets;
@@ -250,6 +251,8 @@ void client_effect(struct world *w, uint32_t node, const struct replica_effect *
 void client_reset(struct world *w, uint32_t client);
 /* Directed: client 0 reads or writes block 0 over a node. */
 void client_direct(struct world *w, uint32_t node, bool read);
+/* The same for a write of what depends on what was there as of `since`. */
+void client_depends(struct world *w, uint32_t node, uint64_t since);
 void client_node_gone(struct world *w, uint32_t node);
 
 /* By the register it is in sync, and it has all that it ever acknowledged. */

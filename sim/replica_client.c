@@ -79,6 +79,7 @@ static void issue(struct world *w, uint32_t client)
                                                         .id = id_of(client, c->block, c->number),
                                                         .lba = c->block,
                                                         .count = c->count,
+                                                        .sequence = c->since,
                                                         .body = client << 24 | c->written};
     world_plan_it(w, path_latency(w), &h);
 }
@@ -105,6 +106,13 @@ void client_direct(struct world *w, uint32_t node, bool read)
     if (!read && !c->writing) number_it(w, 0);
     c->writing = c->writing || !read;
     issue(w, 0);
+}
+
+void client_depends(struct world *w, uint32_t node, uint64_t since)
+{
+    w->clients[0].since = since;
+    client_direct(w, node, false);
+    w->clients[0].since = 0;
 }
 
 static void give_up(struct world *w, uint32_t client, uint64_t tell_in)
@@ -173,7 +181,7 @@ static void command(struct world *w, const struct happening *h)
 {
     struct world_node *n = &w->nodes[h->node];
     struct replica_event e = w->letters[h->letter].event;
-    struct replica_change change = {.kind = REPLICA_WRITE, .lba = e.lba, .count = e.count, .body = e.body};
+    struct replica_change change = {.kind = REPLICA_WRITE, .lba = e.lba, .count = e.count, .body = e.body, .since = e.sequence};
     /* After a pause the time comes first, and may end all sessions. */
     if (world_was_still(w, h->node)) world_step(w, h->node, &(struct replica_event){.kind = REPLICA_ON_TICK});
     if (e.session < n->sessions_from || e.session <= n->lost[h->a]) return;
@@ -216,8 +224,11 @@ void client_effect(struct world *w, uint32_t node, const struct replica_effect *
 {
     struct happening read = {
         .kind = HAPPEN_MAP_READ, .node = (uint8_t)node, .life = w->nodes[node].life, .a = e->id, .b = e->dirty};
-    static const enum answer answers[] = {
-        [REPLICA_GOOD] = ANSWER_GOOD, [REPLICA_BUSY] = ANSWER_NO, [REPLICA_FULL] = ANSWER_FULL};
+    static const enum answer answers[] = {[REPLICA_GOOD] = ANSWER_GOOD,
+                                          [REPLICA_BUSY] = ANSWER_NO,
+                                          [REPLICA_FULL] = ANSWER_FULL,
+                                          [REPLICA_OVERTAKEN] = ANSWER_NO};
+    w->overtaken += e->kind == REPLICA_DO_ANSWER && e->outcome == REPLICA_OVERTAKEN;
     if (e->kind == REPLICA_DO_READ) world_plan_it(w, world_below(w, 400), &read);
     if (e->kind == REPLICA_DO_REFUSE) answer(w, node, e->id, ANSWER_NO, 0);
     if (e->kind == REPLICA_DO_ANSWER) answer(w, node, e->id, answers[e->outcome], 0);

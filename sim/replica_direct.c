@@ -195,6 +195,26 @@ static void old_command(struct world *w, uint64_t seed, bool trace)
     read_over(w, 0);
 }
 
+/* What depends on a block that was changed meanwhile does not happen; when it knows the newest, it does. */
+static void overtaken(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 2, 40);
+    uint64_t known = w->nodes[0].store->live.end;
+    write_over(w, 0);
+    for (uint32_t node = 0; node < 3; node++) {
+        client_depends(w, node, known);
+        run(w, 40);
+        if (w->overtaken != node + 1)
+            world_fail(w, "what depends on an old content of its block is ordered over node %u", node);
+        client_reset(w, 0);
+        run(w, 5);
+    }
+    client_depends(w, 2, w->nodes[0].store->live.end);
+    run(w, 40);
+    if (w->clients[0].busy || w->clients[0].writing) world_fail(w, "what depends on the newest content is refused");
+    read_over(w, 1);
+}
+
 /* The session is reset while the forwarded command is slow. */
 static void reset_path(struct world *w, uint64_t seed, bool trace)
 {
@@ -833,6 +853,7 @@ static const struct {
     {MUTATE_UNDECIDED_ACKS, undecided_acks},
     {MUTATE_UNDECIDED_LEASES, undecided_leases},
     {MUTATE_NO_STALE_GUARD, old_command},
+    {MUTATE_OVERTAKEN, overtaken},
     {MUTATE_NO_CONFIRM, reset_path},
     {MUTATE_PROMISE_RACE, promise_race},
     {MUTATE_NO_JOIN_FENCE, late_acks},

@@ -30,6 +30,7 @@ struct volume {
     uint32_t id, holds;
     uint64_t bytes, writes;
     uint32_t under_way;
+    struct volume_replica replica;
 };
 
 static struct play {
@@ -40,9 +41,11 @@ static struct play {
     struct volume volumes[VOLUMES];
     uint32_t last_volume, commits;
     struct volume_request *probing;
-    uint32_t ending; /* looks until the last command of a cut session has ended */
-    bool clustered;  /* it belongs to a cluster */
-    bool written;    /* to a volume, since its resize was asked for */
+    struct replicas_user replicas;
+    struct placement place; /* of the one volume with replicas; no name: there is none */
+    uint32_t ending;        /* looks until the last command of a cut session has ended */
+    bool clustered;         /* it belongs to a cluster */
+    bool written;           /* to a volume, since its resize was asked for */
     struct io_task task;
     /* the request at hand */
     struct web_request request;
@@ -100,6 +103,17 @@ uint64_t volume_bytes(const struct volume *v)
     return v->bytes;
 }
 
+const struct volume_replica *volume_replica(const struct volume *v)
+{
+    return v->replica.number != 0 ? &v->replica : NULL;
+}
+
+void volume_lost(struct volume *v, uint64_t session)
+{
+    (void)v;
+    (void)session;
+}
+
 void volume_hold(struct volume *v)
 {
     v->holds++;
@@ -131,6 +145,25 @@ enum err volume_create(struct volumes *volumes, uint64_t bytes, struct volume **
         return OK;
     }
     return ERR_LIMIT;
+}
+
+struct volume *volumes_next(struct volumes *volumes, uint32_t from)
+{
+    struct volume *next = NULL;
+    (void)volumes;
+    for (uint32_t i = 0; i < VOLUMES; i++) {
+        struct volume *v = &play.volumes[i];
+        if (v->id != 0 && v->id >= from && (next == NULL || v->id < next->id)) next = v;
+    }
+    return next;
+}
+
+enum err volume_create_replica(struct volumes *volumes, uint64_t bytes, const struct volume_replica *replica,
+                               struct volume **ret_volume)
+{
+    TRY(volume_create(volumes, bytes, ret_volume));
+    (*ret_volume)->replica = *replica;
+    return OK;
 }
 
 enum err volume_resize(struct volume *v, uint64_t bytes)
@@ -257,16 +290,21 @@ void iscsi_target_stats(const struct iscsi_target *target, struct iscsi_stats *r
     *ret_stats = (struct iscsi_stats){.sessions = 1};
 }
 
-/* ---- the cluster: what matters here is what is asked of it; it has two nodes, or none yet ---- */
+/* ---- the cluster: what matters here is what is asked of it; it has three nodes, or none yet ---- */
 
-static struct roster the_roster = {.name = "prod", .next = 4, .node_count = 2};
+enum { THE_NUMBER = 9 /* of the one volume with replicas */ };
+
+static struct roster the_roster = {.name = "prod", .next = 4, .next_volume = THE_NUMBER, .node_count = 3};
 
 const struct roster *member_roster(const struct member *member)
 {
     (void)member;
     for (uint32_t i = 0; i < the_roster.node_count; i++)
-        the_roster.nodes[i] = (struct roster_node){
-            .number = i + 1, .stage = ROSTER_LIVE, .role = ROSTER_DATA + i, .name = {'n', (char)('1' + i)}, .acceptor = i + 1};
+        the_roster.nodes[i] = (struct roster_node){.number = i + 1,
+                                                   .stage = ROSTER_LIVE,
+                                                   .role = i == 1 ? ROSTER_WITNESS : ROSTER_DATA,
+                                                   .name = {'n', (char)('1' + i)},
+                                                   .acceptor = i + 1};
     return play.clustered ? &the_roster : NULL;
 }
 
@@ -344,8 +382,67 @@ enum err member_join(struct member *member, const char *token, struct member_why
 enum err member_remove(struct member *member, uint32_t number, struct member_why *ret_why)
 {
     (void)member;
-    REQUIRE(play.clustered && number >= 1 && number <= 2);
+    REQUIRE(play.clustered && number >= 1 && number <= 3);
     return member_goes_well(ret_why);
+}
+
+/* ---- volumes with replicas: the other node is always quick ---- */
+
+enum err replicas_open(const struct replicas_config *config, struct replicas **ret_replicas)
+{
+    play.replicas = config->user;
+    play.place = (struct placement){.node_count = 0};
+    *ret_replicas = (void *)&play.place;
+    return OK;
+}
+
+bool replicas_place(const struct replicas *replicas, uint32_t number, struct placement *ret_place)
+{
+    REQUIRE((const void *)replicas == &play.place);
+    if (number != THE_NUMBER || play.place.node_count == 0) return false;
+    *ret_place = play.place;
+    return true;
+}
+
+bool replicas_status(const struct replicas *replicas, uint32_t number, struct replica_status *ret_status)
+{
+    (void)replicas;
+    *ret_status = (struct replica_status){.role = REPLICA_OWNER, .why = "serving", .serving = play.how & HOW_LOGGED_IN};
+    return number == THE_NUMBER && !(play.how & HOW_STUCK);
+}
+
+enum err replicas_create(struct replicas *replicas, const struct placement *wanted, uint32_t *ret_number,
+                         struct member_why *ret_why)
+{
+    uint8_t value[ROSTER_VALUE_MAX];
+    struct placement place;
+    struct volume *volume;
+    (void)replicas;
+    REQUIRE(placement_decode(value, placement_encode(wanted, value), &place) == OK && place.node_count == 2);
+    if (play.place.node_count > 0) return member_goes_well(ret_why) == OK ? ERR_NAME_EXISTS : ERR_CONFLICT;
+    TRY(member_goes_well(ret_why));
+    enum err err = play.replicas.make(play.replicas.arg, THE_NUMBER, &place, true, &volume);
+    if (err != OK) return err;
+    place.stage = PLACE_LIVE;
+    place.config = (struct replica_config){.version = 1, .epoch = 1, .in_sync = 3, .join = {1, 1}};
+    play.place = place;
+    *ret_number = THE_NUMBER;
+    return OK;
+}
+
+enum err replicas_delete(struct replicas *replicas, uint32_t number, struct member_why *ret_why)
+{
+    (void)replicas;
+    REQUIRE(number == THE_NUMBER);
+    TRY(member_goes_well(ret_why));
+    TRY(play.replicas.unmake(play.replicas.arg, number));
+    play.place.node_count = 0;
+    return OK;
+}
+
+bool host_is_virtual(void)
+{
+    return true;
 }
 
 /* ---- the seam ---- */
@@ -567,6 +664,7 @@ static void begin(uint8_t how, uint8_t well)
     play.node.target = how & HOW_LOGGED_IN ? (struct iscsi_target *)(void *)&there : NULL;
     list_init(&play.node.waiting);
     if (play.node.mem == NULL) exit(2);
+    REQUIRE(node_replicas_open(&play.node) == OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

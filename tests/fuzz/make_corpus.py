@@ -212,6 +212,10 @@ REQUESTS = {
                   + request("DELETE /v1/volumes/vm1")),
     "force": (0, VM1 + H1 + MAP + request("DELETE /v1/volumes/vm1") + request("DELETE /v1/volumes/vm1?force=true")
               + request("DELETE /v1/hosts/h1?force=maybe") + request("DELETE /v1/hosts/h1?force=true")),
+    "copies": (1, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"s","size":4096,"copies":2}')
+               + H1 + request("POST /v1/volumes/s/maps", '{"host":"h1","lun":1}') + request("GET /v1/volumes/s")
+               + request("GET /v1/volumes") + request("POST /v1/volumes", '{"name":"t","size":4096,"copies":3}')
+               + request("DELETE /v1/volumes/s?force=true") + request("GET /v1/volumes/s")),
     "resize": (0, VM1 + VM2 + request("POST /v1/volumes/vm1/resize", '{"size":2097152}')
                + request("POST /v1/volumes/vm1/resize", '{"size":4096}')
                + request("POST /v1/volumes/vm1/resize", '{"size":4096,"discard_data":true}')

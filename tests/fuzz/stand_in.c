@@ -60,6 +60,12 @@ uint64_t volume_bytes(const struct volume *v)
     return v->bytes;
 }
 
+void volume_lost(struct volume *v, uint64_t session)
+{
+    (void)v;
+    REQUIRE(session != 0);
+}
+
 void volume_hold(struct volume *v)
 {
     v->holds++;

@@ -59,7 +59,8 @@ static const struct replica_message commit = {.kind = REPLICA_COMMIT, OWNER, .jo
 static const struct replica_message forward = {
     .kind = REPLICA_FORWARD,
     TO_ALL,
-    .u.forward = {.change = {.kind = REPLICA_FREE, .count = 65535, .lba = 4096, .request = MINE}, .clock = 0x00aabbccddeeff00}};
+    .u.forward = {.change = {.kind = REPLICA_FREE, .count = 65535, .lba = 4096, .since = 0x0033445566778899, .request = MINE},
+                  .clock = 0x00aabbccddeeff00}};
 static const struct replica_message confirm = {
     .kind = REPLICA_CONFIRM, OWNER, .u.forward = {.change.request = ITS, .ticket = 0x30000004d}};
 static const struct replica_message confirmed = {

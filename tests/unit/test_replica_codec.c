@@ -169,6 +169,7 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
     case REPLICA_FORWARD:
         draw_change(p, &f->change, false);
         f->clock = prng_next(p);
+        f->change.since = some(p, 0, NONE - 1);
         break;
     case REPLICA_CONFIRM:
         draw_request(p, &f->change.request);
@@ -180,7 +181,7 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
         break;
     case REPLICA_DONE:
         draw_request(p, &f->change.request);
-        f->outcome = (enum replica_outcome)some(p, REPLICA_GOOD, REPLICA_FULL);
+        f->outcome = (enum replica_outcome)some(p, REPLICA_GOOD, REPLICA_OVERTAKEN);
         break;
     case REPLICA_WANT: draw_want(p, &m->u.step, m->epoch); break;
     case REPLICA_STEP: draw_step(p, &m->u.step, m->epoch); break;
@@ -484,6 +485,7 @@ static const struct limit {
     {REPLICA_PREPARED, OF(prepared, credit_at), 8, SEQUENCE_END - 1, SEQUENCE_END},
 
     {REPLICA_FORWARD, OF(forward, change.count), 4, RECORD_BLOCKS_MAX, RECORD_BLOCKS_MAX + 1},
+    {REPLICA_FORWARD, OF(forward, since), 8, NONE - 1, NONE},
     {REPLICA_FORWARD, OF(forward, change.request.boot), 4, 1, 0},
     {FREEING, OF(forward, change.kind), 1, WIRE_WRITE, WIRE_NOOP},
     {FREEING, OF(forward, change.count), 4, RECORD_UNMAP_MAX, RECORD_UNMAP_MAX + 1},
@@ -498,7 +500,7 @@ static const struct limit {
     {REPLICA_CONFIRMED, OF(confirmed, ticket), 8, 1, 0},
     {REPLICA_CONFIRMED, OF(confirmed, alive), 1, 1, 2},
     {REPLICA_CONFIRMED, OF(confirmed, reserved[6]), 1, 0, 1},
-    {REPLICA_DONE, OF(done, outcome), 1, WIRE_FULL, WIRE_FULL + 1},
+    {REPLICA_DONE, OF(done, outcome), 1, WIRE_OVERTAKEN, WIRE_OVERTAKEN + 1},
     {REPLICA_DONE, OF(done, outcome), 1, WIRE_GOOD, 0},
     {REPLICA_DONE, OF(done, reserved[0]), 1, 0, 1},
     {REPLICA_DONE, OF(done, request.node), 1, 7, 8},

@@ -40,7 +40,9 @@ void forward_on_change(struct replica *r, const struct replica_event *event)
         answer(r, event->id, REPLICA_BUSY);
         return;
     }
-    *op = (struct op){.state = OP_NEW, .id = event->id, .session = event->session, .arrived = r->now, .change = *event->change};
+    uint64_t arrived = event->arrived != 0 ? min64(event->arrived, r->now) : r->now;
+    *op =
+        (struct op){.state = OP_NEW, .id = event->id, .session = event->session, .arrived = arrived, .change = *event->change};
     op->change.request = (struct replica_request){.node = r->setup.node, .boot = r->boot, .number = ++r->request};
     forward_route(r);
 }

@@ -108,7 +108,9 @@ static bool change_begin(struct replica_host *h, uint32_t place, struct host_cha
                                     .body = c->content->name};
     h->changes[place] = c;
     h->change_ids[place] = ++h->ids;
-    host_step(h, &(struct replica_event){.kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .change = &change});
+    host_step(h,
+              &(struct replica_event){
+                  .kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .arrived = c->arrived_us, .change = &change});
     return true;
 }
 
@@ -149,6 +151,7 @@ void host_change(struct replica_host *h, struct host_change *c)
 {
     assert(c->count > 0 && (c->what != ENTRY_NEW || c->count <= RECORD_BLOCKS_MAX));
     c->content = NULL;
+    c->arrived_us = io_now_ns(h->config.io) / IO_US_NS; /* its age counts from here, however long it waits (rule 12) */
     list_push(&h->changes_waiting, &c->link);
     clients_wake(h);
 }

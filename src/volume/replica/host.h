@@ -90,6 +90,7 @@ struct host_change {
     /* private */
     struct list link;
     struct io_msg msg;
+    uint64_t arrived_us;
     struct replica_content *content;
 };
 

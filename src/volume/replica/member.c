@@ -114,6 +114,7 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
     enum replica_role was = r->role;
     uint8_t before = r->config.in_sync;
     if (was == REPLICA_UNKNOWN ? !fresh : config->version <= r->config.version) return;
+    if (was != REPLICA_UNKNOWN && config->epoch < r->config.epoch) return; /* no later value has an earlier reign */
     bool new_epoch = was == REPLICA_UNKNOWN || config->epoch != r->config.epoch;
     r->config = *config;
     r->proposed = false;

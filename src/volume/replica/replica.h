@@ -133,6 +133,7 @@ struct replica_event {
     uint64_t now; /* us, never less than before */
     uint8_t node;
     uint64_t session, id, sequence, lba, body;
+    uint64_t arrived; /* CHANGE: when the command came, before `now` if it had to wait for its turn; 0: now */
     uint32_t count;
     uint64_t credit; /* blocks that this node's store promises to take beyond all that it was given; only ever raised, by
                       * this much more */

@@ -215,7 +215,7 @@ static void step_check(struct replica *r, struct peer *p, struct replica_step *s
     uint64_t at = p->check_mark.sequence;
     step_records(r, p->learn.applied < at ? at : r->committed, s);
     s->check = p->check != WORK_NONE && s->learn.applied == at && p->checked != at;
-    s->digested = p->check == WORK_DONE && p->checked == at && !p->told;
+    s->digested = p->check == WORK_DONE && p->checked == at && s->learn.applied >= at && !p->told;
     if (!s->check && !s->digested) return;
     s->mark = p->check_mark;
     if (s->check) memcpy(s->windows, p->check_windows, sizeof s->windows);
@@ -283,6 +283,7 @@ static bool is_listening(const struct replica *r, const struct replica_message *
 static void attempt_begin(struct replica *r, struct peer *p, uint64_t join)
 {
     p->join = join;
+    p->acked = p->acked_before = 0; /* that was under another join */
     p->pressing = p->told = false;
     p->check = WORK_NONE;
     p->checked = 0;
@@ -336,12 +337,12 @@ void teach_on_follow(struct replica *r, const struct replica_message *m)
     if (p->phase == PHASE_FOLLOWING && p->join == m->join) return;
     if (p->join != m->join) attempt_begin(r, p, m->join);
     p->phase = PHASE_FOLLOWING;
-    p->acked = p->sent = sequence;
     p->credit = p->credit_at = 0;
     p->got_on = r->now;
     p->join_until = p->join_next = r->now;
     bool kept = sequence + 1 >= r->first && sequence <= r->end && sequence != 0;
     bool ours = kept && (sequence == r->committed || sequence >= r->first) && tail_epoch(r, sequence) == m->u.step.mark.epoch;
+    p->acked = p->sent = ours ? sequence : 0;
     if (!ours)
         teach_again(r, m->from);
     else
