@@ -14,10 +14,13 @@ enum {
     IMAGE_BYTES = 24 << 20,
     SEGMENT_SHIFT = 18,
     STORE_MEMORY = 24 << 20,
-    HOST_MEMORY = 20 << 20,
+    HOST_MEMORY = 32 << 20,
     CONTENTS = 24, /* for each use */
     CREDIT = 400,
 };
+
+/* Formatted, and never used: each disk begins as a copy of it, because all stores have one key, as nodes of one cluster must. */
+static const char blank_image[] = "blank";
 
 uint64_t cluster_below(struct cluster *c, uint64_t n)
 {
@@ -55,14 +58,16 @@ static void pipe_arm(struct cluster_pipe *p)
 /* False: the receiver has no room for it now. */
 static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter)
 {
-    static const enum content_use uses[] = {[REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD};
+    static const enum content_use uses[] = {[REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
     struct cluster_node *to = &p->cluster->node[p->to];
     struct replica_content *content = NULL;
     if (!to->ready || p->cut) return true;
     if (letter->has_content) {
         content = content_take(&to->contents, uses[letter->message.kind], letter->what, letter->count);
         if (content == NULL) return false;
-        for (uint32_t i = 0; letter->what == ENTRY_NEW && i < letter->count; i++) content_add(content, i, &letter->digests[i]);
+        bool stretch = content_is_stretch(content);
+        if (stretch) memcpy(content->bytes, letter->bytes, content->used = letter->used);
+        for (uint32_t i = 0; !stretch && letter->what == ENTRY_NEW && i < letter->count; i++) content_add(content, i, &letter->digests[i]);
     }
     host_message(to->host, &letter->message, content);
     return true;
@@ -88,14 +93,32 @@ static void letter_fill(struct cluster_letter *letter, const struct replica_cont
     letter->has_content = true;
     letter->what = content->what;
     letter->count = content->count;
+    letter->used = content->used;
     if (content->what != ENTRY_NEW) return;
     letter->bytes = must(malloc(max32(content->used, 1)));
-    letter->digests = must(malloc(content->count * sizeof *letter->digests));
     memcpy(letter->bytes, content->bytes, content->used);
+    if (content_is_stretch(content)) return;
+    letter->digests = must(malloc(content->count * sizeof *letter->digests));
     for (uint32_t i = 0; i < content->count; i++) {
         letter->digests[i] = content->digests[i];
         letter->digests[i].stored = letter->bytes + (content->digests[i].stored - content->bytes);
     }
+}
+
+/* What is told of catching up. */
+static void say_step(struct cluster *c, uint32_t from, uint32_t to, const struct replica_message *m, uint32_t bytes)
+{
+    const struct replica_step *s = &m->u.step;
+    if (m->kind == REPLICA_WANT)
+        sim_say(c->sim, "node %u wants a step: base %llu, block %llu, applied %llu%s%s", from, (unsigned long long)s->learn.base,
+                (unsigned long long)s->learn.cursor, (unsigned long long)s->learn.applied, s->check ? ", checking" : "",
+                s->digested ? ", told" : "");
+    if (m->kind == REPLICA_STEP)
+        sim_say(c->sim, "node %u has a step for %u: %u records, %llu blocks, %u bytes%s%s%s, to %llu", from, to, s->count,
+                (unsigned long long)s->stretch, bytes, s->gap ? ", a gap" : "", s->check ? ", check" : "",
+                s->digested ? ", digest" : "", (unsigned long long)s->learn.applied);
+    if (m->kind == REPLICA_FOLLOW) sim_say(c->sim, "node %u follows from %llu", from, (unsigned long long)s->mark.sequence);
+    if (m->kind == REPLICA_AGAIN) sim_say(c->sim, "node %u tells %u to learn the rest", from, to);
 }
 
 static void wire_send(void *arg, uint8_t node, const struct replica_message *message, struct replica_content *content)
@@ -104,6 +127,7 @@ static void wire_send(void *arg, uint8_t node, const struct replica_message *mes
     struct cluster *c = from->cluster;
     struct cluster_pipe *p = &c->pipe[from->number][node];
     if (p->session == 0 || p->cut) return;
+    say_step(c, p->from, p->to, message, content != NULL ? content->used : 0);
     struct cluster_letter *letter = must(calloc(1, sizeof *letter));
     uint64_t after = list_empty(&p->letters) ? 0 : CONTAINER(p->letters.prev, struct cluster_letter, link)->at;
     letter->at = max64(after, io_now_ns(c->io) + (50 + cluster_below(c, c->delay_us)) * IO_US_NS);
@@ -222,7 +246,7 @@ static enum err start(struct cluster_node *n)
         .setup = {.node = (uint8_t)n->number, .timing = c->timing, .walk_blocks = 64, .strict = c->strict},
         .wires = {n, wire_send, wire_fetch, wire_propose, wire_fence, wire_reset},
         .boot = ++n->boot,
-        .first_join = 1,
+        .first_join = n->replaced ? 0 : 1,
         .credit = CREDIT};
     return host_open(&host, &n->host);
 }
@@ -295,12 +319,36 @@ static bool has_started(void *arg)
     return !n->starting;
 }
 
+static void counts_add(struct cluster_counts *all, const struct cluster_node *n)
+{
+    if (!n->ready) return;
+    const struct host_counts *h = host_counts(n->host);
+    const struct replica_counts *r = host_core_counts(n->host);
+    all->steps += h->steps;
+    all->step_bytes += h->step_bytes;
+    all->blocks += h->walked + h->recorded;
+    all->digests += h->digests;
+    all->lapses += h->lapses;
+    all->learned += h->learned;
+    all->joins += r->joins;
+    all->gaps += r->gaps;
+    all->passes += r->passes;
+    all->mismatches += r->mismatches;
+}
+
+struct cluster_counts cluster_counts(const struct cluster *c)
+{
+    struct cluster_counts all = c->counts;
+    for (uint32_t i = 0; i < c->nodes; i++) counts_add(&all, &c->node[i]);
+    return all;
+}
+
 void cluster_crash(struct cluster *c, uint32_t node)
 {
     struct cluster_node *n = &c->node[node];
     if (!n->up) return;
     sim_say(c->sim, "node %u dies", node);
-    c->crashes++;
+    counts_add(&c->counts, n);
     n->up = n->ready = false;
     n->life++;
     for (uint32_t other = 0; other < c->nodes; other++)
@@ -319,10 +367,36 @@ void cluster_crash(struct cluster *c, uint32_t node)
     sim_machine_on(c->sim, node + 1);
 }
 
+/* Somebody else in sync has everything, and no change of the register that is under way says otherwise. */
+static bool is_safe_without(const struct cluster *c, uint32_t node)
+{
+    for (const struct list *l = c->asks.next; l != &c->asks; l = l->next) {
+        const struct cluster_ask *ask = CONTAINER(l, struct cluster_ask, link);
+        if (!ask->answered && ask->config.version > c->config.version) return false;
+    }
+    for (uint32_t i = 0; i < c->nodes; i++)
+        if (i != node && set_has(c->config.in_sync, i) && c->node[i].lacked != c->config.join[i]) return true;
+    return false;
+}
+
+bool cluster_replace(struct cluster *c, uint32_t node)
+{
+    struct cluster_node *n = &c->node[node];
+    if (!is_safe_without(c, node)) return false;
+    sim_say(c->sim, "node %u loses its disk", node);
+    cluster_crash(c, node);
+    disk_copy(sim_disk(c->sim, n->image), sim_disk(c->sim, blank_image));
+    n->created = false;
+    n->replaced = true;
+    n->lacked = c->config.join[node];
+    c->counts.replaced++;
+    return true;
+}
+
 /* ---- a world ---- */
 
 struct formatting {
-    struct cluster_node *node;
+    struct cluster *cluster;
     bool over;
     enum err err;
 };
@@ -331,9 +405,9 @@ static void format_run(void *arg)
 {
     struct formatting *f = arg;
     struct store_format_config config = {.device_count = 1, .segment_shift = SEGMENT_SHIFT};
-    config.devices[0] = (struct store_device_config){.path = f->node->image, .class = DEVICE_FLASH};
+    config.devices[0] = (struct store_device_config){.path = blank_image, .class = DEVICE_FLASH};
     snprintf(config.name, sizeof config.name, "cluster");
-    f->err = store_format(f->node->io, &config);
+    f->err = store_format(f->cluster->io, &config);
     f->over = true;
 }
 
@@ -343,23 +417,24 @@ static bool is_formatted(void *arg)
     return f->over;
 }
 
-/* All stores have one key, as nodes of one cluster must: the others are copies of the first. */
-static void node_begin(struct cluster *c, uint32_t i)
+static void blank_begin(struct cluster *c)
 {
-    struct cluster_node *n = &c->node[i];
     struct io_task task;
-    struct formatting f = {.node = n};
-    *n = (struct cluster_node){.cluster = c, .number = i, .io = sim_machine(c->sim, i + 1)};
-    snprintf(n->image, sizeof n->image, "node%u", i);
-    sim_disk_create(c->sim, n->image, IMAGE_BYTES);
-    if (i > 0) {
-        disk_copy(sim_disk(c->sim, n->image), sim_disk(c->sim, c->node[0].image));
-        return;
-    }
-    if (io_task_start(n->io, &task, format_run, &f) != OK) abort();
+    struct formatting f = {.cluster = c};
+    sim_disk_create(c->sim, blank_image, IMAGE_BYTES);
+    if (io_task_start(c->io, &task, format_run, &f) != OK) abort();
     if (!lab_until(c->lab, is_formatted, &f, "format")) return;
     io_task_done(&task);
     if (f.err != OK) lab_fail(c->lab, "format: %s", err_name(f.err));
+}
+
+static void node_begin(struct cluster *c, uint32_t i)
+{
+    struct cluster_node *n = &c->node[i];
+    *n = (struct cluster_node){.cluster = c, .number = i, .io = sim_machine(c->sim, i + 1)};
+    snprintf(n->image, sizeof n->image, "node%u", i);
+    sim_disk_create(c->sim, n->image, IMAGE_BYTES);
+    disk_copy(sim_disk(c->sim, n->image), sim_disk(c->sim, blank_image));
 }
 
 /* For what one rule is about. */
@@ -392,6 +467,7 @@ static void draw(struct cluster *c)
     c->cut_register = cluster_chance(c, 300) ? 200 : 0;
     c->lose = cluster_chance(c, 700) ? 400 : 0;
     c->cut_paths = cluster_chance(c, 400) ? 400 : 0;
+    c->lose_disk = cluster_chance(c, 300) ? 200 : 0;
 }
 
 void cluster_begin(struct cluster *c, struct lab *lab, const struct history_options *options)
@@ -403,6 +479,8 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     list_init(&c->asks);
     draw(c);
     if (options->mutation >= MUTATE_HOST) aim(c, options->mutation);
+    plan_begin(c, plan_of(options->seed, options->mutation));
+    blank_begin(c);
     for (uint32_t a = 0; a < CLUSTER_NODES; a++) {
         for (uint32_t b = 0; b < CLUSTER_NODES; b++) {
             c->pipe[a][b] = (struct cluster_pipe){.cluster = c, .from = a, .to = b, .timer.fire = pipe_fires};

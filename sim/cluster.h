@@ -4,19 +4,23 @@
  *
  *     cluster.c         the world: machines, their stores and replicas, what goes between them, the register
  *     cluster_client.c  clients on all nodes, and the judge
+ *     cluster_plan.c    histories with a plan: each is about something that must have happened in the end
  *     cluster_run.c     a history: what goes wrong, and the end: heal, quiesce, compare, audit
  *
  * What is real: the store, the host of each replica (volume/replica/host.h) and the protocol core in it. What stands in for
  * something: links (first-in first-out pipes with sessions; a receiver without room holds the sender up) and the register
  * (always right, sometimes out of reach). A world has one volume on 2 or 3 machines. Machines lose their power one by one or
- * all at once, links are cut and reset.
+ * all at once, links are cut and reset, and now and then one comes back with a new, empty disk.
  *
  * Every block has one client that writes it, with increasing numbers, and all clients read all blocks, each over the node that
  * it likes; so what a read may return is known exactly: nothing older than what was acknowledged or read before it began,
  * nothing that nobody wrote. Each client also makes zeros and holes in a stretch of its own, which nobody reads before the end:
  * then all replicas in sync must hold the same.
  *
- * Replicas do not catch up yet, so who has left the in-sync set stays out for the rest of the history.
+ * Who has left the in-sync set catches up and joins again: under the load of all clients, in bounded time after the last trouble.
+ * As no disk fails here but as a whole, contents that are compared are never found different.
+ *
+ * Four seeds of ten have a plan (cluster_plan.c), so that what must be seen is seen by a few seeds in a row.
  */
 #ifndef IZAR_SIM_CLUSTER_H
 #define IZAR_SIM_CLUSTER_H
@@ -67,6 +71,8 @@ struct cluster_node {
     bool up;    /* it has power and is not about to start */
     bool ready; /* its replica is open */
     uint32_t life, boot;
+    bool replaced;   /* its first disk is lost */
+    uint64_t lacked; /* the join that it had by the register when its disk was lost: until it has another, it has nothing */
     struct store *store;
     struct mem *mem;
     struct replica_contents contents;
@@ -95,7 +101,7 @@ struct cluster_client {
     uint32_t number, node, life; /* life: of the node, when the session began */
     uint64_t session;            /* 0: none */
     uint64_t lost;               /* its last one, of which the node was not told yet */
-    bool busy, reading, writing;
+    bool busy, writing;
     enum client_verb verb;
     uint32_t first, count;             /* of what is under way */
     uint32_t write_first, write_count; /* of what was not acknowledged yet */
@@ -108,11 +114,16 @@ struct cluster_client {
     bool abandoned;        /* what is under way is of a session that is gone */
     uint8_t *data, *room;
     struct block_digest digests[CLUSTER_WRITE_MAX];
-    uint64_t done;
+    uint64_t done, before; /* commands that were answered; and before the end began */
 };
 
 struct cluster_block {
     uint32_t invoked, acked, seen;
+};
+
+/* Of all replicas, in all their lives. */
+struct cluster_counts {
+    uint64_t steps, step_bytes, blocks, digests, lapses, learned, joins, gaps, passes, mismatches, replaced;
 };
 
 struct cluster {
@@ -124,7 +135,8 @@ struct cluster {
     uint32_t nodes, clients_count;
     bool strict, calm, quiet;
     uint64_t delay_us;                                                     /* of a message, at most */
-    uint32_t lose, cut_links, cut_register, cut_power, cut_all, cut_paths; /* odds of faults, per thousand */
+    /* odds of faults, per thousand */
+    uint32_t lose, cut_links, cut_register, cut_power, cut_all, cut_paths, lose_disk;
     bool quick;                                                            /* who dies is back at once */
     struct cluster_node node[CLUSTER_NODES];
     struct cluster_pipe pipe[CLUSTER_NODES][CLUSTER_NODES];
@@ -134,7 +146,10 @@ struct cluster {
     struct cluster_client clients[CLUSTER_CLIENTS];
     struct cluster_block blocks[CLUSTER_BLOCKS];
     struct io_timer fault;
-    uint32_t crashes, resets;
+    struct cluster_counts counts; /* of lives that are over */
+    uint32_t resets;
+    bool only_blocks; /* clients make no zeros and holes */
+    bool eager;       /* they write most of the time */
 };
 
 /* ---- cluster.c ---- */
@@ -144,7 +159,11 @@ void cluster_end(struct cluster *c);
 /* Power on: the node starts by itself, after `in_ns`. */
 void cluster_start(struct cluster *c, uint32_t node, uint64_t in_ns);
 void cluster_crash(struct cluster *c, uint32_t node);
+/* It lost its power, and comes back with an empty disk. False: nobody else surely has everything. */
+bool cluster_replace(struct cluster *c, uint32_t node);
 void cluster_link_reset(struct cluster *c, uint32_t a, uint32_t b);
+/* Until now. */
+struct cluster_counts cluster_counts(const struct cluster *c);
 uint64_t cluster_below(struct cluster *c, uint64_t n);
 bool cluster_chance(struct cluster *c, uint32_t per_thousand);
 
@@ -159,6 +178,27 @@ uint32_t client_content(uint32_t block, uint32_t number);
 /* The number that a block's content has; false: nobody wrote that. */
 bool client_number(const struct cluster *c, uint32_t block, const uint8_t *data, uint32_t *ret_number);
 bool client_is_idle(const struct cluster *c);
+/* After they were quiet. */
+void client_go_on(struct cluster *c);
+
+/* ---- cluster_plan.c ---- */
+
+enum cluster_plan { PLAN_NONE, PLAN_RETURN, PLAN_GAP, PLAN_BYTES, PLAN_REPLACED };
+enum cluster_plan plan_of(uint64_t seed, int mutation);
+/* Before anybody starts; what it needs of the world. */
+void plan_begin(struct cluster *c, enum cluster_plan plan);
+/* What goes wrong, in place of chance. */
+void plan_run(struct cluster *c, enum cluster_plan plan);
+/* All is well again: has it happened? */
+void plan_judge(struct cluster *c, enum cluster_plan plan);
+
+/* ---- cluster_run.c ---- */
+
+/* Runs for so long, or until a finding. */
+void cluster_run_ms(struct cluster *c, uint64_t ms);
+/* Runs until that is so, for so long at most; false, and a finding, when it does not come to be. */
+bool cluster_until(struct cluster *c, bool (*is)(struct cluster *c), uint64_t ms, const char *what);
+bool cluster_is_whole(struct cluster *c);
 
 /* One history; the result is in lab->failure. Returns the hash of its events. */
 uint64_t cluster_run(struct lab *lab, const struct history_options *options);

@@ -43,7 +43,7 @@ static void choose_write(struct cluster_client *k)
 {
     struct cluster *c = k->cluster;
     k->writing = true;
-    k->write_verb = cluster_chance(c, 200) ? CLIENT_HOLE : CLIENT_WRITE;
+    k->write_verb = cluster_chance(c, 200) && !c->only_blocks ? CLIENT_HOLE : CLIENT_WRITE;
     if (k->write_verb == CLIENT_HOLE) {
         k->write_first = CLUSTER_HOLES_AT + k->number * CLUSTER_HOLES + (uint32_t)cluster_below(c, CLUSTER_HOLES);
         uint32_t left = CLUSTER_HOLES_AT + (k->number + 1) * CLUSTER_HOLES - k->write_first;
@@ -60,7 +60,7 @@ static void choose(struct cluster_client *k)
 {
     struct cluster *c = k->cluster;
     k->verb = CLIENT_READ;
-    if (!k->writing && cluster_chance(c, 500)) choose_write(k);
+    if (!k->writing && cluster_chance(c, c->eager ? 900 : 500)) choose_write(k);
     if (k->writing && cluster_chance(c, 900)) k->verb = k->write_verb;
     k->first = k->verb != CLIENT_READ ? k->write_first : (uint32_t)cluster_below(c, CLUSTER_BLOCKS);
     k->count = k->verb != CLIENT_READ ? k->write_count
@@ -249,6 +249,12 @@ void client_begin(struct cluster *c, uint32_t number)
     k->data = must(aligned_alloc(BLOCK_SIZE, CLUSTER_READ_MAX * BLOCK_SIZE));
     k->room = must(aligned_alloc(BLOCK_SIZE, CLUSTER_READ_MAX * BLOCK_SIZE));
     think(k, cluster_below(c, 10000));
+}
+
+void client_go_on(struct cluster *c)
+{
+    c->quiet = false;
+    for (uint32_t i = 0; i < c->clients_count; i++) think(&c->clients[i], cluster_below(c, 10000));
 }
 
 bool client_is_idle(const struct cluster *c)

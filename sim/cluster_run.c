@@ -70,7 +70,7 @@ static void cut_link(struct cluster *c, uint32_t a, uint32_t b)
 static void die(struct cluster *c, uint32_t node)
 {
     if (!c->node[node].up) return;
-    cluster_crash(c, node);
+    if (!cluster_chance(c, c->lose_disk) || !cluster_replace(c, node)) cluster_crash(c, node);
     cluster_start(c, node, c->quick || cluster_chance(c, 400) ? IO_MS_NS : a_while(c) / (1 + cluster_below(c, 4)));
 }
 
@@ -97,18 +97,30 @@ static void goes_wrong(struct io_timer *timer)
     io_after(c->io, (50 + cluster_below(c, 600)) * IO_MS_NS, &c->fault);
 }
 
+static void trouble(struct cluster *c)
+{
+    c->fault.fire = goes_wrong;
+    io_after(c->io, IO_S_NS, &c->fault);
+    cluster_run_ms(c, TROUBLE_MS);
+}
+
 /* ---- the end ---- */
 
-/* Runs for so long, or until a finding. */
-static void run_ms(struct cluster *c, uint64_t ms)
+/* No disk fails here but as a whole, so no replica has a reason to, and none holds what others do not. */
+static void judge_replica(struct cluster *c, const struct cluster_node *n)
+{
+    if (!n->ready) return;
+    if (host_failed(n->host) != OK)
+        lab_fail(c->lab, "the replica of node %u fails: %s", n->number, err_name(host_failed(n->host)));
+    if (host_core_counts(n->host)->mismatches > 0) lab_fail(c->lab, "node %u learned something else", n->number);
+}
+
+void cluster_run_ms(struct cluster *c, uint64_t ms)
 {
     uint64_t until = sim_now_ns(c->sim) + ms * IO_MS_NS;
     while (!lab_failed(c->lab) && sim_now_ns(c->sim) < until) {
         sim_run_for(c->sim, 1000, until - sim_now_ns(c->sim));
-        /* No disk fails here, so no replica has a reason to. */
-        for (uint32_t i = 0; i < c->nodes; i++)
-            if (c->node[i].ready && host_failed(c->node[i].host) != OK)
-                lab_fail(c->lab, "the replica of node %u fails: %s", i, err_name(host_failed(c->node[i].host)));
+        for (uint32_t i = 0; i < c->nodes; i++) judge_replica(c, &c->node[i]);
     }
 }
 
@@ -128,6 +140,11 @@ static void mend_all(struct cluster *c)
 static bool in_sync(const struct cluster *c, uint32_t node)
 {
     return set_has(c->config.in_sync, node);
+}
+
+bool cluster_is_whole(struct cluster *c)
+{
+    return set_size(c->config.in_sync) == c->nodes;
 }
 
 /* Everybody in sync has published all that there is. */
@@ -161,25 +178,42 @@ static void say_status(struct cluster *c)
                 roles[s.role], s.open ? ", open" : "", (unsigned long long)s.config.version, s.config.epoch,
                 (unsigned long long)s.committed.sequence, (unsigned long long)s.end, (unsigned long long)s.durable,
                 err_name(host_failed(c->node[i].host)), s.why);
+        if (s.learn.on)
+            sim_say(c->sim, "node %u: learned %llu from %llu, at block %llu", i, (unsigned long long)s.learn.applied,
+                    (unsigned long long)s.learn.base, (unsigned long long)s.learn.cursor);
     }
 }
 
+bool cluster_until(struct cluster *c, bool (*is)(struct cluster *c), uint64_t ms, const char *what)
+{
+    for (; ms > 0 && !lab_failed(c->lab) && !is(c); ms -= min64(ms, 50)) cluster_run_ms(c, min64(ms, 50));
+    if (lab_failed(c->lab)) return false;
+    if (is(c)) return true;
+    say_status(c);
+    lab_fail(c->lab, "in bounded time, %s", what);
+    return false;
+}
+
+static bool everybody_gets_on(struct cluster *c)
+{
+    for (uint32_t i = 0; i < c->clients_count; i++)
+        if (c->clients[i].done == c->clients[i].before) return false;
+    return true;
+}
+
+static bool is_quiet(struct cluster *c)
+{
+    return client_is_idle(c) && cluster_is_whole(c) && is_settled(c);
+}
+
+/* Under load, then without. */
 static void quiesce(struct cluster *c)
 {
-    uint64_t done[CLUSTER_CLIENTS];
-    for (uint32_t i = 0; i < c->clients_count; i++) done[i] = c->clients[i].done;
-    run_ms(c, PATIENCE_MS / 4);
-    for (uint32_t i = 0; i < c->clients_count && !lab_failed(c->lab); i++)
-        if (c->clients[i].done == done[i]) {
-            say_status(c);
-            lab_fail(c->lab, "client %u does not get on though all is mended", i);
-        }
+    for (uint32_t i = 0; i < c->clients_count; i++) c->clients[i].before = c->clients[i].done;
+    if (!cluster_until(c, everybody_gets_on, PATIENCE_MS / 4, "not all clients get on though all is mended")) return;
+    if (!cluster_until(c, cluster_is_whole, PATIENCE_MS, "not all replicas are in sync though all is mended")) return;
     c->quiet = true;
-    for (uint32_t ms = 0; ms < PATIENCE_MS && !lab_failed(c->lab) && !(client_is_idle(c) && is_settled(c)); ms += 50)
-        run_ms(c, 50);
-    if (lab_failed(c->lab) || (client_is_idle(c) && is_settled(c))) return;
-    say_status(c);
-    lab_fail(c->lab, "replicas do not settle though all is mended");
+    cluster_until(c, is_quiet, PATIENCE_MS, "replicas do not settle though all is mended");
 }
 
 /* ---- comparing ---- */
@@ -187,7 +221,6 @@ static void quiesce(struct cluster *c)
 struct comparing {
     struct cluster *cluster;
     struct store_read read;
-    struct io_task *task;
     uint32_t node;
     uint8_t *data;
     uint8_t mapped[CHECK_BLOCKS];
@@ -304,19 +337,33 @@ static void audit(struct cluster *c)
     }
 }
 
+static void say_counts(struct cluster *c)
+{
+    struct cluster_counts n = cluster_counts(c);
+    sim_say(c->sim, "%llu joins, %llu times learned, %llu steps of %llu blocks in %llu bytes, %llu digests (%llu given up)",
+            (unsigned long long)n.joins, (unsigned long long)n.learned, (unsigned long long)n.steps, (unsigned long long)n.blocks,
+            (unsigned long long)n.step_bytes, (unsigned long long)n.digests, (unsigned long long)n.lapses);
+    sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks", (unsigned long long)n.gaps, (unsigned long long)n.passes,
+            (unsigned long long)n.replaced);
+}
+
 uint64_t cluster_run(struct lab *lab, const struct history_options *options)
 {
     static struct cluster cluster;
     struct cluster *c = &cluster;
     lab->failure[0] = '\0';
     store_mutation = options->control ? MUTATE_NONE : (enum mutation)options->mutation;
+    enum cluster_plan plan = plan_of(options->seed, options->mutation);
     cluster_begin(c, lab, options);
-    c->fault.fire = goes_wrong;
-    io_after(c->io, IO_S_NS, &c->fault);
-    run_ms(c, TROUBLE_MS);
+    if (plan == PLAN_NONE)
+        trouble(c);
+    else
+        plan_run(c, plan);
     sim_say(c->sim, "all is mended");
     mend_all(c);
-    quiesce(c);
+    if (!lab_failed(lab)) quiesce(c);
+    if (!lab_failed(lab)) say_counts(c);
+    if (!lab_failed(lab)) plan_judge(c, plan);
     if (!lab_failed(lab)) compare(c);
     if (!lab_failed(lab)) audit(c);
     uint64_t hash = sim_hash(c->sim);

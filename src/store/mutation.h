@@ -120,7 +120,13 @@
 #define HOST_MUTATIONS(X)                                                                                                      \
     X(MUTATE_RESEND_CURRENT, "a prepared record goes out again with the blocks as they are now")                               \
     X(MUTATE_FORWARD_DROPPED, "what another node forwarded is dropped before it is ordered")                                   \
-    X(MUTATE_SESSION_UNTOLD, "the core does not hear of sessions that are gone")
+    X(MUTATE_SESSION_UNTOLD, "the core does not hear of sessions that are gone")                                               \
+    X(MUTATE_PUBLISH_UNDER_READ, "a record is published while it is read as it was prepared")                                  \
+    X(MUTATE_READS_UNPARKED, "reads do not wait for publishing")                                                               \
+    X(MUTATE_LEARNED_WINDOWLESS, "a learner stands where its teacher does, without the request windows")                       \
+    X(MUTATE_KEY_EARLY, "a learner notes that a step is done before its blocks")                                               \
+    X(MUTATE_DIGEST_UNHELD, "publishing does not wait for a digest")                                                           \
+    X(MUTATE_WALK_NO_HOLES, "a walk passes over holes")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X) HOST_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */

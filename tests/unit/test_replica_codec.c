@@ -169,7 +169,7 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
     case REPLICA_FORWARD:
         draw_change(p, &f->change, false);
         f->clock = prng_next(p);
-        f->change.since = some(p, 0, NONE - 1);
+        f->change.since = some(p, 0, UINT64_MAX - 1);
         break;
     case REPLICA_CONFIRM:
         draw_request(p, &f->change.request);

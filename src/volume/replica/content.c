@@ -7,14 +7,23 @@
 #include <assert.h>
 #include <string.h>
 
+#include "volume/replica/stretch.h"
+
+static bool has_stretches(int use)
+{
+    return use == CONTENT_WALK || use == CONTENT_STEP;
+}
+
 enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t count)
 {
     all->names = 0;
     for (int use = 0; use < CONTENT_USES; use++) {
         list_init(&all->free[use]);
-        for (uint32_t i = 0; i < count; i++) {
+        uint32_t room = has_stretches(use) ? STRETCH_ROOM : RECORD_BLOCKS_MAX * BLOCK_SIZE;
+        for (uint32_t i = 0; i < (has_stretches(use) ? CONTENT_STEPS : count); i++) {
             struct replica_content *c = mem_alloc(mem, sizeof *c);
-            if (c == NULL) return ERR_NO_MEMORY;
+            if (c == NULL || (c->bytes = mem_alloc(mem, room)) == NULL) return ERR_NO_MEMORY;
+            c->room = room;
             c->use = (enum content_use)use;
             list_push(&all->free[use], &c->link);
         }
@@ -25,7 +34,7 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
 struct replica_content *content_take(struct replica_contents *all, enum content_use use, enum entry_kind what, uint32_t count)
 {
     struct list *l = list_pop(&all->free[use]);
-    assert(what != ENTRY_NEW || count <= RECORD_BLOCKS_MAX);
+    assert(what != ENTRY_NEW || count <= RECORD_BLOCKS_MAX || has_stretches(use));
     if (l == NULL) return NULL;
     struct replica_content *c = CONTAINER(l, struct replica_content, link);
     c->references = 1;
@@ -34,6 +43,11 @@ struct replica_content *content_take(struct replica_contents *all, enum content_
     c->count = count;
     c->used = 0;
     return c;
+}
+
+bool content_is_there(const struct replica_contents *all, enum content_use use)
+{
+    return !list_empty(&all->free[use]);
 }
 
 void content_hold(struct replica_content *content)
@@ -52,9 +66,34 @@ void content_drop(struct replica_contents *all, struct replica_content *content)
 void content_add(struct replica_content *c, uint32_t index, const struct block_digest *digest)
 {
     uint32_t size = chunk_stored(digest->size);
-    assert(c->what == ENTRY_NEW && index < c->count && c->used + size <= sizeof c->bytes);
+    assert(!content_is_stretch(c) && c->what == ENTRY_NEW && index < c->count && size <= c->room - c->used);
     c->digests[index] = *digest;
     c->digests[index].stored = c->bytes + c->used;
     memcpy(c->bytes + c->used, digest->stored, size);
     c->used += size;
+}
+
+/* In place: what is stored of a block is never longer than the block, so it comes to lie on what is done already. */
+void content_digest(struct replica_content *c, const struct fingerprinter *key)
+{
+    uint8_t room[BLOCK_SIZE];
+    assert(c->used == 0 && c->what == ENTRY_NEW);
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct block_digest *d = &c->digests[i];
+        digest_block(key, c->bytes + (size_t)i * BLOCK_SIZE, room, d);
+        uint32_t size = chunk_stored(d->size);
+        memmove(c->bytes + c->used, d->stored, size);
+        d->stored = c->bytes + c->used;
+        c->used += size;
+    }
+}
+
+bool content_size_fits(uint16_t size)
+{
+    uint32_t stored = chunk_stored(size);
+    switch (size >> CHUNK_SIZE_BITS) {
+    case CODEC_RAW: return stored == 0 || stored == BLOCK_SIZE;
+    case CODEC_LZ4: return stored > 0 && chunk_room(stored) <= PLACE_UNITS_MAX * UNIT;
+    default: return false;
+    }
 }

@@ -7,7 +7,8 @@
  *
  * All contents of a node come from one pool, so memory is bounded; who finds it empty waits. Those of records, which wait for
  * nothing but a disk, have a share of their own, and so have those that other nodes forward: else two nodes could wait for
- * each other, each full of what the other has to take first.
+ * each other, each full of what the other has to take first. Steps of catch-up are large and few: what is read for learners and
+ * what comes to a learner have two small shares of their own, and hold a stretch (stretch.h) instead of digests.
  *
  * Lives on the loop of the volumes.
  */
@@ -22,8 +23,12 @@ enum content_use {
     CONTENT_LOCAL,   /* a change of this node's clients */
     CONTENT_FORWARD, /* one that another node forwarded */
     CONTENT_RECORD,  /* one that the owner ordered, and what is read again to be sent */
+    CONTENT_WALK,    /* read here for a learner: a stretch */
+    CONTENT_STEP,    /* one that came to this learner: a stretch */
     CONTENT_USES,
 };
+
+enum { CONTENT_STEPS = 4 }; /* of each of the last two, for all volumes of a node; who finds them in use waits */
 
 struct replica_content {
     struct list link; /* in the pool */
@@ -33,8 +38,8 @@ struct replica_content {
     enum entry_kind what;
     uint32_t count;                                 /* blocks; with ENTRY_NEW at most RECORD_BLOCKS_MAX */
     struct block_digest digests[RECORD_BLOCKS_MAX]; /* ENTRY_NEW: `stored` lies in `bytes` */
-    uint32_t used;
-    uint8_t bytes[RECORD_BLOCKS_MAX * BLOCK_SIZE];
+    uint32_t used, room;
+    uint8_t *bytes; /* `used` of `room`; of a stretch all that goes over the wire */
 };
 
 struct replica_contents {
@@ -42,13 +47,23 @@ struct replica_contents {
     uint64_t names;
 };
 
-/* `count` for each use. ERR_NO_MEMORY. */
+/* `count` for each use, but CONTENT_STEPS of those with stretches. ERR_NO_MEMORY. */
 enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t count);
-/* With one reference; NULL: all are in use. */
+static inline bool content_is_stretch(const struct replica_content *content)
+{
+    return content->use == CONTENT_WALK || content->use == CONTENT_STEP;
+}
+/* With one reference; NULL: all are in use. Of stretches `what` and `count` say nothing; `bytes` and `used` are filled in. */
 struct replica_content *content_take(struct replica_contents *all, enum content_use use, enum entry_kind what, uint32_t count);
+/* One of this use is free. */
+bool content_is_there(const struct replica_contents *all, enum content_use use);
 void content_hold(struct replica_content *content);
 void content_drop(struct replica_contents *all, struct replica_content *content); /* NULL is fine */
 /* The next block: its stored bytes are copied. Exactly `count` of them, with ENTRY_NEW. */
 void content_add(struct replica_content *content, uint32_t index, const struct block_digest *digest);
+/* Makes the content of `count` whole blocks that were read into `bytes`. Any thread. */
+void content_digest(struct replica_content *content, const struct fingerprinter *key);
+/* Whether a block may say this of itself (struct block_digest): for those who take digests from others. */
+bool content_size_fits(uint16_t size);
 
 #endif

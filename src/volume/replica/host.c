@@ -88,7 +88,7 @@ static void read_answer(struct replica_host *h, uint64_t id, bool allowed)
         h->reads[i] = NULL;
         if (!allowed)
             read_end(h, r, ERR_AGAIN);
-        else if (h->published == h->publish_to)
+        else if (h->published == h->publish_to || MUTATED(MUTATE_READS_UNPARKED))
             read_end(h, r, OK);
         else
             list_push(&h->reads_parked, &r->link);
@@ -121,12 +121,18 @@ static void read_begin(struct replica_host *h, uint32_t place, struct host_read 
     host_step(h, &(struct replica_event){.kind = REPLICA_ON_READ, .id = h->ids, .lba = r->lba, .count = r->count});
 }
 
+/* Publishing waits for something, and records pile up. */
+static bool is_behind(const struct replica_host *h)
+{
+    return h->end - h->published >= HOST_BACKLOG;
+}
+
 /* Those that wait, as long as there is room. */
 static void clients_go(struct io_msg *msg)
 {
     struct replica_host *h = CONTAINER(msg, struct replica_host, clients);
     h->clients_sent = false;
-    for (uint32_t i = 0; i < HOST_CHANGES && !list_empty(&h->changes_waiting); i++) {
+    for (uint32_t i = 0; i < HOST_CHANGES && !list_empty(&h->changes_waiting) && !is_behind(h); i++) {
         if (h->changes[i] != NULL) continue;
         struct host_change *c = CONTAINER(list_pop(&h->changes_waiting), struct host_change, link);
         if (change_begin(h, i, c)) continue;
@@ -198,10 +204,10 @@ static void effect(void *arg, const struct replica_effect *e)
     case REPLICA_DO_REFUSE: read_answer(h, e->id, false); break;
     case REPLICA_DO_RESET: w->reset(w->arg); break;
     case REPLICA_DO_FENCE: w->fence(w->arg, e->node); break;
-    case REPLICA_DO_WALK:
-    case REPLICA_DO_APPLY:
-    case REPLICA_DO_DIGEST:
-    case REPLICA_DO_LEARNED: break; /* nobody is caught up yet */
+    case REPLICA_DO_WALK: host_walk(h, e); break;
+    case REPLICA_DO_APPLY: host_apply(h, e->step); break;
+    case REPLICA_DO_DIGEST: host_check(h, e); break;
+    case REPLICA_DO_LEARNED: host_learned(h, e); break;
     }
 }
 
@@ -226,51 +232,118 @@ static void timer_set(struct replica_host *h)
     io_after(h->config.io, due > now ? due - now : 0, &h->timer);
 }
 
+/* What came of events and of time, for the core. */
+static bool more(struct replica_host *h, uint64_t now, struct replica_event *ret_event)
+{
+    *ret_event = (struct replica_event){.kind = REPLICA_ON_FAILED, .now = now};
+    if (h->fail_due) {
+        h->fail_due = false;
+        return true;
+    }
+    if (host_check_event(h, ret_event)) return true;
+    if (h->credit_back == 0) return false;
+    ret_event->kind = REPLICA_ON_CREDIT;
+    ret_event->credit = h->credit_back;
+    h->credit_back = 0;
+    return true;
+}
+
 void host_step(struct replica_host *h, struct replica_event *event)
 {
+    struct replica_event next;
     if (h->closing) return;
-    event->now = io_now_ns(h->config.io) / IO_US_NS;
+    event->now = host_now_us(h);
     replica_step(h->core, event);
-    while (h->credit_back > 0 || h->fail_due) {
-        struct replica_event more = {.now = event->now, .credit = h->credit_back};
-        more.kind = h->fail_due ? REPLICA_ON_FAILED : REPLICA_ON_CREDIT;
-        if (!h->fail_due) h->credit_back = 0;
-        h->fail_due = false;
-        replica_step(h->core, &more);
-    }
+    while (more(h, event->now, &next)) replica_step(h->core, &next);
     forwards_sweep(h);
     clients_wake(h);
+    host_send_tick(h);
+    host_teach_tick(h);
     timer_set(h);
 }
 
 /* ---- what others say ---- */
 
-/* A change comes with its content. */
-static bool is_whole(const struct replica_change *change, const struct replica_content *content)
+static bool is_within(struct replica_host *h, uint64_t lba, uint32_t count)
+{
+    struct store_volume_info info;
+    if (count > 0 && lba < h->blocks && count <= h->blocks - lba) return true;
+    if (store_volume_next(h->config.store, h->config.volume, &info) != OK || info.id != h->config.volume) return false;
+    h->blocks = info.blocks;
+    return count > 0 && lba < h->blocks && count <= h->blocks - lba;
+}
+
+/* A change comes with its content, as the store takes it. */
+static bool is_whole(struct replica_host *h, const struct replica_change *change, const struct replica_content *content)
 {
     if (change->kind == REPLICA_NOOP) return content == NULL;
-    bool fits = content != NULL && content->count == change->count;
-    return fits && (change->kind != REPLICA_WRITE || content->what == ENTRY_NEW);
+    if (content == NULL || content_is_stretch(content) || content->count != change->count) return false;
+    bool known = content->what == ENTRY_NEW || content->what == ENTRY_ZERO || content->what == ENTRY_UNMAP;
+    bool writes = content->what == ENTRY_NEW;
+    uint32_t most = writes ? store_write_max(h->config.store) : RECORD_UNMAP_MAX;
+    return known && writes == (change->kind == REPLICA_WRITE) && change->count <= most && is_within(h, change->lba, change->count);
+}
+
+/* Where a step leads, when it says where contents are compared, the volume can go. */
+static bool may_stand(const struct replica_host *h, const struct replica_mark *mark)
+{
+    struct store_volume_info info;
+    if (store_volume_next(h->config.store, h->config.volume, &info) != OK) return false;
+    return mark->epoch > info.epoch || (mark->epoch == info.epoch && mark->sequence >= info.published);
+}
+
+static bool is_whole_step(const struct replica_host *h, const struct replica_step *s, const struct replica_content *content)
+{
+    if (s->check && !may_stand(h, &s->mark)) return false;
+    if (s->count > REPLICA_STEP_RECORDS || s->learn.applied >= POINTER_GRAFT) return false;
+    if (!stretch_is_needed(s)) return content == NULL;
+    if (content == NULL || !content_is_stretch(content)) return false;
+    return stretch_check(content->bytes, content->used, s, h->blocks) == OK;
+}
+
+/* Is it something that can be, and is there room for what comes of it? */
+static bool is_taken(struct replica_host *h, const struct replica_message *m, const struct replica_content *content)
+{
+    if (m->from >= REPLICA_NODES_MAX) return false;
+    switch (m->kind) {
+    case REPLICA_RECORD:
+        return h->end - h->published < HOST_BACKLOG_RECORDS && is_whole(h, &m->u.record.change, content);
+    case REPLICA_FORWARD: return !is_behind(h) && is_whole(h, &m->u.forward.change, content);
+    case REPLICA_STEP: return is_whole_step(h, &m->u.step, content);
+    case REPLICA_HEARTBEAT:
+    case REPLICA_HEARTBEAT_ACK:
+    case REPLICA_PREPARED:
+    case REPLICA_COMMIT:
+    case REPLICA_CONFIRM:
+    case REPLICA_CONFIRMED:
+    case REPLICA_DONE:
+    case REPLICA_WANT:
+    case REPLICA_FOLLOW:
+    case REPLICA_AGAIN:
+    case REPLICA_ASK:
+    case REPLICA_AGREED: return content == NULL;
+    }
+    return false;
 }
 
 void host_message(struct replica_host *h, const struct replica_message *message, struct replica_content *content)
 {
     struct replica_message m = *message;
     bool keep = m.kind == REPLICA_FORWARD && content != NULL;
-    /* Nobody is caught up yet: the core must not lock blocks for a walk that never ends. */
-    bool learns = m.kind == REPLICA_WANT || m.kind == REPLICA_FOLLOW;
-    bool torn = (m.kind == REPLICA_RECORD && !is_whole(&m.u.record.change, content)) ||
-                (m.kind == REPLICA_FORWARD && !is_whole(&m.u.forward.change, content));
-    if (learns || torn) {
+    uint64_t body = content != NULL ? content->name : 0;
+    if (!is_taken(h, &m, content)) {
+        h->counts.dropped++;
         content_drop(h->config.contents, content);
         return;
     }
-    if (m.kind == REPLICA_RECORD) m.u.record.change.body = content != NULL ? content->name : 0;
-    if (m.kind == REPLICA_FORWARD) m.u.forward.change.body = content != NULL ? content->name : 0;
+    if (m.kind == REPLICA_RECORD) m.u.record.change.body = body;
+    if (m.kind == REPLICA_FORWARD) m.u.forward.change.body = body;
+    if (m.kind == REPLICA_STEP) m.u.step.body = body;
     if (keep)
         list_push(&h->forwards, &content->link);
     else
         h->arriving = content;
+    host_check_heard(h, &m);
     host_step(h, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
     h->arriving = NULL;
     if (!keep) content_drop(h->config.contents, content);
@@ -301,26 +374,46 @@ enum err host_failed(const struct replica_host *h)
     return h->failed;
 }
 
+const struct host_counts *host_counts(const struct replica_host *h)
+{
+    return &h->counts;
+}
+
+const struct replica_counts *host_core_counts(const struct replica_host *h)
+{
+    return replica_counts(h->core);
+}
+
 /* ---- life ---- */
+
+/* NULL when there is none left; *ret_err says so. */
+static void *memory(struct replica_host *h, size_t size, enum err *ret_err)
+{
+    void *at = mem_alloc(h->config.mem, size);
+    if (at == NULL) *ret_err = ERR_NO_MEMORY;
+    return at;
+}
 
 static enum err memory_of(struct replica_host *h)
 {
-    struct mem *mem = h->config.mem;
-    h->core = mem_alloc(mem, replica_size());
-    h->ops = mem_alloc(mem, HOST_OPS * sizeof *h->ops);
-    h->resends = mem_alloc(mem, HOST_RESENDS * sizeof *h->resends);
-    h->data = mem_alloc(mem, RECORD_BLOCKS_MAX * BLOCK_SIZE);
-    h->room = mem_alloc(mem, RECORD_BLOCKS_MAX * BLOCK_SIZE);
-    if (h->core == NULL || h->ops == NULL || h->resends == NULL || h->data == NULL || h->room == NULL) return ERR_NO_MEMORY;
+    enum err err = OK;
+    h->core = memory(h, replica_size(), &err);
+    h->ops = memory(h, HOST_OPS * sizeof *h->ops, &err);
+    h->resends = memory(h, HOST_RESENDS * sizeof *h->resends, &err);
+    h->learner.ops = memory(h, HOST_LEARN_OPS * sizeof *h->learner.ops, &err);
+    if (err != OK) return err;
     for (uint32_t i = 0; i < HOST_OPS; i++) list_push(&h->ops_free, &h->ops[i].link);
     for (uint32_t i = 0; i < HOST_RESENDS; i++) list_push(&h->resends_free, &h->resends[i].link);
+    for (uint32_t i = 0; i < HOST_READERS; i++) list_push(&h->teacher.readers_free, &h->teacher.readers[i].link);
+    for (uint32_t i = 0; i < HOST_LEARN_OPS; i++) list_push(&h->learner.free, &h->learner.ops[i].link);
     return OK;
 }
 
 static void lists_of(struct replica_host *h)
 {
     struct list *all[] = {&h->changes_waiting, &h->reads_waiting, &h->reads_parked,   &h->forwards,
-                          &h->ops_free,        &h->resends_free,  &h->resends_waiting};
+                          &h->ops_free,        &h->resends_free,  &h->resends_waiting, &h->learner.free,
+                          &h->teacher.readers_free};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) list_init(all[i]);
 }
 
@@ -338,6 +431,8 @@ enum err host_open(const struct replica_host_config *config, struct replica_host
     TRY(memory_of(h));
     TRY(host_take_up(h, room, &facts));
     TRY(io_task_start(config->io, &h->task, host_run, h));
+    TRY(io_task_start(config->io, &h->teacher.task, host_teach_run, h));
+    TRY(io_task_start(config->io, &h->digester, host_check_run, h));
     replica_open(h->core, &h->config.setup, &facts, io_now_ns(config->io) / IO_US_NS);
     mem_free(config->mem, room);
     timer_set(h);
@@ -382,5 +477,8 @@ void host_close(struct replica_host *h)
 
 void host_abandon(struct replica_host *host)
 {
-    if (host != NULL) io_task_done(&host->task);
+    if (host == NULL) return;
+    io_task_done(&host->task);
+    io_task_done(&host->teacher.task);
+    io_task_done(&host->digester);
 }

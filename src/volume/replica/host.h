@@ -7,6 +7,8 @@
  *     PREPARE, PUBLISH            store_prepare, store_publish, in their order
  *     DISCARD                     store_discard, as a task; the join is given up before, when it is
  *     SEND                        wires.send, with the content that the message names
+ *     WALK, DIGEST, APPLY,        catching up: host_teach.c, host_check.c, host_learn.c, each with a task of its own
+ *     LEARNED
  *     READ, REFUSE, ANSWER        who waits is told, from the loop
  *     FETCH, PROPOSE, FENCE, RESET  the wires
  *
@@ -15,8 +17,11 @@
  *
  * What fails in the store ends the replica's part in it: the core is told (ON_FAILED) and the others go on without it.
  *
- * What is not here yet: catching up. A replica that left the in-sync set stays a learner that asks and is not answered. Only
- * changes of blocks are carried; sizes and keyed state are not.
+ * A message that does not fit (a record without its blocks, a step whose stretch is not what it says) is dropped before the core
+ * sees it: nothing that another node sends ends this one.
+ *
+ * What is not here yet: only changes of blocks are carried; sizes and keyed state are not. So a replica that learns must have a
+ * volume of the same size, and none of them may have keyed state but local keys, or contents are never found equal.
  *
  * Lives on the loop of the store. Callbacks of the wires and of requests come from the loop, never from within a call of
  * this header, but for the wires: these are called at any time, and must not call back.
@@ -34,7 +39,8 @@ enum { HOST_CHANGES = 32, HOST_READS = 32 }; /* under way in the core; more wait
 
 struct replica_wires {
     void *arg;
-    /* Sends a message; the content, when there is one, is held (content_hold) until it is on its way. */
+    /* Sends a message; the content, when there is one, is held (content_hold) until it is on its way. That of a STEP is a
+     * stretch: its bytes are what goes over the wire. */
     void (*send)(void *arg, uint8_t node, const struct replica_message *message, struct replica_content *content);
     /* The register: its value comes with host_config, also when a proposal was refused. */
     void (*fetch)(void *arg);
@@ -51,8 +57,9 @@ struct replica_host_config {
     uint32_t volume;            /* it is there, its CREATE published or prepared */
     struct replica_setup setup; /* but `arg` and `effect` */
     struct replica_wires wires;
-    uint32_t boot;       /* of this store, higher than ever before */
-    uint64_t first_join; /* under which the register lists a volume that was made with it; 0: the replica has to learn */
+    uint32_t boot;       /* of this node, higher than ever before, also when its store is new */
+    uint64_t first_join; /* under which the register lists a volume that was made with it; 0: the replica has to learn, as one
+                          * in the place of a lost store must: all it needs is an empty volume */
     uint64_t credit;     /* blocks that may be prepared here and not published */
 };
 
@@ -66,7 +73,8 @@ void host_abandon(struct replica_host *host);
 
 /* ---- what others say ---- */
 
-/* A message. `content`: what it carries; the reference is the host's from now on. Its `body` does not count. */
+/* A message. `content`: what it carries, of the use that goes with it (FORWARD, RECORD, STEP); the reference is the host's from
+ * now on. Its `body` does not count. */
 void host_message(struct replica_host *host, const struct replica_message *message, struct replica_content *content);
 void host_config(struct replica_host *host, const struct replica_config *config);
 /* A new session of the link to a node; 0: none. */
@@ -114,5 +122,20 @@ void host_read(struct replica_host *host, struct host_read *read);
 void host_status(const struct replica_host *host, struct replica_status *ret_status);
 /* What its store said when it failed; OK: it is well. */
 enum err host_failed(const struct replica_host *host);
+
+/* Of this life. */
+struct host_counts {
+    uint64_t walks, walked;    /* for learners: walks; blocks with something in them, or zeros, that were read by them */
+    uint64_t recorded;         /* blocks of records that were read for steps */
+    uint64_t steps, stretches; /* steps with content that went out, and those of them with a stretch of a walk */
+    uint64_t step_bytes;       /* of their contents */
+    uint64_t digests, lapses;  /* made in time; given up because the learner did not get on */
+    uint64_t applied, full;    /* steps that were applied; those that found no space */
+    uint64_t learned;          /* times that it had caught up */
+    uint64_t dropped;          /* messages that did not fit, or came when there was no room */
+};
+const struct host_counts *host_counts(const struct replica_host *host);
+/* What the protocol counts. */
+const struct replica_counts *host_core_counts(const struct replica_host *host);
 
 #endif

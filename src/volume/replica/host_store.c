@@ -2,74 +2,35 @@
 /*
  * Records of a replica in the store: prepared, published, discarded.
  *
- * The core decides on publishing and discarding; it happens here as soon as no read needs the records as they are. What depends
- * on it waits for it: reads for publishing (host_reads_go), the core for discarding (ON_DISCARDED).
+ * The core decides on publishing and discarding; it happens here as soon as no read needs the records as they are, and no digest
+ * must be without them. What depends on it waits for it: reads for publishing (host_reads_go), the core for discarding
+ * (ON_DISCARDED).
  */
 #include "volume/replica/host_internal.h"
 
 struct host_slot *host_slot(struct replica_host *h, uint64_t sequence)
 {
-    return &h->slots[sequence % REPLICA_KEPT];
+    struct host_slot *slot = &h->slots[sequence % REPLICA_KEPT];
+    assert(sequence > h->published && slot->sequence == sequence && slot->op != NULL);
+    return slot;
+}
+
+const struct host_slot *host_slot_kept(const struct replica_host *h, uint64_t sequence)
+{
+    const struct host_slot *slot = &h->slots[sequence % REPLICA_KEPT];
+    return slot->sequence == sequence ? slot : NULL;
+}
+
+static void slot_begin(struct replica_host *h, const struct host_slot *begin)
+{
+    struct host_slot *slot = &h->slots[begin->sequence % REPLICA_KEPT];
+    assert(slot->op == NULL);
+    *slot = *begin;
 }
 
 static uint32_t cost_of(const struct store_op *op)
 {
     return op->kind == RECORD_DATA && op->what == ENTRY_NEW ? op->count : 0;
-}
-
-/* ---- what the replica keeps of itself ---- */
-
-static const uint8_t self_key[] = {STATE_LOCAL, 'r'};
-
-/* Value of the local key `self_key`. A volume that does not have it stands as it was made. */
-struct disk_self {
-    le64 join;
-};
-static_assert(sizeof(struct disk_self) == 8, "value of a local key");
-
-static enum err self_get(const struct replica_host *h, uint64_t *ret_join)
-{
-    const void *value;
-    uint32_t bytes;
-    struct disk_self self;
-    *ret_join = h->config.first_join;
-    if (store_state_get(h->config.store, h->config.volume, self_key, sizeof self_key, &value, &bytes) != OK) return OK;
-    if (bytes != sizeof self) return ERR_DECODE;
-    memcpy(&self, value, sizeof self);
-    *ret_join = get64(self.join);
-    return OK;
-}
-
-struct self_put {
-    struct store_op op;
-    struct io_task *task;
-    bool over;
-};
-
-static void self_is_put(struct store_op *op)
-{
-    struct self_put *put = CONTAINER(op, struct self_put, op);
-    put->over = true;
-    io_task_wake(put->task);
-}
-
-/* [task] */
-static enum err self_set(struct replica_host *h, uint64_t join)
-{
-    struct disk_self self = {.join = put64(join)};
-    struct self_put put = {.op = {.done = self_is_put,
-                                  .kind = RECORD_STATE,
-                                  .learn = true,
-                                  .volume = h->config.volume,
-                                  .sequence = h->published,
-                                  .key = self_key,
-                                  .key_bytes = sizeof self_key,
-                                  .value = &self,
-                                  .value_bytes = sizeof self},
-                           .task = io_task_self()};
-    store_prepare(h->config.store, &put.op);
-    while (!put.over) io_task_park();
-    return put.op.err;
 }
 
 /* ---- taking up ---- */
@@ -101,8 +62,12 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
     uint64_t used = 0;
     struct replica_facts facts = {.boot = c->boot, .committed = {info.published, info.epoch}, .records = room};
     struct store_window windows[REQUEST_NODES];
-    TRY(self_get(h, &h->join));
-    facts.join = h->join;
+    TRY(host_self_get(h, &h->self));
+    /* The key says so before the store does. */
+    if (info.learning && !h->self.learn.on) return ERR_DECODE;
+    facts.join = h->self.join;
+    facts.learn = h->self.learn;
+    h->blocks = info.blocks;
     store_windows(c->store, c->volume, windows);
     for (uint32_t i = 0; i < REPLICA_NODES_MAX; i++)
         facts.windows[i] = (struct replica_window){windows[i].boot, windows[i].high, windows[i].done};
@@ -111,7 +76,7 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
         if (facts.tail == 0) facts.committed.epoch = op->previous_epoch;
         tell_record(op, &room[facts.tail++]);
         used += cost_of(op);
-        *host_slot(h, op->sequence) = (struct host_slot){.op = op, .cost = cost_of(op)};
+        slot_begin(h, &(struct host_slot){.sequence = op->sequence, .what = op->what, .op = op, .cost = cost_of(op)});
     }
     facts.credit = c->credit > used ? c->credit - used : 0;
     *ret_facts = facts;
@@ -158,30 +123,46 @@ void host_prepare(struct replica_host *h, const struct replica_record *record)
         if (content->what == ENTRY_NEW) own->op.digests = content->digests;
     }
     h->end = record->mark.sequence;
-    *host_slot(h, h->end) = (struct host_slot){
-        .op = &own->op, .own = own, .content = content, .cost = change->kind == REPLICA_WRITE ? change->count : 0};
     h->preparing++;
+    slot_begin(h, &(struct host_slot){.sequence = h->end,
+                                      .what = own->op.what,
+                                      .op = &own->op,
+                                      .own = own,
+                                      .content = content,
+                                      .cost = change->kind == REPLICA_WRITE ? change->count : 0});
     store_prepare(h->config.store, &own->op);
 }
 
 /* ---- publishing ---- */
 
+/* What kind it is of stays known. */
 static void slot_end(struct replica_host *h, struct host_slot *slot)
 {
     content_drop(h->config.contents, slot->content);
     if (slot->own != NULL) list_push(&h->ops_free, &slot->own->link);
-    *slot = (struct host_slot){0};
+    *slot = (struct host_slot){.sequence = slot->sequence, .what = slot->what};
+}
+
+/* A record that is being read is published when that is over, and what a digest must not hold when that is made. */
+static bool may_publish(struct replica_host *h, uint64_t sequence)
+{
+    if (sequence > host_check_limit(h)) return false;
+    return host_slot(h, sequence)->readers == 0 || MUTATED(MUTATE_PUBLISH_UNDER_READ);
 }
 
 void host_publish_go(struct replica_host *h)
 {
-    while (h->published < h->publish_to && !host_slot(h, h->published + 1)->reading) {
-        struct host_slot *slot = host_slot(h, ++h->published);
+    while (h->published < h->publish_to && may_publish(h, h->published + 1)) {
+        struct host_slot *slot = host_slot(h, h->published + 1);
         h->credit_back += slot->cost;
         store_publish(h->config.store, slot->op);
         slot_end(h, slot);
+        h->published++;
     }
     if (h->published == h->publish_to) host_reads_go(h);
+    host_writer_wake(h);
+    host_teach_wake(h);
+    host_check_wake(h);
 }
 
 void host_publish(struct replica_host *h, uint64_t upto)
@@ -191,35 +172,39 @@ void host_publish(struct replica_host *h, uint64_t upto)
     host_publish_go(h);
 }
 
+void host_stand(struct replica_host *h, uint64_t sequence)
+{
+    assert(h->published == h->end);
+    h->published = h->publish_to = h->end = sequence;
+    for (uint32_t i = 0; i < REPLICA_KEPT; i++) h->slots[i] = (struct host_slot){0};
+}
+
 /* ---- discarding ---- */
 
 /* [task] */
 static enum err discard(struct replica_host *h)
 {
     const struct replica_host_config *c = &h->config;
-    if (h->join != h->discard_join) TRY(self_set(h, h->discard_join));
-    h->join = h->discard_join;
+    struct host_self self = {.join = h->discard_join, .learn = h->self.learn};
+    if (h->self.join != self.join) TRY(host_self_set(h, &self));
     if (h->discard_from > h->end) return OK;
     TRY(store_discard(c->store, c->volume, h->discard_from));
-    while (h->end >= h->discard_from) slot_end(h, host_slot(h, h->end--));
+    for (; h->end >= h->discard_from; h->end--) {
+        struct host_slot *slot = host_slot(h, h->end);
+        slot_end(h, slot);
+        slot->sequence = 0;
+    }
     return OK;
 }
 
-/* The host's one task, for all of its life. */
-void host_run(void *arg)
+bool host_discard_go(struct replica_host *h)
 {
-    struct replica_host *h = arg;
-    for (;;) {
-        while (!h->discarding) io_task_park();
-        if (!host_send_forget(h) || h->published < h->publish_to) {
-            io_task_park(); /* what reads the records wakes it */
-            continue;
-        }
-        enum err err = discard(h);
-        h->discarding = false;
-        if (err != OK) host_fail(h, err);
-        host_step(h, &(struct replica_event){.kind = err == OK ? REPLICA_ON_DISCARDED : REPLICA_ON_TICK});
-    }
+    if (!host_send_forget(h) || h->published < h->publish_to) return false;
+    enum err err = discard(h);
+    h->discarding = false;
+    if (err != OK) host_fail(h, err);
+    host_step(h, &(struct replica_event){.kind = err == OK ? REPLICA_ON_DISCARDED : REPLICA_ON_TICK});
+    return true;
 }
 
 void host_discard(struct replica_host *h, uint64_t from, uint64_t join)
@@ -228,5 +213,6 @@ void host_discard(struct replica_host *h, uint64_t from, uint64_t join)
     h->discarding = true;
     h->discard_from = from;
     h->discard_join = join;
-    io_task_wake(&h->task);
+    host_check_forget(h);
+    host_publish_go(h);
 }

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Histories of a cluster with a plan: what chance would bring about seldom, or not for certain.
+ *
+ *     RETURN     a replica is away for a while, and comes back; while it learns, it or its teacher loses its power now and then
+ *     GAP        a learner is cut off in its first pass, and falls behind: that costs it a second one
+ *     BYTES      what goes to a replica that was away is what has changed, and little more
+ *     REPLACED   a disk is lost with all that was on it
+ *
+ * Each judges in the end that what it is about has happened.
+ */
+#include <stdlib.h>
+
+#include "sim/cluster.h"
+#include "sim/must.h"
+#include "store/mutation.h"
+
+enum { WAIT_MS = 60000, AWAY = 2 }; /* the node that is away */
+
+enum cluster_plan plan_of(uint64_t seed, int mutation)
+{
+    static const enum cluster_plan of_seeds[10] = {[1] = PLAN_RETURN, [3] = PLAN_GAP, [5] = PLAN_BYTES, [7] = PLAN_REPLACED};
+    return mutation >= MUTATE_HOST ? PLAN_NONE : of_seeds[seed % 10];
+}
+
+void plan_begin(struct cluster *c, enum cluster_plan plan)
+{
+    if (plan == PLAN_NONE) return;
+    c->nodes = 3;
+    c->clients_count = CLUSTER_CLIENTS;
+    c->delay_us = 300;
+    c->only_blocks = plan == PLAN_BYTES;
+    c->eager = plan == PLAN_GAP || plan == PLAN_BYTES;
+}
+
+static bool is_without(struct cluster *c)
+{
+    return !set_has(c->config.in_sync, AWAY);
+}
+
+/* The replica is gone, and the others go on without it. */
+static bool goes_away(struct cluster *c)
+{
+    cluster_run_ms(c, 1000);
+    cluster_crash(c, AWAY);
+    return cluster_until(c, is_without, WAIT_MS, "a replica that is gone does not leave");
+}
+
+static void returns(struct cluster *c)
+{
+    if (!goes_away(c)) return;
+    cluster_run_ms(c, 1000);
+    cluster_start(c, AWAY, IO_MS_NS);
+    for (uint32_t i = 0; i < 12; i++) {
+        cluster_run_ms(c, 20 + cluster_below(c, 300));
+        if (cluster_is_whole(c)) return;
+        uint32_t node = cluster_chance(c, 500) ? AWAY : c->config.owner;
+        if (!c->node[node].up) continue;
+        cluster_crash(c, node);
+        cluster_start(c, node, IO_MS_NS * (1 + cluster_below(c, 100)));
+    }
+}
+
+static struct replica_learn learn_of(struct cluster *c, uint32_t node)
+{
+    struct replica_status status = {.learn = {.on = false}};
+    if (c->node[node].ready) host_status(c->node[node].host, &status);
+    return status.learn;
+}
+
+static bool is_in_pass(struct cluster *c)
+{
+    struct replica_learn learn = learn_of(c, AWAY);
+    return learn.on && learn.applied != 0 && learn.cursor != 0 && learn.cursor != REPLICA_WALK_END;
+}
+
+static bool is_left_behind(struct cluster *c)
+{
+    struct replica_status status;
+    if (!c->node[c->config.owner].ready) return false;
+    host_status(c->node[c->config.owner].host, &status);
+    return status.committed.sequence > learn_of(c, AWAY).applied + REPLICA_KEPT + REPLICA_STEP_RECORDS;
+}
+
+static void cut_off(struct cluster *c, bool cut)
+{
+    for (uint32_t i = 0; i < c->nodes; i++) {
+        if (i == AWAY) continue;
+        c->pipe[i][AWAY].cut = c->pipe[AWAY][i].cut = cut;
+        if (!cut) cluster_link_reset(c, i, AWAY);
+    }
+}
+
+static void falls_behind(struct cluster *c)
+{
+    if (!goes_away(c)) return;
+    cluster_run_ms(c, 500);
+    cluster_start(c, AWAY, IO_MS_NS);
+    for (uint32_t ms = 0; ms < WAIT_MS && !lab_failed(c->lab) && !is_in_pass(c); ms++) cluster_run_ms(c, 1);
+    cut_off(c, true);
+    cluster_until(c, is_left_behind, WAIT_MS, "too little is written");
+    cut_off(c, false);
+}
+
+static bool clients_rest(struct cluster *c)
+{
+    return client_is_idle(c);
+}
+
+/* Stored bytes of all blocks, as they are now. */
+static uint64_t stored_bytes(struct cluster *c)
+{
+    uint8_t *block = must(aligned_alloc(BLOCK_SIZE, 2 * BLOCK_SIZE));
+    struct block_digest digest;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < CLUSTER_BLOCKS; i++) {
+        content_fill(client_content(i, c->blocks[i].acked), block);
+        digest_block(store_key(c->node[c->config.owner].store), block, block + BLOCK_SIZE, &digest);
+        bytes += chunk_stored(digest.size);
+    }
+    free(block);
+    return bytes;
+}
+
+/* Every block is written while it is away, most of them more than once; then nobody writes until it is back. */
+static void moves_bytes(struct cluster *c)
+{
+    uint32_t before[CLUSTER_BLOCKS];
+    if (!goes_away(c)) return;
+    for (uint32_t i = 0; i < CLUSTER_BLOCKS; i++) before[i] = c->blocks[i].acked;
+    for (uint32_t left = CLUSTER_BLOCKS; left > 0 && !lab_failed(c->lab);) {
+        cluster_run_ms(c, 100);
+        left = 0;
+        for (uint32_t i = 0; i < CLUSTER_BLOCKS; i++) left += c->blocks[i].acked == before[i];
+    }
+    c->quiet = true;
+    if (!cluster_until(c, clients_rest, WAIT_MS, "clients do not stop")) return;
+    uint64_t changed = stored_bytes(c);
+    cluster_start(c, AWAY, IO_MS_NS);
+    if (!cluster_until(c, cluster_is_whole, WAIT_MS, "a replica does not come back")) return;
+    struct cluster_counts n = cluster_counts(c);
+    if (n.blocks > CLUSTER_BLOCKS + CLUSTER_BLOCKS / 5 || n.step_bytes > changed + changed / 5 + 65536)
+        lab_fail(c->lab, "%llu blocks in %llu bytes were sent for %u blocks that changed, %llu bytes",
+                 (unsigned long long)n.blocks, (unsigned long long)n.step_bytes, CLUSTER_BLOCKS, (unsigned long long)changed);
+    client_go_on(c);
+}
+
+static void loses_disk(struct cluster *c)
+{
+    uint32_t node = (uint32_t)cluster_below(c, c->nodes);
+    cluster_run_ms(c, 1000);
+    if (!cluster_replace(c, node)) lab_fail(c->lab, "no disk may be lost");
+    cluster_start(c, node, IO_MS_NS * (1 + cluster_below(c, 1500)));
+    cluster_run_ms(c, 1000);
+}
+
+void plan_run(struct cluster *c, enum cluster_plan plan)
+{
+    switch (plan) {
+    case PLAN_NONE: break;
+    case PLAN_RETURN: returns(c); break;
+    case PLAN_GAP: falls_behind(c); break;
+    case PLAN_BYTES: moves_bytes(c); break;
+    case PLAN_REPLACED: loses_disk(c); break;
+    }
+}
+
+void plan_judge(struct cluster *c, enum cluster_plan plan)
+{
+    struct cluster_counts n = cluster_counts(c);
+    if (plan == PLAN_NONE) return;
+    bool caught_up = n.joins > 0 && n.learned > 0 && n.steps > 0 && n.digests >= n.learned && n.blocks > 0;
+    if (!caught_up) lab_fail(c->lab, "nobody has caught up");
+    if (plan == PLAN_GAP && (n.gaps == 0 || n.passes == 0)) lab_fail(c->lab, "nobody has fallen behind");
+    if (plan == PLAN_REPLACED && n.replaced == 0) lab_fail(c->lab, "no disk was lost");
+}
