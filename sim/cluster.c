@@ -58,7 +58,8 @@ static void pipe_arm(struct cluster_pipe *p)
 /* False: the receiver has no room for it now. */
 static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter)
 {
-    static const enum content_use uses[] = {[REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
+    static const enum content_use uses[] = {
+        [REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
     struct cluster_node *to = &p->cluster->node[p->to];
     struct replica_content *content = NULL;
     if (!to->ready || p->cut) return true;
@@ -67,7 +68,8 @@ static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter
         if (content == NULL) return false;
         bool stretch = content_is_stretch(content);
         if (stretch) memcpy(content->bytes, letter->bytes, content->used = letter->used);
-        for (uint32_t i = 0; !stretch && letter->what == ENTRY_NEW && i < letter->count; i++) content_add(content, i, &letter->digests[i]);
+        for (uint32_t i = 0; !stretch && letter->what == ENTRY_NEW && i < letter->count; i++)
+            content_add(content, i, &letter->digests[i]);
     }
     host_message(to->host, &letter->message, content);
     return true;
@@ -110,9 +112,9 @@ static void say_step(struct cluster *c, uint32_t from, uint32_t to, const struct
 {
     const struct replica_step *s = &m->u.step;
     if (m->kind == REPLICA_WANT)
-        sim_say(c->sim, "node %u wants a step: base %llu, block %llu, applied %llu%s%s", from, (unsigned long long)s->learn.base,
-                (unsigned long long)s->learn.cursor, (unsigned long long)s->learn.applied, s->check ? ", checking" : "",
-                s->digested ? ", told" : "");
+        sim_say(c->sim, "node %u wants a step: base %llu, block %llu, applied %llu%s%s", from,
+                (unsigned long long)s->learn.base, (unsigned long long)s->learn.cursor, (unsigned long long)s->learn.applied,
+                s->check ? ", checking" : "", s->digested ? ", told" : "");
     if (m->kind == REPLICA_STEP)
         sim_say(c->sim, "node %u has a step for %u: %u records, %llu blocks, %u bytes%s%s%s, to %llu", from, to, s->count,
                 (unsigned long long)s->stretch, bytes, s->gap ? ", a gap" : "", s->check ? ", check" : "",

@@ -146,9 +146,24 @@ finish_with KILL b
 load_ends; cat load.log
 verify a
 at a volume why shared
+through a 6
 begin b
+soon b 'all 2 copies are in sync; this node serves it'
+load_ends; cat load.log
+verify a; verify b
+# All die at once, under the load.
+through b 8
 sleep 2
-at b volume why shared
+for node in a b w; do finish_with KILL "$node"; done
+wait "$writer"
+begin w; begin a; begin b
+soon a 'this node serves it'
+soon b 'this node serves it'
+verify a; verify b
+through a 6
+finish_with KILL b
+sleep 2
+load_ends; cat load.log
 for node in a b w; do finish_with TERM "$node"; done
 grep -hE 'assert|abort' ./*.log && failed=1
 exit $failed

@@ -13,9 +13,9 @@ uint32_t body_encode(const struct replica_content *content, uint8_t ret_table[BO
     struct wire_replica_content head = {.what = whats[content->what], .count = put32(content->count)};
     uint32_t bytes = sizeof head;
     memcpy(ret_table, &head, sizeof head);
-    for (uint32_t i = 0; content->what == ENTRY_NEW && i < content->count; i++, bytes += sizeof(struct wire_replica_block)) {
-        const struct block_digest *d = &content->digests[i];
-        struct wire_replica_block block = {.print = d->print, .crc = put32(d->crc), .size = put16(d->size)};
+    for (uint32_t i = 0; content->what == ENTRY_NEW && i < content->count; i++, bytes += sizeof(struct wire_stretch_block)) {
+        struct wire_stretch_block block;
+        wire_block_encode(&content->digests[i], &block);
         memcpy(ret_table + bytes, &block, sizeof block);
     }
     return bytes;
@@ -49,23 +49,14 @@ enum err body_head_decode(struct body_reader *reader, struct body_head *ret_head
     return OK;
 }
 
-static enum err block_decode(const struct wire_replica_block *block, struct block_digest *ret_digest)
-{
-    static const struct wire_replica_block none;
-    *ret_digest = (struct block_digest){.print = block->print, .crc = get32(block->crc), .size = get16(block->size)};
-    if (block->reserved[0] != 0 || block->reserved[1] != 0) return ERR_DECODE;
-    if (ret_digest->size == 0) return memcmp(block, &none, sizeof none) == 0 ? OK : ERR_DECODE;
-    return digest_measure(ret_digest);
-}
-
 enum err body_decode(struct body_reader *reader, struct replica_content *content)
 {
-    struct wire_replica_block blocks[RECORD_BLOCKS_MAX];
+    struct wire_stretch_block blocks[RECORD_BLOCKS_MAX];
     if (content->what != ENTRY_NEW) return OK;
     if (!body_take(reader, blocks, content->count * (uint32_t)sizeof blocks[0])) return ERR_TRUNCATED;
     for (uint32_t i = 0; i < content->count; i++) {
         struct block_digest digest;
-        TRY(block_decode(&blocks[i], &digest));
+        TRY(wire_block_decode(&blocks[i], &digest));
         uint8_t *at = content->bytes + content->used;
         uint32_t stored = chunk_stored(digest.size);
         if (!body_take(reader, at, stored)) return ERR_TRUNCATED;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Content as the body of a message of the links. Version is that of the message that it comes with (wire.h).
+ * Content of a RECORD or a FORWARD as the body of a message of the links; that of a STEP is a stretch (stretch.h). Its version is
+ * that of the message that it comes with (wire.h).
  *
- *     body     = struct wire_replica_content, then, when it is data: a struct wire_replica_block for each of the `count` blocks,
+ *     body     = struct wire_replica_content, then, when it is data, a struct wire_stretch_block for each of the `count` blocks,
  *                then their stored bytes, one after the other
- *     a block of zeros among data has size 0, checksum 0 and fingerprint 0, and no bytes
  *
  * What arrives is judged here, once: lengths, codecs, checksums. That a fingerprint is that of the bytes is not looked at: it
  * costs what was saved, and whoever can send is one of us.
@@ -14,6 +14,7 @@
 
 #include "cluster/link.h"
 #include "volume/replica/content.h"
+#include "volume/replica/stretch.h"
 
 enum wire_replica_what { WIRE_DATA = 1, WIRE_ZEROS = 2, WIRE_HOLES = 3 };
 
@@ -24,16 +25,7 @@ struct wire_replica_content {
 };
 SIZE(wire_replica_content, 8);
 
-struct wire_replica_block {
-    struct fingerprint print;
-    le32 crc;  /* as in struct block_digest */
-    le16 size; /* likewise */
-    uint8_t reserved[2];
-};
-SIZE(wire_replica_block, 28);
-AT(wire_replica_block, crc, 20);
-
-enum { BODY_TABLE_MAX = sizeof(struct wire_replica_content) + RECORD_BLOCKS_MAX * sizeof(struct wire_replica_block) };
+enum { BODY_TABLE_MAX = sizeof(struct wire_replica_content) + RECORD_BLOCKS_MAX * sizeof(struct wire_stretch_block) };
 
 /* What comes before the stored bytes of a content, which lie in `content->bytes`. Returns bytes. */
 uint32_t body_encode(const struct replica_content *content, uint8_t ret_table[BODY_TABLE_MAX]);

@@ -19,6 +19,7 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
     all->names = 0;
     for (int use = 0; use < CONTENT_USES; use++) {
         list_init(&all->free[use]);
+        all->there[use] = all->all[use] = 0;
         uint32_t room = has_stretches(use) ? STRETCH_ROOM : RECORD_BLOCKS_MAX * BLOCK_SIZE;
         for (uint32_t i = 0; i < (has_stretches(use) ? CONTENT_STEPS : count); i++) {
             struct replica_content *c = mem_alloc(mem, sizeof *c);
@@ -26,6 +27,7 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
             c->room = room;
             c->use = (enum content_use)use;
             list_push(&all->free[use], &c->link);
+            all->there[use] = ++all->all[use];
         }
     }
     return OK;
@@ -37,12 +39,18 @@ struct replica_content *content_take(struct replica_contents *all, enum content_
     assert(what != ENTRY_NEW || count <= RECORD_BLOCKS_MAX || has_stretches(use));
     if (l == NULL) return NULL;
     struct replica_content *c = CONTAINER(l, struct replica_content, link);
+    all->there[use]--;
     c->references = 1;
     c->name = ++all->names;
     c->what = what;
     c->count = count;
     c->used = 0;
     return c;
+}
+
+bool content_is_scarce(const struct replica_contents *all, enum content_use use)
+{
+    return all->there[use] <= all->all[use] / 2;
 }
 
 bool content_is_there(const struct replica_contents *all, enum content_use use)
@@ -60,7 +68,9 @@ void content_drop(struct replica_contents *all, struct replica_content *content)
 {
     if (content == NULL) return;
     assert(content->references > 0);
-    if (--content->references == 0) list_push_front(&all->free[content->use], &content->link); /* its memory is warm */
+    if (--content->references > 0) return;
+    all->there[content->use]++;
+    list_push_front(&all->free[content->use], &content->link); /* its memory is warm */
 }
 
 void content_add(struct replica_content *c, uint32_t index, const struct block_digest *digest)
@@ -85,15 +95,5 @@ void content_digest(struct replica_content *c, const struct fingerprinter *key)
         memmove(c->bytes + c->used, d->stored, size);
         d->stored = c->bytes + c->used;
         c->used += size;
-    }
-}
-
-bool content_size_fits(uint16_t size)
-{
-    uint32_t stored = chunk_stored(size);
-    switch (size >> CHUNK_SIZE_BITS) {
-    case CODEC_RAW: return stored == 0 || stored == BLOCK_SIZE;
-    case CODEC_LZ4: return stored > 0 && chunk_room(stored) <= PLACE_UNITS_MAX * UNIT;
-    default: return false;
     }
 }

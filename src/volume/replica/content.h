@@ -5,9 +5,10 @@
  * A content is made once, where the bytes arrived: fingerprints and compressed blocks, as the store wants them. It is shared by
  * all who need it for a while (the store that prepares it, the wires that carry it to other nodes) by counting.
  *
- * All contents of a node come from one pool, so memory is bounded; who finds it empty waits. Those of records, which wait for
- * nothing but a disk, have a share of their own, and so have those that other nodes forward: else two nodes could wait for
- * each other, each full of what the other has to take first. Steps of catch-up are large and few: what is read for learners and
+ * All contents of a node come from one pool, so memory is bounded; who finds it empty waits. Those of records that came, which
+ * wait for nothing but a disk, have a share of their own, and so have those that other nodes forward (none is waited for: who
+ * forwards sends again), and what goes out a second time: else two nodes could wait for each other, each full of what the other
+ * has to take first. Steps of catch-up are large and few: what is read for learners and
  * what comes to a learner have two small shares of their own, and hold a stretch (stretch.h) instead of digests.
  *
  * Lives on the loop of the volumes.
@@ -22,7 +23,8 @@
 enum content_use {
     CONTENT_LOCAL,   /* a change of this node's clients */
     CONTENT_FORWARD, /* one that another node forwarded */
-    CONTENT_RECORD,  /* one that the owner ordered, and what is read again to be sent */
+    CONTENT_RECORD,  /* one that came from the owner; until it is durable here */
+    CONTENT_AGAIN,   /* of a record, read again to be sent */
     CONTENT_WALK,    /* read here for a learner: a stretch */
     CONTENT_STEP,    /* one that came to this learner: a stretch */
     CONTENT_USES,
@@ -44,6 +46,7 @@ struct replica_content {
 
 struct replica_contents {
     struct list free[CONTENT_USES];
+    uint32_t there[CONTENT_USES], all[CONTENT_USES]; /* how many are free, of how many */
     uint64_t names;
 };
 
@@ -55,6 +58,8 @@ static inline bool content_is_stretch(const struct replica_content *content)
 }
 /* With one reference; NULL: all are in use. Of stretches `what` and `count` say nothing; `bytes` and `used` are filled in. */
 struct replica_content *content_take(struct replica_contents *all, enum content_use use, enum entry_kind what, uint32_t count);
+/* Half of them, or more, are in use: who could do without should. */
+bool content_is_scarce(const struct replica_contents *all, enum content_use use);
 /* One of this use is free. */
 bool content_is_there(const struct replica_contents *all, enum content_use use);
 void content_hold(struct replica_content *content);
@@ -63,7 +68,5 @@ void content_drop(struct replica_contents *all, struct replica_content *content)
 void content_add(struct replica_content *content, uint32_t index, const struct block_digest *digest);
 /* Makes the content of `count` whole blocks that were read into `bytes`. Any thread. */
 void content_digest(struct replica_content *content, const struct fingerprinter *key);
-/* Whether a block may say this of itself (struct block_digest): for those who take digests from others. */
-bool content_size_fits(uint16_t size);
 
 #endif

@@ -202,7 +202,10 @@ static void effect(void *arg, const struct replica_effect *e)
     case REPLICA_DO_ANSWER: answer(h, e->id, e->outcome); break;
     case REPLICA_DO_READ: read_answer(h, e->id, true); break;
     case REPLICA_DO_REFUSE: read_answer(h, e->id, false); break;
-    case REPLICA_DO_RESET: w->reset(w->arg); break;
+    case REPLICA_DO_RESET:
+        h->reset = true;
+        w->reset(w->arg);
+        break;
     case REPLICA_DO_FENCE: w->fence(w->arg, e->node); break;
     case REPLICA_DO_WALK: host_walk(h, e); break;
     case REPLICA_DO_APPLY: host_apply(h, e->step); break;
@@ -253,7 +256,15 @@ void host_step(struct replica_host *h, struct replica_event *event)
     struct replica_event next;
     if (h->closing) return;
     event->now = host_now_us(h);
-    replica_step(h->core, event);
+    h->reset = false;
+    if (event->now - h->stepped_us > h->config.setup.timing.heartbeat_us)
+        replica_step(h->core, &(struct replica_event){.kind = REPLICA_ON_TICK, .now = event->now});
+    h->stepped_us = event->now;
+    /* It stood still, and all sessions have ended: what came over them must not happen any more (rule 12). */
+    if (h->reset && event->kind == REPLICA_ON_CHANGE)
+        answer(h, event->id, REPLICA_BUSY);
+    else
+        replica_step(h->core, event);
     while (more(h, event->now, &next)) replica_step(h->core, &next);
     forwards_sweep(h);
     clients_wake(h);
@@ -281,7 +292,8 @@ static bool is_whole(struct replica_host *h, const struct replica_change *change
     bool known = content->what == ENTRY_NEW || content->what == ENTRY_ZERO || content->what == ENTRY_UNMAP;
     bool writes = content->what == ENTRY_NEW;
     uint32_t most = writes ? store_write_max(h->config.store) : RECORD_UNMAP_MAX;
-    return known && writes == (change->kind == REPLICA_WRITE) && change->count <= most && is_within(h, change->lba, change->count);
+    return known && writes == (change->kind == REPLICA_WRITE) && change->count <= most &&
+           is_within(h, change->lba, change->count);
 }
 
 /* Where a step leads, when it says where contents are compared, the volume can go. */
@@ -306,8 +318,7 @@ static bool is_taken(struct replica_host *h, const struct replica_message *m, co
 {
     if (m->from >= REPLICA_NODES_MAX) return false;
     switch (m->kind) {
-    case REPLICA_RECORD:
-        return h->end - h->published < HOST_BACKLOG_RECORDS && is_whole(h, &m->u.record.change, content);
+    case REPLICA_RECORD: return h->end - h->published < HOST_BACKLOG_RECORDS && is_whole(h, &m->u.record.change, content);
     case REPLICA_FORWARD: return !is_behind(h) && is_whole(h, &m->u.forward.change, content);
     case REPLICA_STEP: return is_whole_step(h, &m->u.step, content);
     case REPLICA_HEARTBEAT:
@@ -369,6 +380,11 @@ void host_status(const struct replica_host *h, struct replica_status *ret_status
     replica_status(h->core, ret_status);
 }
 
+bool host_is_published(const struct replica_host *h)
+{
+    return h->published == h->publish_to;
+}
+
 enum err host_failed(const struct replica_host *h)
 {
     return h->failed;
@@ -411,9 +427,9 @@ static enum err memory_of(struct replica_host *h)
 
 static void lists_of(struct replica_host *h)
 {
-    struct list *all[] = {&h->changes_waiting, &h->reads_waiting, &h->reads_parked,   &h->forwards,
-                          &h->ops_free,        &h->resends_free,  &h->resends_waiting, &h->learner.free,
-                          &h->teacher.readers_free};
+    struct list *all[] = {&h->changes_waiting, &h->reads_waiting, &h->reads_parked,
+                          &h->forwards,        &h->ops_free,      &h->resends_free,
+                          &h->resends_waiting, &h->learner.free,  &h->teacher.readers_free};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) list_init(all[i]);
 }
 
@@ -421,7 +437,7 @@ enum err host_open(const struct replica_host_config *config, struct replica_host
 {
     struct replica_facts facts;
     struct replica_host *h = mem_alloc(config->mem, sizeof *h);
-    struct replica_record *room = mem_alloc(config->mem, REPLICA_TAIL * sizeof *room);
+    struct replica_record *room = mem_alloc(config->mem, REPLICA_KEPT * sizeof *room);
     if (h == NULL || room == NULL) return ERR_NO_MEMORY;
     h->config = *config;
     h->config.setup.arg = h;
@@ -465,14 +481,19 @@ void host_close(struct replica_host *h)
     h->closing = true;
     io_cancel(h->config.io, &h->timer);
     clients_end(h);
-    while (h->preparing > 0 || h->discarding || h->clients_sent || !host_send_forget(h)) io_task_sleep(h->config.io, IO_MS_NS);
+    host_teach_forget(h);
+    host_check_forget(h);
+    while (h->preparing > 0 || h->durable_sent || h->clients_sent || h->working > 0 || !host_send_forget(h))
+        io_task_sleep(h->config.io, IO_MS_NS);
+    host_teach_forget(h);
+    content_drop(contents, h->learner.content);
     for (struct list *l; (l = list_pop(&h->forwards)) != NULL;)
         content_drop(contents, CONTAINER(l, struct replica_content, link));
     for (uint64_t s = h->published + 1; s <= h->end; s++) {
         content_drop(contents, host_slot(h, s)->content);
         host_slot(h, s)->content = NULL;
     }
-    io_task_done(&h->task);
+    host_abandon(h);
 }
 
 void host_abandon(struct replica_host *host)

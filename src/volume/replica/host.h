@@ -119,6 +119,8 @@ struct host_read {
 /* May these blocks be read from the store? When it says OK, they hold all that was acknowledged before it was asked. */
 void host_read(struct replica_host *host, struct host_read *read);
 
+/* All that is committed, as far as this node knows, is visible here. */
+bool host_is_published(const struct replica_host *host);
 void host_status(const struct replica_host *host, struct replica_status *ret_status);
 /* What its store said when it failed; OK: it is well. */
 enum err host_failed(const struct replica_host *host);

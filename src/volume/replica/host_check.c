@@ -140,7 +140,10 @@ void host_check_run(void *arg)
         while (node < REPLICA_NODES_MAX && !is_ready(h, node)) node++;
         if (node == REPLICA_NODES_MAX)
             io_task_park();
-        else
+        else {
+            h->working++;
             check_make(h, node);
+            h->working--;
+        }
     }
 }

@@ -25,7 +25,7 @@ static_assert((int)REQUEST_NODES == (int)REPLICA_NODES_MAX && (int)REQUEST_WINDO
 enum {
     HOST_OPS = REPLICA_KEPT, /* records that are prepared and not published */
     HOST_RESENDS = REPLICA_TAIL,
-    HOST_READERS = 8, /* reads under way: for records that go out again, and for steps */
+    HOST_READERS = 8,    /* reads under way: for records that go out again, and for steps */
     HOST_LEARN_OPS = 16, /* of a step, in the store at once */
     /* Where publishing waits, changes wait, too, before records have no slot any more: behind so many there may come what the
      * core has taken already (REPLICA_TICKETS, HOST_CHANGES), and from an owner what follows until it is acknowledged. */
@@ -49,7 +49,7 @@ struct host_slot {
     struct store_op *op;
     struct host_op *own; /* NULL: the store found it */
     struct replica_content *content;
-    uint32_t cost; /* blocks of credit that the core has taken for it */
+    uint32_t cost;    /* blocks of credit that the core has taken for it */
     uint32_t readers; /* of its blocks: it must not be published */
 };
 
@@ -152,11 +152,11 @@ struct host_teacher {
 
 /* A digest that the core asked for: of this node's number as a learner's, of others' as their teacher's. */
 struct host_check {
-    bool on;       /* nothing after `sequence` is published (applied) */
-    bool due;      /* it is to be made */
-    bool known;    /* it was made, or could not be */
-    bool failed;   /* it could not be */
-    bool passed;   /* the learner has come to where it is compared */
+    bool on;     /* nothing after `sequence` is published (applied) */
+    bool due;    /* it is to be made */
+    bool known;  /* it was made, or could not be */
+    bool failed; /* it could not be */
+    bool passed; /* the learner has come to where it is compared */
     uint64_t id, sequence, digest[2];
     uint64_t known_us, moved_us; /* when it was made; when the learner last got on since */
     uint64_t applied;            /* how far that is */
@@ -194,8 +194,14 @@ struct replica_host {
     uint32_t preparing; /* given to the store, and not back */
     struct host_slot slots[REPLICA_KEPT];
     uint64_t published, publish_to, end;
+    uint64_t durable, durable_told; /* newest that is, and that the core knows */
+    struct io_msg durables;
+    bool durable_sent;
     uint64_t credit_back; /* blocks that were published and not given back to the core yet */
     struct io_task task;  /* all that writes and waits: discards, steps */
+    uint32_t working;     /* tasks that are doing something */
+    uint64_t stepped_us;  /* when the core heard of anything */
+    bool reset;           /* it has ended all sessions */
     bool discarding;
     uint64_t discard_from, discard_join;
     struct host_self self;
@@ -234,7 +240,7 @@ static inline uint64_t host_now_us(struct replica_host *h)
 struct host_slot *host_slot(struct replica_host *h, uint64_t sequence);
 /* Of any that the core keeps; NULL: it is of another life. */
 const struct host_slot *host_slot_kept(const struct replica_host *h, uint64_t sequence);
-/* [task] What the store has, as facts for the core. `room`: REPLICA_TAIL records. */
+/* [task] What the store has, as facts for the core. `room`: REPLICA_KEPT records. */
 enum err host_take_up(struct replica_host *h, struct replica_record *room, struct replica_facts *ret_facts);
 void host_prepare(struct replica_host *h, const struct replica_record *record);
 void host_publish(struct replica_host *h, uint64_t upto);
@@ -279,6 +285,8 @@ void host_step_send(struct replica_host *h, uint8_t node, const struct replica_m
 void host_teach_run(void *arg);
 /* What it waits for may be there: published records, contents. */
 void host_teach_wake(struct replica_host *h);
+/* What waits there, and was not begun, is dropped. */
+void host_teach_forget(struct replica_host *h);
 /* Time has passed: what nobody came for is dropped. */
 void host_teach_tick(struct replica_host *h);
 

@@ -205,16 +205,27 @@ void host_writer_wake(struct replica_host *h)
     if (h->discarding || h->learner.applying || h->learner.ending) io_task_wake(&h->task);
 }
 
+/* [task] False: there was nothing to do, or not yet. */
+static bool write_one(struct replica_host *h)
+{
+    if (h->discarding) return host_discard_go(h);
+    if (h->learner.applying && !host_check_holds(h))
+        apply_go(h);
+    else if (h->learner.ending)
+        learned_go(h);
+    else
+        return false;
+    return true;
+}
+
 void host_run(void *arg)
 {
     struct replica_host *h = arg;
     for (;;) {
-        if (h->discarding && host_discard_go(h)) continue;
-        if (!h->discarding && h->learner.applying && !host_check_holds(h))
-            apply_go(h);
-        else if (!h->discarding && h->learner.ending)
-            learned_go(h);
-        else
-            io_task_park();
+        bool worked = false;
+        h->working++;
+        if (!h->closing) worked = write_one(h);
+        h->working--;
+        if (!worked) io_task_park();
     }
 }

@@ -72,12 +72,13 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
     for (uint32_t i = 0; i < REPLICA_NODES_MAX; i++)
         facts.windows[i] = (struct replica_window){windows[i].boot, windows[i].high, windows[i].done};
     for (struct store_op *op; (op = store_prepared_next(c->store, c->volume, h->end)) != NULL; h->end = op->sequence) {
-        if (facts.tail == REPLICA_TAIL || op->node >= REPLICA_NODES_MAX) return ERR_LIMIT;
+        if (facts.tail == REPLICA_KEPT - 1 || op->node >= REPLICA_NODES_MAX) return ERR_LIMIT;
         if (facts.tail == 0) facts.committed.epoch = op->previous_epoch;
         tell_record(op, &room[facts.tail++]);
         used += cost_of(op);
         slot_begin(h, &(struct host_slot){.sequence = op->sequence, .what = op->what, .op = op, .cost = cost_of(op)});
     }
+    h->durable_told = h->durable = h->end;
     facts.credit = c->credit > used ? c->credit - used : 0;
     *ret_facts = facts;
     return OK;
@@ -85,14 +86,32 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
 
 /* ---- preparing ---- */
 
+/* Records become durable by batches, and are told so. */
+static void durables_told(struct io_msg *msg)
+{
+    struct replica_host *h = CONTAINER(msg, struct replica_host, durables);
+    bool any = h->durable > h->durable_told && h->durable <= h->end;
+    h->durable_sent = false;
+    h->durable_told = h->durable;
+    host_step(h, &(struct replica_event){.kind = any ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = h->durable});
+}
+
 static void prepared(struct store_op *op)
 {
     struct host_op *own = CONTAINER(op, struct host_op, op);
     struct replica_host *h = own->host;
+    struct host_slot *slot = host_slot(h, op->sequence);
     h->preparing--;
+    if (slot->content != NULL && content_is_scarce(h->config.contents, slot->content->use)) {
+        content_drop(h->config.contents, slot->content); /* the store has it: it is read if it has to be sent again */
+        slot->content = NULL;
+    }
     if (op->err != OK) host_fail(h, op->err);
-    host_step(h,
-              &(struct replica_event){.kind = op->err == OK ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = op->sequence});
+    if (op->err == OK) h->durable = op->sequence;
+    if (h->durable_sent) return;
+    h->durable_sent = true;
+    h->durables.handle = durables_told;
+    io_send(h->config.io, &h->durables);
 }
 
 void host_prepare(struct replica_host *h, const struct replica_record *record)
@@ -175,7 +194,7 @@ void host_publish(struct replica_host *h, uint64_t upto)
 void host_stand(struct replica_host *h, uint64_t sequence)
 {
     assert(h->published == h->end);
-    h->published = h->publish_to = h->end = sequence;
+    h->published = h->publish_to = h->end = h->durable = h->durable_told = sequence;
     for (uint32_t i = 0; i < REPLICA_KEPT; i++) h->slots[i] = (struct host_slot){0};
 }
 
@@ -194,6 +213,8 @@ static enum err discard(struct replica_host *h)
         slot_end(h, slot);
         slot->sequence = 0;
     }
+    h->durable = min64(h->durable, h->end);
+    h->durable_told = min64(h->durable_told, h->end);
     return OK;
 }
 

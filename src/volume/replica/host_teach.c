@@ -88,8 +88,7 @@ static bool part_make(struct host_teacher *t, const struct fingerprinter *key)
     for (; whole && part->kind == ENTRY_NEW && t->made_blocks < part->count; t->made_blocks += whole) {
         struct block_digest digest;
         digest_block(key, part->raw + (size_t)t->made_blocks * BLOCK_SIZE, room, &digest);
-        whole = part->recorded ? stretch_record_block(w, &digest)
-                               : stretch_walk_block(w, part->lba + t->made_blocks, &digest);
+        whole = part->recorded ? stretch_record_block(w, &digest) : stretch_walk_block(w, part->lba + t->made_blocks, &digest);
     }
     return whole;
 }
@@ -116,8 +115,8 @@ static void make_is_done(struct io_job *job)
 static enum err parts_make(struct replica_host *h)
 {
     struct host_teacher *t = &h->teacher;
-    uint32_t grows = t->part_count * (uint32_t)sizeof(struct wire_stretch_run) +
-                     t->blocks * (uint32_t)sizeof(struct wire_stretch_block);
+    uint32_t grows =
+        t->part_count * (uint32_t)sizeof(struct wire_stretch_run) + t->blocks * (uint32_t)sizeof(struct wire_stretch_block);
     uint32_t at = STRETCH_ROOM - t->blocks * BLOCK_SIZE;
     assert(t->writer->used + grows <= at);
     t->err = OK;
@@ -354,6 +353,17 @@ void host_step_send(struct replica_host *h, uint8_t node, const struct replica_m
     host_teach_wake(h);
 }
 
+void host_teach_forget(struct replica_host *h)
+{
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        struct host_out *out = &h->teacher.outs[node];
+        walk_drop(h, &h->teacher.walks[node]);
+        h->teacher.walks[node].due = false;
+        content_drop(h->config.contents, out->content);
+        *out = (struct host_out){.due = false};
+    }
+}
+
 /* ---- the task ---- */
 
 static bool step_is_ready(const struct replica_host *h, const struct host_out *out)
@@ -394,7 +404,9 @@ void host_teach_run(void *arg)
     struct replica_host *h = arg;
     for (;;) {
         bool did = false;
-        for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) did |= teach_one(h, node);
+        h->working++;
+        for (uint32_t node = 0; node < REPLICA_NODES_MAX && !h->closing; node++) did |= teach_one(h, node);
+        h->working--;
         if (!did) io_task_park();
     }
 }

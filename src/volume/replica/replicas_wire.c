@@ -59,7 +59,7 @@ void wire_send(void *arg, uint8_t node, const struct replica_message *m, struct 
     all->stats.sent++;
     if (content != NULL) {
         content_hold(content);
-        p->pieces[pieces++] = (struct io_piece){p->table, body_encode(content, p->table)};
+        if (!content_is_stretch(content)) p->pieces[pieces++] = (struct io_piece){p->table, body_encode(content, p->table)};
         if (content->used > 0) p->pieces[pieces++] = (struct io_piece){content->bytes, content->used};
         all->stats.sent_bytes += content->used;
     }
@@ -83,22 +83,34 @@ static void take_heartbeats(struct replicas *all, uint32_t from, const struct li
     host_message(hosted->host, &m, NULL);
 }
 
-/* What the content is for: see content.h. */
-static enum content_use use_of(const struct replica_message *m)
-{
-    return m->kind == REPLICA_FORWARD ? CONTENT_FORWARD : CONTENT_RECORD;
-}
-
 enum taken { TAKEN, TAKEN_NOT_UNDERSTOOD, TAKEN_NO_ROOM };
+
+/* A stretch is its bytes; the host judges them together with the step. */
+static enum taken take_stretch(struct replicas *all, struct body_reader *reader, struct replica_content **ret_content)
+{
+    struct replica_content *content = content_take(&all->contents, CONTENT_STEP, ENTRY_NEW, 0);
+    if (content == NULL) return TAKEN_NO_ROOM;
+    if (reader->bytes > content->room || !body_take(reader, content->bytes, reader->bytes)) {
+        content_drop(&all->contents, content);
+        return TAKEN_NOT_UNDERSTOOD;
+    }
+    content->used = reader->bytes;
+    *ret_content = content;
+    return TAKEN;
+}
 
 static enum taken take_content(struct replicas *all, const struct link_message *message, const struct replica_message *m,
                                struct replica_content **ret_content)
 {
     struct body_reader reader = {message->body, message->body_bytes, 0};
     struct body_head head;
+    if (m->kind == REPLICA_STEP) return take_stretch(all, &reader, ret_content);
     if (body_head_decode(&reader, &head) != OK) return TAKEN_NOT_UNDERSTOOD;
-    struct replica_content *content = content_take(&all->contents, use_of(m), head.what, head.count);
-    if (content == NULL) return TAKEN_NO_ROOM;
+    bool forwarded = m->kind == REPLICA_FORWARD;
+    struct replica_content *content =
+        content_take(&all->contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, head.what, head.count);
+    /* Whoever forwards sends again; to wait for what was forwarded before would be to wait for what stands behind this. */
+    if (content == NULL) return forwarded ? TAKEN_NOT_UNDERSTOOD : TAKEN_NO_ROOM;
     if (body_decode(&reader, content) == OK && reader.at == reader.bytes) {
         *ret_content = content;
         return TAKEN;

@@ -53,15 +53,20 @@ static uint32_t block_bytes(const struct block_digest *digest)
     return (uint32_t)sizeof(struct wire_stretch_block) + chunk_stored(digest->size);
 }
 
+void wire_block_encode(const struct block_digest *digest, struct wire_stretch_block *ret_block)
+{
+    *ret_block = (struct wire_stretch_block){.reserved = {0}};
+    if (chunk_stored(digest->size) == 0) return;
+    memcpy(ret_block->print, digest->print.b, sizeof ret_block->print);
+    ret_block->crc = put32(digest->crc);
+    ret_block->size = put16(digest->size);
+}
+
 static void block_put(struct stretch_writer *w, const struct block_digest *digest)
 {
-    struct wire_stretch_block block = {.reserved = {0}};
+    struct wire_stretch_block block;
     uint32_t stored = chunk_stored(digest->size);
-    if (stored > 0) {
-        memcpy(block.print, digest->print.b, sizeof block.print);
-        block.crc = put32(digest->crc);
-        block.size = put16(digest->size);
-    }
+    wire_block_encode(digest, &block);
     memcpy(w->bytes + w->used, &block, sizeof block);
     w->used += (uint32_t)sizeof block;
     if (stored > 0) memmove(w->bytes + w->used, digest->stored, stored); /* it may be the end of these bytes */
@@ -69,7 +74,8 @@ static void block_put(struct stretch_writer *w, const struct block_digest *diges
 }
 
 /* Joins the run at hand, or begins another. */
-static bool walk_more(struct stretch_writer *w, enum entry_kind kind, uint64_t lba, uint32_t count, uint32_t most, uint32_t bytes)
+static bool walk_more(struct stretch_writer *w, enum entry_kind kind, uint64_t lba, uint32_t count, uint32_t most,
+                      uint32_t bytes)
 {
     assert(w->recorded == 0);
     bool joins = w->walked > 0 && w->kind == kind && w->end == lba && w->count + count <= most;
@@ -142,22 +148,25 @@ enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *
     return OK;
 }
 
+enum err wire_block_decode(const struct wire_stretch_block *block, struct block_digest *ret_digest)
+{
+    uint16_t size = get16(block->size);
+    if (!is_zero(block->reserved, sizeof block->reserved)) return ERR_DECODE;
+    *ret_digest = (struct block_digest){.crc = get32(block->crc), .size = size};
+    memcpy(ret_digest->print.b, block->print, sizeof block->print);
+    if (size == 0) return is_zero(block, sizeof *block) ? OK : ERR_DECODE;
+    return digest_measure(ret_digest);
+}
+
 static enum err block_take(struct cursor *c, struct block_digest *ret_digest)
 {
     struct wire_stretch_block block;
     const void *at = cursor_take(c, sizeof block);
     if (at == NULL) return ERR_DECODE;
     memcpy(&block, at, sizeof block);
-    uint16_t size = get16(block.size);
-    uint32_t stored = chunk_stored(size);
-    if (!content_size_fits(size) || !is_zero(block.reserved, sizeof block.reserved)) return ERR_DECODE;
-    if (size == 0 && !is_zero(&block, sizeof block)) return ERR_DECODE;
-    const uint8_t *bytes = cursor_take(c, stored);
-    if (bytes == NULL) return ERR_DECODE;
-    *ret_digest = (struct block_digest){.crc = get32(block.crc), .size = size, .stored = bytes};
-    memcpy(ret_digest->print.b, block.print, sizeof block.print);
-    if (stored > 0) ret_digest->units = (uint16_t)(chunk_room(stored) / UNIT);
-    return OK;
+    TRY(wire_block_decode(&block, ret_digest));
+    ret_digest->stored = cursor_take(c, chunk_stored(ret_digest->size));
+    return ret_digest->stored != NULL ? OK : ERR_DECODE;
 }
 
 enum err stretch_next(struct stretch_reader *r, struct stretch_run *ret_run)
@@ -197,13 +206,21 @@ bool stretch_is_needed(const struct replica_step *step)
 static bool is_of_walk(const struct stretch_run *run, const struct replica_step *step, uint64_t after)
 {
     uint64_t end = run->lba + run->count;
-    return step->stretch != 0 && run->lba >= after && (step->stretch >= REPLICA_WALK_END - step->cursor || end <= step->cursor + step->stretch);
+    return step->stretch != 0 && run->lba >= after &&
+           (step->stretch >= REPLICA_WALK_END - step->cursor || end <= step->cursor + step->stretch);
 }
 
 static bool is_of_record(const struct stretch_run *run, const struct replica_change *change)
 {
     bool kind = (change->kind == REPLICA_WRITE) == (run->kind == ENTRY_NEW);
     return kind && run->lba == change->lba && run->count == change->count;
+}
+
+static enum err run_check(const struct stretch_run *run)
+{
+    for (uint32_t i = 0; run->kind == ENTRY_NEW && i < run->count; i++)
+        if (run->digests[i].size != 0) TRY(digest_check(&run->digests[i]));
+    return OK;
 }
 
 enum err stretch_check(const uint8_t *bytes, size_t size, const struct replica_step *step, uint64_t blocks)
@@ -214,6 +231,7 @@ enum err stretch_check(const uint8_t *bytes, size_t size, const struct replica_s
     TRY(stretch_open(bytes, size, &r));
     while (r.walked > 0) {
         TRY(stretch_next(&r, &run));
+        TRY(run_check(&run));
         if (!is_of_walk(&run, step, after) || run.lba + run.count > blocks) return ERR_DECODE;
         after = run.lba + run.count;
     }
@@ -221,6 +239,7 @@ enum err stretch_check(const uint8_t *bytes, size_t size, const struct replica_s
         if (step->records[i].change.kind == REPLICA_NOOP) continue;
         if (r.recorded == 0) return ERR_DECODE;
         TRY(stretch_next(&r, &run));
+        TRY(run_check(&run));
         if (!is_of_record(&run, &step->records[i].change) || run.lba + run.count > blocks) return ERR_DECODE;
     }
     return r.recorded == 0 && r.at.left == 0 ? OK : ERR_DECODE;

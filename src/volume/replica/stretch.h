@@ -22,8 +22,8 @@
 
 enum {
     STRETCH_VERSION = 1,
-    STRETCH_RUNS = 256,  /* of a walk */
-    STRETCH_DATA = 120,  /* blocks of a walk with something in them: with the records' it all fits */
+    STRETCH_RUNS = 256, /* of a walk */
+    STRETCH_DATA = 120, /* blocks of a walk with something in them: with the records' it all fits */
     STRETCH_BLOCKS = STRETCH_DATA + REPLICA_STEP_BLOCKS, /* with something in them */
 };
 
@@ -64,6 +64,11 @@ static_assert(STRETCH_BYTES_MAX <= 1 << 20, "the links take it");
 /* In memory: blocks are read to the end of it, and made into the stretch from there on. */
 #define STRETCH_ROOM ((STRETCH_BYTES_MAX / BLOCK_SIZE + 16) * BLOCK_SIZE)
 
+/* A block as bytes, here and in bodies of other messages (body.h); its stored bytes follow it. */
+void wire_block_encode(const struct block_digest *digest, struct wire_stretch_block *ret_block);
+/* `stored` is for the caller to set: chunk_stored(size) bytes, whose checksum is to be looked at (digest_check). ERR_DECODE. */
+enum err wire_block_decode(const struct wire_stretch_block *block, struct block_digest *ret_digest);
+
 /* ---- making one ---- */
 
 struct stretch_writer {
@@ -99,7 +104,7 @@ struct stretch_run {
     struct block_digest digests[RECORD_BLOCKS_MAX]; /* ENTRY_NEW; `stored` lies in the stretch */
 };
 
-/* Is this what the step needs, of a volume of so many blocks? Then stretch_open and stretch_next do not fail. ERR_DECODE. */
+/* Is this what the step needs, of a volume of so many blocks? Then stretch_open and stretch_next do not fail. ERR_DECODE, ERR_CHECKSUM. */
 enum err stretch_check(const uint8_t *bytes, size_t size, const struct replica_step *step, uint64_t blocks);
 enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *ret_reader);
 /* The next run, while some are left. ERR_DECODE. */
