@@ -171,7 +171,7 @@ struct waiter {
     struct io_task *task;
 };
 
-static void change_begin(struct node *node)
+void node_change_begin(struct node *node)
 {
     struct waiter w = {.task = io_task_self()};
     if (node->changing) {
@@ -181,7 +181,7 @@ static void change_begin(struct node *node)
     node->changing = true;
 }
 
-static void change_end(struct node *node)
+void node_change_end(struct node *node)
 {
     struct list *next = list_pop(&node->waiting);
     if (next == NULL)
@@ -219,9 +219,9 @@ static void call_run(void *arg)
         err = problem_tell(&call.problem, ERR_UNSUPPORTED, "this node is a witness: it has no pool, volumes or hosts");
     }
     if (err == OK) {
-        if (route->how & CHANGES) change_begin(call.node);
+        if (route->how & CHANGES) node_change_begin(call.node);
         err = route->handle(&call);
-        if (route->how & CHANGES) change_end(call.node);
+        if (route->how & CHANGES) node_change_end(call.node);
     }
     if (route != NULL && (route->how & (CHANGES | CLUSTER))) {
         trace(TRACE_INFO, "%s %s: %s", request->method, request->path, err == OK ? "done" : call.problem.detail);
