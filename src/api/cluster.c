@@ -243,6 +243,7 @@ enum err cluster_join(struct call *call)
     struct member_why why;
     const struct field fields[] = {{"token", FIELD_TEXT, token, 1, room, true}};
     TRY(fields_read(call->body, fields, 1, &call->problem));
+    TRY(node_key_may_join(call->node, token, &call->problem));
     enum err err = member_join(call->node->member, token, &why);
     if (err != OK) return tell(call, err, &why);
     call->status = 201;

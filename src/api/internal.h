@@ -54,6 +54,9 @@ struct call {
 
 /* What web.h asks for. */
 void routes_handle(void *arg, struct web_request *request);
+/* [task] Waits until no other change is under way. */
+void node_change_begin(struct node *node);
+void node_change_end(struct node *node);
 /* Flags and numbers of the query. ERR_ARGUMENT: not what it should be. */
 enum err call_flag(struct call *call, const char *name, bool *ret_flag);
 enum err call_number(struct call *call, const char *name, uint64_t max, uint64_t *ret_number);
@@ -101,6 +104,23 @@ uint32_t node_sessions_of_volume(struct node *node, uint32_t volume);
 
 /* [task] Within a change: takes a volume and its maps out of the catalog and the store. */
 enum err node_volume_delete(struct node *node, uint32_t id, struct problem *p);
+
+/* ---- pool_key.c: the pools of a cluster have one key ---- */
+
+enum { KEY_ID_SIZE = 9 };
+#define KEY_FOREIGN "the pool of this node has another fingerprint key than the other pools of its cluster"
+
+/* The first hex digits of the key's SHA-256: tells keys apart and no more. Returns its argument. */
+const char *node_key_id(const struct node *node, char ret_text[KEY_ID_SIZE]);
+/* Its cluster has another one. */
+bool node_key_is_foreign(const struct node *node);
+/* Whether it may take over another one by joining. ERR_BUSY, with the reason: its pool holds volumes. */
+enum err node_key_may_join(const struct node *node, const char *token, struct problem *p);
+/* [task] At the start: a pool without volumes gets the cluster's key, if it has another one. */
+void node_key_settle(struct node *node);
+/* What member.h asks for. */
+void node_own_key(void *arg, uint8_t ret_key[POOL_KEY_BYTES]);
+enum err node_take_key(void *arg, const uint8_t key[POOL_KEY_BYTES], struct member_why *why);
 
 /* ---- cluster.c ---- */
 

@@ -153,6 +153,9 @@ static enum err open_member(struct node *node, struct problem *p)
                                    .role = c->witness ? ROSTER_WITNESS : ROSTER_DATA,
                                    .wall_s = host_wall_seconds,
                                    .tell = member_tells,
+                                   .arg = node,
+                                   .own_key = node_own_key,
+                                   .take_key = node_take_key,
                                    .listen_count = c->cluster_listen_count,
                                    .advertise_count = c->cluster_advertise_count};
     memcpy(config.listen, c->cluster_listen, sizeof config.listen);
@@ -187,6 +190,7 @@ static enum err start_all(struct node *node, struct problem *p)
     TRY(lock_state(node, p));
     if (!node->config.witness) TRY(start_data(node, p));
     TRY(open_member(node, p));
+    if (!node->config.witness) node_key_settle(node);
     if (!node->config.witness) TRY(start_serving(node, p));
     return open_web(node, p);
 }

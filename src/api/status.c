@@ -18,6 +18,7 @@ static json_t *ratio(uint64_t a, uint64_t b)
 static json_t *pool_json(const struct node *node)
 {
     struct store_stats s;
+    char key[KEY_ID_SIZE];
     store_stats(node->store, &s);
     uint64_t written = s.new_blocks + s.dup_blocks + s.zero_blocks;
     json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "capacity_bytes", (json_int_t)(s.slots * s.segment_bytes),
@@ -32,6 +33,7 @@ static json_t *pool_json(const struct node *node)
     json_object_set_new(since, "dedupe_ratio", ratio(written, s.new_blocks + s.zero_blocks));
     json_object_set_new(since, "compress_ratio", ratio(s.new_blocks * BLOCK_SIZE, s.stored_bytes));
     json_object_set_new(since, "savings_ratio", ratio(written * BLOCK_SIZE, s.stored_bytes));
+    json_object_set_new(o, "key_id", json_string(node_key_id(node, key)));
     json_object_set_new(o, "since_start", since);
     json_object_set_new(o, "memory",
                         json_pack("{s:I, s:I}", "budget_bytes", (json_int_t)s.memory, "used_bytes", (json_int_t)s.memory_used));
@@ -88,6 +90,9 @@ static json_t *issues_json(struct node *node)
     if (node->config.witness) return issues;
     const struct catalog *c = catalog_now(node->catalogs);
     store_stats(node->store, &s);
+    if (node_key_is_foreign(node))
+        add_issue(issues, "warning", KEY_FOREIGN "; it cannot hold replicas of theirs",
+                  "move what is in its volumes elsewhere, delete them (izar volume list), and start izard again");
     if (s.failed) {
         add_issue(issues, "error", "the pool takes no writes after a device error",
                   "look at the disk and the system's log, then start izard again: what was acknowledged is safe");

@@ -56,7 +56,8 @@ static bool length_is_good(const struct frame *f)
     case FRAME_SIGNED: return f->length <= DER_MAX;
     case FRAME_JOIN:
         return f->length > sizeof(struct wire_join) && f->length <= sizeof(struct wire_join) + DER_MAX + JOIN_INFO_MAX;
-    case FRAME_JOINED: return f->length > sizeof(struct wire_joined) && f->length <= sizeof(struct wire_joined) + 3 * DER_MAX;
+    case FRAME_JOINED:
+        return f->length > sizeof(struct wire_joined) && f->length <= sizeof(struct wire_joined) + 3 * DER_MAX + POOL_KEY_BYTES;
     }
     return false;
 }
@@ -267,7 +268,9 @@ uint32_t join_answer_encode(const struct join_answer *answer, uint8_t ret_at[LIN
     memcpy(ret_at, &wire, sizeof wire);
     uint8_t *at = der_add(ret_at + sizeof wire, &answer->ca);
     at = der_add(at, &answer->certificate);
-    return (uint32_t)(der_add(at, &answer->ca_key) - ret_at);
+    at = der_add(at, &answer->ca_key);
+    if (answer->pool_key.known) memcpy(at, answer->pool_key.at, POOL_KEY_BYTES);
+    return (uint32_t)(at - ret_at) + (answer->pool_key.known ? POOL_KEY_BYTES : 0);
 }
 
 enum err join_answer_decode(const void *at, size_t size, struct join_answer *ret_answer)
@@ -280,7 +283,11 @@ enum err join_answer_decode(const void *at, size_t size, struct join_answer *ret
     struct join_answer answer = {.node = get32(wire.node)};
     bool good = der_take(&c, get32(wire.ca_bytes), &answer.ca) &&
                 der_take(&c, get32(wire.certificate_bytes), &answer.certificate) &&
-                der_take(&c, get32(wire.ca_key_bytes), &answer.ca_key) && c.left == 0;
+                der_take(&c, get32(wire.ca_key_bytes), &answer.ca_key);
+    const void *key = c.left > 0 ? cursor_take(&c, POOL_KEY_BYTES) : NULL;
+    answer.pool_key.known = key != NULL;
+    if (key != NULL) memcpy(answer.pool_key.at, key, POOL_KEY_BYTES);
+    good = good && !c.bad && c.left == 0;
     if (!good || answer.node == 0 || answer.node > NODE_NUMBER_MAX || answer.ca.bytes == 0 || answer.certificate.bytes == 0)
         return ERR_DECODE;
     *ret_answer = answer;

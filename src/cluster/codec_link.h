@@ -63,6 +63,7 @@ struct join_request {
 struct join_answer {
     uint32_t node;
     struct der ca, certificate, ca_key; /* ca_key: may have no bytes */
+    struct pool_key pool_key;
 };
 
 uint32_t join_request_encode(const struct join_request *join, uint8_t ret_at[LINK_CONTROL_MAX]);

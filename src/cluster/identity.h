@@ -11,6 +11,9 @@
  * over a link for a signature, with a request that proves that it owns the new key; the name in the answer comes from the
  * certificate of the link, never from the request.
  *
+ * Nodes with data also have the secret of fingerprints that all pools of the cluster share, so that what one stored can be
+ * compared with what another did. It is that of the first node's pool, and comes with the CA's key.
+ *
  * Nothing here does I/O or looks at a clock: time is an argument. Random numbers for keys and serials are GnuTLS's own, which
  * is the one place where chance does not come through the seam (so the simulator does not run this file).
  * Functions here allocate inside GnuTLS; they belong to start, joining and renewal.
@@ -42,6 +45,12 @@ struct der {
     uint8_t at[DER_MAX];
 };
 
+enum { POOL_KEY_BYTES = 64 };
+struct pool_key {
+    bool known;
+    uint8_t at[POOL_KEY_BYTES];
+};
+
 /* All that a node keeps of itself (identity_file.h). Plain memory, copied as it is; holds secrets. */
 struct identity {
     struct cluster_id cluster;
@@ -49,6 +58,7 @@ struct identity {
     uint32_t boot;         /* starts of the node: it outlives the acceptor, so that no ballot is used twice (register.h) */
     struct der ca, ca_key; /* ca_key: on nodes that may sign */
     struct der key, certificate;
+    struct pool_key pool_key; /* on nodes with data */
 };
 
 /* What a certificate says. */

@@ -12,7 +12,7 @@
 #include "base/hash.h"
 
 #define MAGIC "IZARIDEN"
-enum { MAGIC_BYTES = 8, VERSION = 1, COPIES = 2 };
+enum { MAGIC_BYTES = 8, VERSION = 2, VERSION_WITHOUT_POOL_KEY = 1, COPIES = 2 };
 
 struct disk_identity {
     uint8_t magic[MAGIC_BYTES];
@@ -35,8 +35,8 @@ struct disk_entry_of_book {
 };
 SIZE(disk_entry_of_book, 80);
 
-static_assert(IDENTITY_FILE_MAX >=
-                  sizeof(struct disk_identity) + 4 * (4 + DER_MAX) + TOKEN_BOOK_MAX * sizeof(struct disk_entry_of_book),
+static_assert(IDENTITY_FILE_MAX >= sizeof(struct disk_identity) + 4 * (4 + DER_MAX) +
+                                       TOKEN_BOOK_MAX * sizeof(struct disk_entry_of_book) + POOL_KEY_BYTES,
               "the largest identity fits");
 
 struct identity_file {
@@ -72,7 +72,8 @@ static uint8_t *add_entry(uint8_t *at, const struct token_entry *e)
 uint32_t identity_encode(const struct identity *identity, const struct token_book *book, uint64_t generation,
                          uint8_t ret_at[IDENTITY_FILE_MAX])
 {
-    struct disk_identity head = {.version = put32(VERSION),
+    bool with_key = identity->pool_key.known;
+    struct disk_identity head = {.version = put32(with_key ? VERSION : VERSION_WITHOUT_POOL_KEY),
                                  .generation = put64(generation),
                                  .node = put32(identity->node),
                                  .entries = put32(TOKEN_BOOK_MAX),
@@ -83,6 +84,8 @@ uint32_t identity_encode(const struct identity *identity, const struct token_boo
     at = add_der(at, &identity->key);
     at = add_der(at, &identity->certificate);
     for (uint32_t i = 0; i < TOKEN_BOOK_MAX; i++) at = add_entry(at, &book->entries[i]);
+    if (with_key) memcpy(at, identity->pool_key.at, POOL_KEY_BYTES);
+    at += with_key ? POOL_KEY_BYTES : 0;
     uint32_t bytes = (uint32_t)(at - ret_at);
     memcpy(head.magic, MAGIC, MAGIC_BYTES);
     memcpy(head.cluster, identity->cluster.b, sizeof head.cluster);
@@ -114,6 +117,14 @@ static void take_entry(struct cursor *c, struct token_entry *e)
         .expires_s = get64(disk.expires_s), .node = get32(disk.node), .role = disk.role, .used = disk.used};
     memcpy(e->secret_digest, disk.secret_digest, sizeof e->secret_digest);
     memcpy(e->request_digest, disk.request_digest, sizeof e->request_digest);
+}
+
+static void take_pool_key(struct cursor *c, struct pool_key *key)
+{
+    const void *at = cursor_take(c, sizeof key->at);
+    if (at == NULL) return;
+    key->known = true;
+    memcpy(key->at, at, sizeof key->at);
 }
 
 static enum err head_check(const void *at, size_t size, struct disk_identity *ret_head)
@@ -151,6 +162,7 @@ enum err identity_decode(const void *at, size_t size, struct identity *ret_ident
     uint32_t entries = get32(head.entries);
     if (c.bad || entries > TOKEN_BOOK_MAX || identity.node == 0 || identity.node > NODE_NUMBER_MAX) return ERR_DECODE;
     for (uint32_t i = 0; i < entries; i++) take_entry(&c, &book.entries[i]);
+    if (get32(head.version) > VERSION_WITHOUT_POOL_KEY) take_pool_key(&c, &identity.pool_key);
     if (c.bad || c.left != 0) return ERR_DECODE;
     *ret_identity = identity;
     *ret_book = book;

@@ -12,6 +12,7 @@
  *     CA, CA's key, key, certificate: length 4 and DER, each
  *     entries of the book, 80 bytes each: digest of the secret 32, expiry 8, node 4, role 1, used 1, zero 2, digest of the
  *                request 32
+ *     from version 2 on, on nodes with data: secret of the pools' fingerprints 64
  */
 #ifndef IZAR_CLUSTER_IDENTITY_FILE_H
 #define IZAR_CLUSTER_IDENTITY_FILE_H

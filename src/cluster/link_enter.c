@@ -147,6 +147,7 @@ static enum err take(const struct enter *e, const struct join_answer *answer, ui
     if (ca->bytes != answer->ca.bytes || memcmp(ca->at, answer->ca.at, ca->bytes) != 0) return ERR_DENIED;
     TRY(identity_adopt(&made, &e->key, &answer->certificate, now_s));
     made.ca_key = answer->ca_key;
+    made.pool_key = answer->pool_key;
     if (made.ca_key.bytes > 0 && !identity_is_holder(&made)) return ERR_DENIED;
     *ret_identity = made;
     return OK;

@@ -4,8 +4,8 @@
  *
  * It connects to the addresses of the token, one after the other, believes only the CA whose fingerprint the token has, proves
  * that it has the secret (token.h), shows what it says of itself and a request for a certificate, and gets back who it is: node
- * number, CA, certificate, and the CA's key if it is to hold data. The key that the certificate is for was made here and never
- * leaves.
+ * number, CA, certificate, and if it is to hold data the CA's key and the secret of the pools' fingerprints. The key that the
+ * certificate is for was made here and never leaves.
  */
 #ifndef IZAR_CLUSTER_LINK_ENTER_H
 #define IZAR_CLUSTER_LINK_ENTER_H

@@ -147,7 +147,7 @@ struct wire_join {
 };
 SIZE(wire_join, 40);
 
-/* JOINED: this, then CA, certificate, and the CA's key (none for a witness). */
+/* JOINED: this, then CA, certificate, and for a node with data the CA's key and the secret of the pools' fingerprints (64). */
 struct wire_joined {
     le32 node, ca_bytes, certificate_bytes, ca_key_bytes;
 };

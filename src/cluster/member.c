@@ -18,6 +18,7 @@ enum {
     QUIET_MS = 3000,
     PAUSE_MS = 10,
     ATTEMPTS = 4,
+    FOUNDER = 1,                /* number of the first node of a cluster */
     WINDOW = 4 * LINK_COST_MAX, /* the longest messages of users, and beside them what members tell each other */
 };
 
@@ -203,6 +204,13 @@ void member_self(const struct member *m, uint64_t acceptor, struct roster_node *
     ret_node->address_count = member_addresses(m, ret_node->addresses);
 }
 
+struct pool_key member_own_key(const struct member *m)
+{
+    struct pool_key key = {.known = m->config.role == ROSTER_DATA};
+    if (key.known) m->config.own_key(m->config.arg, key.at);
+    return key;
+}
+
 /* ---- start ---- */
 
 /* An acceptor that is of another cluster, or lost, is replaced by a new one with a new id: the roster hears of it later. */
@@ -272,6 +280,7 @@ enum err member_start(struct member *m, struct member_why *why)
     m->settle_ns = m->told_ns = 0;
     if (m->links == NULL) TRY(links_begin(m, &identity, why));
     identity.boot++;
+    if (!identity.pool_key.known && identity.node == FOUNDER) identity.pool_key = member_own_key(m); /* of an older version */
     enum err err = identity_file_save(m->identities, &identity, identity_file_book(m->identities));
     if (err == OK) err = state_open(m);
     if (err != OK) return member_tell_why(why, err, "cannot open what this node keeps of its cluster: %s", err_text(err));

@@ -50,6 +50,12 @@ struct member_config {
     const char *name; /* of this node */
     enum roster_role role;
     uint8_t store[ROSTER_STORE_BYTES]; /* of a node with data: its pool */
+    void *arg;
+    /* Of a node with data: the secret of its pool's fingerprints, which all pools of a cluster that is made here will have. */
+    void (*own_key)(void *arg, uint8_t ret_key[POOL_KEY_BYTES]);
+    /* [task] A cluster has let this node in, with data, and this is the key of its pools: the one here gets it before the node
+     * is a member. Not OK: it does not join. */
+    enum err (*take_key)(void *arg, const uint8_t key[POOL_KEY_BYTES], struct member_why *why);
     uint64_t (*wall_s)(void);
     void (*tell)(bool is_problem, const char *text);
     uint32_t listen_count;
@@ -76,6 +82,9 @@ uint64_t member_version(const struct member *member);
 const struct register_members *member_acceptors(const struct member *member);
 uint32_t member_number(const struct member *member); /* of this node; 0: none */
 uint32_t member_boot(const struct member *member);   /* starts of this node as a member, counted; 0: none */
+/* The secret of fingerprints of all pools in its cluster; also of the one that it was removed from. With a token: of the
+ * cluster that it is for. False: this node does not know it. */
+bool member_knows_key(const struct member *member, const char *token, uint8_t ret_key[POOL_KEY_BYTES]);
 /* True for this node, and for one whose link is up. */
 bool member_is_up(const struct member *member, uint32_t number);
 /* How many of the acceptors are up, of how many; true when that is enough to change anything. */

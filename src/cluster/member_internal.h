@@ -133,6 +133,8 @@ void member_stop(struct member *m);
 enum err links_begin(struct member *m, const struct identity *identity, struct member_why *why);
 /* What others are to call. Returns how many. */
 uint32_t member_addresses(const struct member *m, char ret_addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]);
+/* The key of the pool here; a witness has none. */
+struct pool_key member_own_key(const struct member *m);
 /* This node as it should stand in the roster. */
 void member_self(const struct member *m, uint64_t acceptor, struct roster_node *ret_node);
 

@@ -76,6 +76,7 @@ static enum err create(struct member *m, const char *name, struct member_why *wh
     io_random(m->io, &cluster, sizeof cluster);
     enum err err = identity_create(&cluster, 1, m->config.wall_s(), &identity);
     if (err != OK) return member_tell_why(why, err, "cannot make the keys of a cluster: %s", err_text(err));
+    identity.pool_key = member_own_key(m);
     TRY(links_begin(m, &identity, why));
     err = make_first(m, name, &identity, why);
     if (err == OK) err = member_start(m, why);
@@ -219,7 +220,10 @@ static enum err let_in(struct member *m, struct link_join *join, struct join_ans
     if (err != OK) return member_tell_why(why, err, "%s", reason);
     TRY(introduce(&join->request, &entry, &a.node, why));
     *answer = (struct join_answer){.node = entry.node, .ca = identity->ca};
-    if (entry.role == TOKEN_NODE) answer->ca_key = identity->ca_key;
+    if (entry.role == TOKEN_NODE) {
+        answer->ca_key = identity->ca_key;
+        answer->pool_key = identity->pool_key;
+    }
     err = identity_sign(identity, &join->request.request, entry.node, now_s, &answer->certificate);
     if (err != OK) return member_tell_why(why, err, "its request for a certificate is not good: %s", err_text(err));
     TRY(member_change(m, admit, &a, why));
@@ -341,6 +345,14 @@ static void wait_until_taken_in(struct member *m)
     }
 }
 
+/* The pool gets the cluster's key before this node is a member, so whoever is one has a pool that others can compare theirs
+ * with. Should the rest fail, it is an empty pool with some key. */
+static enum err take_key(struct member *m, const struct identity *identity, struct member_why *why)
+{
+    if (!identity->pool_key.known) return OK;
+    return m->config.take_key(m->config.arg, identity->pool_key.at, why);
+}
+
 static enum err join(struct member *m, const struct token *token, struct member_why *why)
 {
     struct identity identity;
@@ -350,6 +362,7 @@ static enum err join(struct member *m, const struct token *token, struct member_
     m->number = token->node;
     member_self(m, new_acceptor_id(m), &self);
     enum err err = enter(m, token, &self, &identity, &host, why);
+    if (err == OK) err = take_key(m, &identity, why);
     if (err == OK) err = links_begin(m, &identity, why);
     if (err == OK) err = settle_in(m, token, &identity, &self, host);
     if (err == OK) err = member_start(m, why);
@@ -357,6 +370,17 @@ static enum err join(struct member *m, const struct token *token, struct member_
     if (why->text[0] == '\0') member_tell_why(why, err, "cannot write down who this node is: %s", err_text(err));
     member_stop(m);
     return err;
+}
+
+bool member_knows_key(const struct member *member, const char *token, uint8_t ret_key[POOL_KEY_BYTES])
+{
+    const struct identity *identity = identity_file_now(member->identities);
+    struct token t;
+    if (identity == NULL || !identity->pool_key.known) return false;
+    if (token != NULL && token_decode(token, &t) != OK) return false;
+    if (token != NULL && memcmp(&t.cluster, &identity->cluster, sizeof t.cluster) != 0) return false;
+    memcpy(ret_key, identity->pool_key.at, POOL_KEY_BYTES);
+    return true;
 }
 
 enum err member_join(struct member *m, const char *token, struct member_why *ret_why)

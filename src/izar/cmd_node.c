@@ -84,6 +84,7 @@ int cmd_pool_show(struct session *s)
         {"full", "full", CELL_TEXT, false},
         {"failed", "failed", CELL_TEXT, false},
         {"medium errors", "medium_errors", CELL_NUMBER, false},
+        {"key-id", "key_id", CELL_TEXT, false},
     };
     static const struct column since_lines[] = {
         {"written", "written_bytes", CELL_BYTES, false},  {"stored", "stored_bytes", CELL_BYTES, false},

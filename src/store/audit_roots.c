@@ -2,8 +2,9 @@
 /*
  * Roots: superblocks, checkpoints and the directory, each of which lies on the devices more than once.
  *
- * One damaged copy is a warning, because the other one serves. Copies that are both good and say different things are a
- * problem. A checkpoint is written copy by copy, so a crash may leave one copy of a side torn or old, never both.
+ * One damaged copy is a warning, because the other one serves; so is an older superblock, which a crash leaves that came while
+ * they were written again: opening the pool mends that. Copies that are both good and say different things are a problem. A
+ * checkpoint is written copy by copy, so a crash may leave one copy of a side torn or old, never both.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -28,7 +29,10 @@ static enum err super_read(struct audit *a, struct io_file *file, const char *pa
     }
     for (uint32_t i = 0; i < 2; i++)
         if (errs[i] != OK) audit_warning(a, "%s: superblock, copy %u: %s", path, i, err_text(errs[i]));
-    if (errs[0] == OK && errs[1] == OK && memcmp(a->small, a->small + SECTOR, SECTOR) != 0)
+    bool both = errs[0] == OK && errs[1] == OK, same_age = both && copies[0].generation == copies[1].generation;
+    if (both && !same_age)
+        audit_warning(a, "%s: one superblock is older than the other", path);
+    else if (both && memcmp(a->small, a->small + SECTOR, SECTOR) != 0)
         audit_problem(a, "%s: the two superblocks differ", path);
     bool first = errs[0] == OK && (errs[1] != OK || copies[0].generation >= copies[1].generation);
     *ret_super = copies[first ? 0 : 1];
@@ -39,8 +43,9 @@ static enum err super_read(struct audit *a, struct io_file *file, const char *pa
 static bool super_agrees(const struct super *a, const struct super *b)
 {
     if (a->device_count != b->device_count || a->segment_shift != b->segment_shift || a->salt != b->salt) return false;
-    if (a->checkpoint_bytes != b->checkpoint_bytes || a->generation != b->generation) return false;
-    if (memcmp(a->secret, b->secret, sizeof a->secret) != 0) return false;
+    if (a->checkpoint_bytes != b->checkpoint_bytes) return false;
+    bool same_secret = memcmp(a->secret, b->secret, sizeof a->secret) == 0 && a->secret_from == b->secret_from;
+    if (a->generation == b->generation && !same_secret) return false;
     for (uint32_t i = 0; i < a->device_count; i++) {
         const struct super_device *x = &a->devices[i], *y = &b->devices[i];
         if (memcmp(x->id, y->id, sizeof x->id) != 0 || x->slots != y->slots || x->class != y->class) return false;
@@ -69,8 +74,11 @@ static enum err device_open(struct audit *a, const char *path, bool first)
         return err;
     }
     if (first) a->super = super;
+    if (super.generation != a->super.generation)
+        audit_warning(a, "%s: its superblock is not as old as that of another device", path);
     if (!super_agrees(&a->super, &super)) audit_problem(a, "%s: its superblock disagrees with that of another device", path);
     a->devices[super.device_index] = (struct audit_device){.file = file, .path = path, .super = super};
+    if (super.generation > a->super.generation) a->super = super;
     return OK;
 }
 

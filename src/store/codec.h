@@ -27,6 +27,7 @@ struct super {
     uint8_t segment_shift, device_count;
     uint64_t salt;
     uint8_t secret[64];
+    uint64_t secret_from; /* log address */
     uint64_t checkpoint_bytes, directory_at, data_at;
     char name[33];
     struct super_device devices[POOL_DEVICES_MAX];

@@ -25,6 +25,7 @@ void super_encode(const struct super *super, struct disk_super *ret_disk)
     ret_disk->device_count = super->device_count;
     ret_disk->salt = put64(super->salt);
     memcpy(ret_disk->secret, super->secret, sizeof ret_disk->secret);
+    ret_disk->secret_from = put64(super->secret_from);
     ret_disk->checkpoint_bytes = put64(super->checkpoint_bytes);
     ret_disk->directory_at = put64(super->directory_at);
     ret_disk->data_at = put64(super->data_at);
@@ -80,6 +81,7 @@ enum err super_decode(const void *at, size_t size, struct super *ret_super)
         .segment_shift = disk.segment_shift,
         .device_count = disk.device_count,
         .salt = get64(disk.salt),
+        .secret_from = get64(disk.secret_from),
         .checkpoint_bytes = get64(disk.checkpoint_bytes),
         .directory_at = get64(disk.directory_at),
         .data_at = get64(disk.data_at),

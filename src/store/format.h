@@ -165,7 +165,8 @@ struct disk_super {
     le64 data_at;      /* of this device */
     char name[32];     /* padded with zeros */
     struct disk_device devices[POOL_DEVICES_MAX];
-    uint8_t reserved1[3392];
+    le64 secret_from; /* log address: chunks before it are of another secret, and of no volume any more */
+    uint8_t reserved1[3384];
 };
 AT(disk_super, checksum, 8);
 AT(disk_super, version, 16);
@@ -176,6 +177,7 @@ AT(disk_super, secret, 72);
 AT(disk_super, checkpoint_bytes, 136);
 AT(disk_super, name, 160);
 AT(disk_super, devices, 192);
+AT(disk_super, secret_from, 704);
 SIZE(disk_super, 4096);
 
 /* ---- chunks ---- */

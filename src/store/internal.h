@@ -633,7 +633,8 @@ struct store {
     struct io *io;
     struct mem *mem;
     struct store_config config;
-    struct super super;
+    struct super super; /* the newest that was found; of the first device that was given */
+    bool supers_differ; /* some are older: a rewrite was interrupted */
     struct fingerprinter key;
     struct device devices[POOL_DEVICES_MAX];
     uint32_t device_count;

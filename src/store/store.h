@@ -77,6 +77,9 @@ const struct fingerprinter *store_key(const struct store *store);
 /* The secret that it is made of, for another pool of the same cluster: contents can be compared between pools of one key only.
  * */
 void store_key_get(const struct store *store, uint8_t ret_key[STORE_KEY_BYTES]);
+/* [task] Gives a pool without volumes another one: durable when it returns, and a crash leaves one or the other. No volume may
+ * be made meanwhile. ERR_BUSY (it holds a volume), ERR_PERMISSION (read_only), ERR_POOL_FAILED. */
+enum err store_key_set(struct store *store, const uint8_t key[STORE_KEY_BYTES]);
 /* What tells this pool from every other one, for life. */
 void store_pool_id(const struct store *store, uint8_t ret_id[16]);
 /* Blocks with data that one operation may carry: RECORD_BLOCKS_MAX, fewer in pools with small segments. */

@@ -2,6 +2,9 @@
 /*
  * Making a pool on devices, and finding it again. Each device carries two superblocks with the list of all devices of the
  * pool, so any one of them tells what is missing. What is refused is refused with a sentence that says what to do.
+ *
+ * Superblocks are written again only when the pool gets another secret, one after the other, with a higher generation. The
+ * newest one counts, so a crash in between leaves the old secret or the new one; who opens the pool then writes the rest.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -173,10 +176,17 @@ enum err store_format(struct io *io, const struct store_format_config *config)
 
 /* ---- open ---- */
 
+static enum err read_copy(struct store *s, struct io_file *file, uint64_t at, struct super *ret_super)
+{
+    TRY(io_task_read(s->io, file, at, s->fetch_buf, SECTOR));
+    return super_decode(s->fetch_buf, SECTOR, ret_super);
+}
+
+/* The newer of both copies. */
 static enum err read_super(struct store *s, struct io_file *file, const char *path, struct super *ret_super,
                            struct store_problem *problem)
 {
-    uint8_t *buf = s->fetch_buf;
+    struct super copies[2];
     struct io_file_info info;
     TRY(io_file_info(file, &info));
     if (info.size < CHECKPOINT_AT) {
@@ -184,12 +194,16 @@ static enum err read_super(struct store *s, struct io_file *file, const char *pa
                     (unsigned long long)info.size);
         return ERR_TOO_SMALL;
     }
-    enum err first = io_task_read(s->io, file, SUPER_AT_0, buf, SECTOR);
-    if (first == OK) first = super_decode(buf, SECTOR, ret_super);
-    if (first == OK) return OK;
-    enum err second = io_task_read(s->io, file, SUPER_AT_1, buf, SECTOR);
-    if (second == OK) second = super_decode(buf, SECTOR, ret_super);
-    if (second == OK) return OK;
+    enum err first = read_copy(s, file, SUPER_AT_0, &copies[0]), second = read_copy(s, file, SUPER_AT_1, &copies[1]);
+    if (first == OK && second == OK) s->supers_differ |= copies[0].generation != copies[1].generation;
+    if (first == OK && (second != OK || copies[0].generation >= copies[1].generation)) {
+        *ret_super = copies[0];
+        return OK;
+    }
+    if (second == OK) {
+        *ret_super = copies[1];
+        return OK;
+    }
     if (first == ERR_NEW_FORMAT || second == ERR_NEW_FORMAT) {
         problem_say(problem, "%s: written by a newer version: use that version or a later one", path);
         return ERR_NEW_FORMAT;
@@ -231,6 +245,32 @@ static enum err open_one(struct store *s, const struct store_device_config *dc, 
     return err;
 }
 
+/* Of what may be written again, the newest counts. */
+static void super_newer(struct store *s, const struct super *super)
+{
+    s->supers_differ |= super->generation != s->super.generation;
+    if (super->generation <= s->super.generation) return;
+    memcpy(s->super.secret, super->secret, sizeof s->super.secret);
+    s->super.secret_from = super->secret_from;
+    s->super.generation = super->generation;
+}
+
+/* [task] On all devices, with what each of them says of itself. */
+static enum err rewrite_supers(struct store *s, const struct super *super)
+{
+    uint8_t *buf = mem_alloc(s->mem, SECTOR);
+    enum err err = buf != NULL ? OK : ERR_NO_MEMORY;
+    for (uint32_t i = 0; err == OK && i < s->device_count; i++) {
+        struct super own = *super;
+        own.device_index = i;
+        own.directory_at = s->devices[i].directory_at;
+        own.data_at = s->devices[i].data_at;
+        err = write_supers(s->io, s->devices[i].file, &own, buf);
+    }
+    mem_free(s->mem, buf);
+    return err;
+}
+
 /* Opens the devices in whatever order they are given, and puts them in the pool's order. */
 enum err super_open(struct store *s, const struct store_config *config, struct store_problem *problem)
 {
@@ -252,6 +292,7 @@ enum err super_open(struct store *s, const struct store_config *config, struct s
             return err;
         }
         if (i == 0) s->super = super;
+        super_newer(s, &super);
         d->file = file;
         snprintf(d->path, sizeof d->path, "%s", config->devices[i].path);
         TRY(device_fits(d, &super, problem));
@@ -269,6 +310,46 @@ enum err super_open(struct store *s, const struct store_config *config, struct s
     }
     s->segment_bytes = (uint64_t)1 << s->super.segment_shift;
     s->salt = s->super.salt;
+    fingerprinter_init(&s->key, s->super.secret);
+    return s->supers_differ && !s->read_only ? rewrite_supers(s, &s->super) : OK;
+}
+
+/* ---- another secret ---- */
+
+/* The address of the next batch; nothing is in the open one. */
+static uint64_t log_end_address(const struct store *s)
+{
+    const struct log *l = &s->log;
+    return l->seal != NULL ? l->base + l->used : s->next_segment * s->segment_bytes;
+}
+
+static bool log_is_idle(const struct log *l)
+{
+    return l->in_flight == 0 && l->batch[l->open].records == 0 && list_empty(&l->queue);
+}
+
+/* What is in the log is of volumes that were deleted. Its chunks keep the fingerprints that they have: nothing new is a
+ * duplicate of them. */
+enum err store_key_set(struct store *store, const uint8_t key[STORE_KEY_BYTES])
+{
+    struct store *s = store;
+    struct store_volume_info info;
+    if (s->read_only) return ERR_PERMISSION;
+    while (s->failed == OK && !log_is_idle(&s->log)) io_task_sleep(s->io, IO_MS_NS);
+    if (s->failed != OK) return ERR_POOL_FAILED;
+    if (store_volume_next(s, 0, &info) == OK || !list_empty(&s->prepared)) return ERR_BUSY;
+    struct super super = s->super;
+    static_assert(sizeof super.secret == STORE_KEY_BYTES, "the secret is the key");
+    memcpy(super.secret, key, sizeof super.secret);
+    super.secret_from = log_end_address(s);
+    super.generation++;
+    enum err err = rewrite_supers(s, &super);
+    if (err != OK) {
+        log_fail(s, err, "a superblock could not be written"); /* and it is not known which of them were */
+        return ERR_POOL_FAILED;
+    }
+    assert(store_volume_next(s, 0, &info) != OK);
+    s->super = super;
     fingerprinter_init(&s->key, s->super.secret);
     return OK;
 }

@@ -235,6 +235,32 @@ void store_pool_id(const struct store *store, uint8_t ret_id[16])
     memset(ret_id, 1, 16);
 }
 
+/* The key of the cluster, so that a node with volumes may join as well as one without. */
+void store_key_get(const struct store *store, uint8_t ret_key[STORE_KEY_BYTES])
+{
+    (void)store;
+    memset(ret_key, play.how & HOW_MEANWHILE ? 1 : 2, STORE_KEY_BYTES);
+}
+
+enum err store_key_set(struct store *store, const uint8_t key[STORE_KEY_BYTES])
+{
+    (void)store;
+    (void)key;
+    return goes_well();
+}
+
+enum err store_volume_next(const struct store *store, uint32_t from, struct store_volume_info *ret_info)
+{
+    (void)store;
+    for (uint32_t id = from; id <= play.last_volume; id++) {
+        const struct volume *v = volumes_find(NULL, id);
+        if (v == NULL) continue;
+        *ret_info = (struct store_volume_info){.id = id, .blocks = v->bytes / BLOCK_SIZE};
+        return OK;
+    }
+    return ERR_NO_VOLUME;
+}
+
 void store_stats(const struct store *store, struct store_stats *ret_stats)
 {
     (void)store;
@@ -344,6 +370,13 @@ bool member_was_removed(const struct member *member)
 {
     (void)member;
     return play.how & HOW_MEANWHILE;
+}
+
+bool member_knows_key(const struct member *member, const char *token, uint8_t ret_key[POOL_KEY_BYTES])
+{
+    (void)member;
+    memset(ret_key, 2, POOL_KEY_BYTES);
+    return play.clustered || token != NULL;
 }
 
 static enum err member_goes_well(struct member_why *why)

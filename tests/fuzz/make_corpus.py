@@ -258,6 +258,7 @@ FRAMES = {
     "urgent": frame(7, b"head", flags=1, message=7, stream=100, session=1, head=4),
     "join": frame(11, struct.pack("<32sII", b"proof", 7, 4) + b"request" + b"info"),
     "joined": frame(12, struct.pack("<IIII", 2, 2, 4, 3) + b"cacertkey"),
+    "joined_data": frame(12, struct.pack("<IIII", 2, 2, 4, 3) + b"cacertkey" + b"s" * 64),
 }
 ADDRESSES = b"".join(bytes([len(a)]) + a for a in (b"192.0.2.1:7451", b"[2001:db8::1]:7451"))
 TOKEN = struct.pack("<16s32s16sQIBB", b"cluster", b"fingerprint", b"secret", 1800003600, 2, 1, 2) + ADDRESSES

@@ -51,7 +51,7 @@ TEST(limits_are_kept)
                    {FRAME_SIGN, 1, DER_MAX},
                    {FRAME_SIGNED, 0, DER_MAX},
                    {FRAME_JOIN, 41, 40 + DER_MAX + JOIN_INFO_MAX},
-                   {FRAME_JOINED, 17, 16 + 3 * DER_MAX}};
+                   {FRAME_JOINED, 17, 16 + 3 * DER_MAX + POOL_KEY_BYTES}};
     for (size_t i = 0; i < sizeof control / sizeof control[0]; i++) {
         CHECK_OK(judge((struct frame){.type = control[i].type, .length = control[i].least}));
         CHECK_OK(judge((struct frame){.type = control[i].type, .length = control[i].most}));
@@ -185,6 +185,15 @@ TEST(words_go_both_ways)
     CHECK(back.node == 7 && back.certificate.bytes == 2 && back.certificate.at[1] == 'e' && back.ca_key.bytes == 0);
     CHECK_ERR(ERR_DECODE, join_answer_decode(at, bytes - 1, &back));
     CHECK_ERR(ERR_DECODE, join_answer_decode(at, bytes + 1, &back));
+    CHECK(!back.pool_key.known);
+    answer.pool_key.known = true;
+    memset(answer.pool_key.at, 'k', POOL_KEY_BYTES);
+    CHECK_EQ(join_answer_encode(&answer, at), bytes + POOL_KEY_BYTES);
+    CHECK_BYTES(at + bytes, answer.pool_key.at, POOL_KEY_BYTES);
+    CHECK_OK(join_answer_decode(at, bytes + POOL_KEY_BYTES, &back));
+    CHECK_BYTES(&back.pool_key, &answer.pool_key, sizeof back.pool_key);
+    CHECK_ERR(ERR_DECODE, join_answer_decode(at, bytes + POOL_KEY_BYTES - 1, &back));
+    CHECK_ERR(ERR_DECODE, join_answer_decode(at, bytes + POOL_KEY_BYTES + 1, &back));
 }
 
 TEST(bodies_cost_what_they_lie_in)

@@ -19,6 +19,7 @@ static struct super super_random(void)
     super.device_index = (uint32_t)below(super.device_count);
     prng_fill(&prng, super.pool_id, sizeof super.pool_id);
     prng_fill(&prng, super.secret, sizeof super.secret);
+    super.secret_from = number();
     for (uint64_t i = below(33); i > 0; i--) super.name[i - 1] = (char)('a' + below(26));
     for (uint32_t i = 0; i < super.device_count; i++) {
         prng_fill(&prng, super.devices[i].id, 16);
@@ -46,6 +47,7 @@ TEST(a_superblock_goes_there_and_back)
         super_encode(&back, &again);
         CHECK_BYTES(&disk, &again, sizeof disk);
         CHECK_STR(super.name, back.name);
+        CHECK_EQ(super.secret_from, back.secret_from);
         CHECK_EQ(super.devices[super.device_count - 1].slots, back.devices[super.device_count - 1].slots);
     }
 }

@@ -8,6 +8,8 @@
  */
 #include <sys/stat.h>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "cluster/identity_file.h"
 #include "cluster/link.h"
 #include "cluster/link_enter.h"
@@ -156,6 +158,7 @@ static bool holds(const struct identity_file *f, const struct identity *identity
     return now != NULL && now->node == identity->node && now->ca_key.bytes == identity->ca_key.bytes &&
            memcmp(now->certificate.at, identity->certificate.at, identity->certificate.bytes) == 0 &&
            memcmp(now->key.at, identity->key.at, identity->key.bytes) == 0 &&
+           memcmp(&now->pool_key, &identity->pool_key, sizeof now->pool_key) == 0 &&
            memcmp(identity_file_book(f), book, sizeof *book) == 0;
 }
 
@@ -165,6 +168,7 @@ static void story_of_files(struct story *story)
     struct mem *mem = mem_open(MEMORY);
     struct identity_file *f, *second;
     struct token t;
+    static struct identity with_key;
     struct stat st;
     EXPECT(folder_made() && mem != NULL);
     EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && identity_file_now(f) == NULL);
@@ -180,6 +184,11 @@ static void story_of_files(struct story *story)
     }
     EXPECT(identity_file_open(story->io, mem, folder, &f) == OK);
     EXPECT(identity_file_save(f, &foreign, &book) == OK);
+    with_key = foreign;
+    with_key.pool_key = (struct pool_key){true, {1, 2, 3}};
+    EXPECT(identity_file_save(f, &with_key, &book) == OK);
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && holds(f, &with_key, &book));
     identity_file_close(f);
     EXPECT(damage(0, 700) && damage(1, 701));
     EXPECT(identity_file_open(story->io, mem, folder, &f) == ERR_CHECKSUM);
@@ -187,6 +196,38 @@ static void story_of_files(struct story *story)
     EXPECT(identity_file_open(story->io, mem, folder, &f) == ERR_NEW_FORMAT);
     EXPECT(unlink(file_path(0)) == 0 && unlink(file_path(1)) == 0 && rmdir(folder) == 0);
     mem_close(mem);
+}
+
+/* A file without the key of the pools is what the first version wrote, and one with it says that it is newer. */
+TEST(the_key_of_the_pools_lies_behind_what_older_versions_wrote)
+{
+    static uint8_t old[IDENTITY_FILE_MAX], new[IDENTITY_FILE_MAX];
+    static struct identity back;
+    struct token_book book = {.entries[1] = {.node = 9}}, again;
+    uint64_t generation;
+    CHECK(identities_made());
+    struct identity with_key = first;
+    with_key.pool_key.known = true;
+    for (uint32_t i = 0; i < POOL_KEY_BYTES; i++) with_key.pool_key.at[i] = (uint8_t)(200 + i);
+    uint32_t bytes = identity_encode(&first, &book, 5, old);
+    CHECK_EQ(identity_encode(&with_key, &book, 5, new), bytes + POOL_KEY_BYTES);
+    CHECK(old[8] == 1 && new[8] == 2);
+    CHECK_BYTES(old + 16, new + 16, 8); /* up to the checksum, and from there */
+    CHECK_BYTES(old + 28, new + 28, bytes - 28);
+    CHECK_BYTES(new + bytes, with_key.pool_key.at, POOL_KEY_BYTES);
+    CHECK_OK(identity_decode(old, bytes, &back, &again, &generation));
+    CHECK(!back.pool_key.known && generation == 5 && again.entries[1].node == 9);
+    CHECK_OK(identity_decode(new, bytes + POOL_KEY_BYTES, &back, &again, &generation));
+    CHECK_BYTES(&back.pool_key, &with_key.pool_key, sizeof back.pool_key);
+    CHECK_ERR(ERR_TRUNCATED, identity_decode(new, bytes + POOL_KEY_BYTES - 1, &back, &again, &generation));
+    for (uint8_t version = 1; version <= 2; version++) { /* with a right checksum, and of the wrong length */
+        uint8_t *at = version == 1 ? new : old;
+        uint32_t size = version == 1 ? bytes + POOL_KEY_BYTES : bytes;
+        at[8] = version;
+        memset(at + 24, 0, 4);
+        memcpy(at + 24, put32(crc32c(0, at, size)).b, 4);
+        CHECK_ERR(ERR_DECODE, identity_decode(at, size, &back, &again, &generation));
+    }
 }
 
 /* ---- joining ---- */
@@ -223,7 +264,10 @@ static void on_join(void *arg, struct link_join *join)
         return;
     }
     answer = (struct join_answer){.node = e.node, .ca = host.identity.ca};
-    if (e.role == TOKEN_NODE) answer.ca_key = host.identity.ca_key;
+    if (e.role == TOKEN_NODE) {
+        answer.ca_key = host.identity.ca_key;
+        answer.pool_key = host.identity.pool_key;
+    }
     if (identity_sign(&host.identity, &join->request.request, e.node, wall_now, &answer.certificate) == OK)
         link_join_accept(join, &answer);
     else
@@ -255,6 +299,7 @@ static bool host_open(struct io *io, const struct identity *identity, struct lin
         .io = io, .identity = identity, .user = &user, .wall_s = wall, .listen_count = 1, .listen = {"127.0.0.1:0"}};
     memset(&host, 0, sizeof host);
     host.identity = *identity;
+    host.identity.pool_key = (struct pool_key){true, {0x5e, 0xc7}};
     return links_open(&config, ret_links, NULL) == OK;
 }
 
@@ -297,12 +342,14 @@ static void story_of_joining(struct story *story)
     EXPECT(strstr(why, "has expired") != NULL);
     EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &second, &by) == OK);
     EXPECT(by == 1 && host.info_is_right && second.node == 2 && identity_is_holder(&second));
+    EXPECT(memcmp(&second.pool_key, &host.identity.pool_key, sizeof second.pool_key) == 0);
     EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &third, &by) == ERR_DENIED &&
            strstr(why, "used already") != NULL);
-    /* A witness gets no key of the CA. */
+    /* A witness gets no key of the CA, nor that of the pools. */
     token_revoke(&host.book, 2);
     EXPECT(issue(story->io, links, TOKEN_WITNESS, &t));
     EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &third, &by) == OK && third.ca_key.bytes == 0 && by == 1);
+    EXPECT(!third.pool_key.known);
     /* Who joined can link. */
     struct links_config config = {
         .io = story->io, .identity = &second, .user = &user, .wall_s = wall, .listen_count = 1, .listen = {"127.0.0.1:0"}};
@@ -389,4 +436,4 @@ TEST(joiners_give_up_in_time)
 }
 
 TESTS(tokens_survive_copying, tokens_are_redeemed_once_and_in_time, identities_survive_crashes_and_damage,
-      nodes_join_with_a_token, joiners_give_up_in_time)
+      the_key_of_the_pools_lies_behind_what_older_versions_wrote, nodes_join_with_a_token, joiners_give_up_in_time)

@@ -4,15 +4,17 @@
  *
  * Goal: changes from all sides at once are each made once; a value as large as it may be travels whole; a lost acceptor is
  * replaced; whoever left a joining or leaving node in the roster and died, the others finish it; without a majority nothing
- * is changed and it is said; numbers are not given twice; who else talks over the links hears of each that comes and goes, and
- * is waited for before one goes. Method: up to three members in one process, on one loop of the real seam over the loopback,
- * with folders of their own; interrupted changes are made by hand, as the roster shows them.
+ * is changed and it is said; numbers are not given twice; nodes with data have the key of all pools; who else talks over the
+ * links hears of each that comes and goes, and is waited for before one goes. Method: up to three members in one process, on
+ * one loop of the real seam over the loopback, with folders of their own; interrupted changes are made by hand, as the roster
+ * shows them.
  */
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "cluster/acceptor_file.h"
+#include "cluster/identity_file.h"
 #include "cluster/member.h"
 #include "tests/check.h"
 #include "tests/unit/story.h"
@@ -30,6 +32,9 @@ enum { NODES = 3, ADDS = 12, PATIENCE_MS = 15000, LOOK_MS = 5, LIFETIME_S = 600 
 struct node {
     char folder[256], name[8], listen[64];
     struct member *member;
+    uint32_t keys_taken;
+    uint8_t key[POOL_KEY_BYTES]; /* of its pool */
+    bool keeps_its_key;
 };
 
 static struct node nodes[NODES + 1]; /* by their place, from 1 */
@@ -49,6 +54,24 @@ static void tell(bool is_problem, const char *text)
     snprintf(told + used, sizeof told - used, "# %s\n", text);
 }
 
+static void own_key(void *arg, uint8_t ret_key[POOL_KEY_BYTES])
+{
+    const struct node *n = arg;
+    memcpy(ret_key, n->key, POOL_KEY_BYTES);
+}
+
+static enum err take_key(void *arg, const uint8_t key[POOL_KEY_BYTES], struct member_why *ret_why)
+{
+    struct node *n = arg;
+    n->keys_taken++;
+    if (!n->keeps_its_key) {
+        memcpy(n->key, key, POOL_KEY_BYTES);
+        return OK;
+    }
+    snprintf(ret_why->text, sizeof ret_why->text, "the pool of %s keeps its key", n->name);
+    return ERR_BUSY;
+}
+
 static struct member *at(uint32_t i)
 {
     return nodes[i].member;
@@ -64,6 +87,9 @@ static bool open_node(struct story *story, uint32_t i, enum roster_role role)
                                    .role = role,
                                    .wall_s = wall,
                                    .tell = tell,
+                                   .arg = n,
+                                   .own_key = own_key,
+                                   .take_key = take_key,
                                    .listen_count = 1,
                                    .listen = {n->listen},
                                    .heartbeat_ms = 50,
@@ -85,6 +111,7 @@ static bool folders_made(void)
         struct node *n = &nodes[i];
         snprintf(n->folder, sizeof n->folder, "%.200s/izar-member-XXXXXX", dir != NULL ? dir : "/tmp");
         snprintf(n->name, sizeof n->name, "n%u", i);
+        n->key[0] = (uint8_t)(0xa0 + i);
         if (mkdtemp(n->folder) == NULL) return false;
     }
     return true;
@@ -308,6 +335,65 @@ static void story_of_a_minority(struct story *story)
     EXPECT(member_remove(at(1), 1, &why) == ERR_ARGUMENT && member_remove(at(1), 99, &why) == ERR_NO_NAME);
     EXPECT(open_node(story, 2, ROSTER_DATA));
     SOON(agree(NODES));
+}
+
+/* ---- the key of the pools ---- */
+
+static bool has_key_of_first(uint32_t i)
+{
+    uint8_t key[POOL_KEY_BYTES];
+    return member_knows_key(at(i), NULL, key) && key[0] == 0xa1 && key[1] == 0;
+}
+
+/* What a version without keys of pools left. */
+static bool forget_key(struct story *story, uint32_t i)
+{
+    static struct identity identity;
+    struct identity_file *file;
+    struct mem *mem = mem_open(1 << 20);
+    if (mem == NULL || identity_file_open(story->io, mem, nodes[i].folder, &file) != OK) return false;
+    identity = *identity_file_now(file);
+    identity.pool_key = (struct pool_key){.known = false};
+    enum err err = identity_file_save(file, &identity, identity_file_book(file));
+    identity_file_close(file);
+    mem_close(mem);
+    return err == OK;
+}
+
+static void story_of_keys(struct story *story)
+{
+    uint32_t second = 0;
+    char text[TOKEN_TEXT_MAX];
+    struct token token;
+    uint8_t key[POOL_KEY_BYTES];
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && open_node(story, 3, ROSTER_WITNESS));
+    EXPECT(!member_knows_key(at(1), NULL, key) && member_create(at(1), "c", &why) == OK && has_key_of_first(1));
+    EXPECT(nodes[1].keys_taken == 0); /* it is its own */
+
+    /* Whose pool does not take it is no member, and can try again. */
+    nodes[2].keeps_its_key = true;
+    EXPECT(!join(1, 2, ROSTER_DATA, &second) && strstr(why.text, "n2 keeps its key") != NULL);
+    EXPECT(member_roster(at(2)) == NULL && member_number(at(2)) == 0 && nodes[2].keys_taken == 1);
+    close_node(2);
+    EXPECT(open_node(story, 2, ROSTER_DATA) && member_roster(at(2)) == NULL);
+    nodes[2].keeps_its_key = false;
+    EXPECT(join(1, 2, ROSTER_DATA, &second) && has_key_of_first(2) && nodes[2].keys_taken == 2 && nodes[2].key[0] == 0xa1);
+
+    /* Any node with data passes it on, and a witness does not have it. */
+    EXPECT(join(2, 3, ROSTER_WITNESS, &second) && !member_knows_key(at(3), NULL, key) && nodes[3].keys_taken == 0);
+    close_node(2);
+    EXPECT(open_node(story, 2, ROSTER_DATA) && has_key_of_first(2) && nodes[2].keys_taken == 2);
+
+    /* A node that was removed knows that it may come back with what it has, and nothing of other clusters. */
+    EXPECT(member_remove(at(1), member_number(at(2)), &why) == OK);
+    SOON(member_was_removed(at(2)));
+    EXPECT(member_issue(at(1), ROSTER_DATA, LIFETIME_S, text, &token, &why) == OK && member_knows_key(at(2), text, key));
+    token.cluster.b[0] ^= 1;
+    EXPECT(token_encode(&token, text) == OK && !member_knows_key(at(2), text, key) && !member_knows_key(at(2), "?", key));
+
+    /* The first node of a cluster that an older version made has the key in its pool. */
+    close_node(1);
+    EXPECT(forget_key(story, 1) && open_node(story, 1, ROSTER_DATA) && has_key_of_first(1));
 }
 
 /* ---- who else talks over the links ---- */
@@ -607,6 +693,11 @@ TEST(a_minority_changes_nothing)
     CHECK_EQ(tell_story(story_of_a_minority), 0);
 }
 
+TEST(who_joins_with_data_gets_the_key_of_the_pools)
+{
+    CHECK_EQ(tell_story(story_of_keys), 0);
+}
+
 TEST(a_user_talks_over_the_links)
 {
     CHECK_EQ(tell_story(story_of_a_user), 0);
@@ -618,4 +709,5 @@ TEST(a_user_is_waited_for)
 }
 
 TESTS(changes_from_all_sides_are_each_made_once, the_largest_value_travels_whole, what_was_interrupted_is_finished,
-      a_lost_acceptor_is_replaced, a_minority_changes_nothing, a_user_talks_over_the_links, a_user_is_waited_for)
+      a_lost_acceptor_is_replaced, a_minority_changes_nothing, who_joins_with_data_gets_the_key_of_the_pools,
+      a_user_talks_over_the_links, a_user_is_waited_for)
