@@ -69,17 +69,17 @@ enum err log_init(struct store *s)
     uint64_t least = record + sizeof(struct disk_batch) + STATE_VALUE_MAX;
     l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / BATCHES_A_SEGMENT, least), SECTOR);
     for (uint32_t i = 0; i < BATCHES; i++) {
-        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
+        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc_raw(s->mem, l->batch_bytes)};
         list_init(&l->batch[i].ops);
         if (!l->batch[i].at) return ERR_NO_MEMORY;
     }
     l->hold.timer.fire = hold_is_over;
     for (uint32_t i = 0; i < SEALS; i++) {
-        l->seals[i] = (struct seal){.store = s, .buf = mem_alloc(s->mem, s->segment_bytes)};
+        l->seals[i] = (struct seal){.store = s, .buf = mem_alloc_raw(s->mem, s->segment_bytes)};
         if (!l->seals[i].buf) return ERR_NO_MEMORY;
     }
     l->seg_room = 8192;
-    l->segments = mem_alloc(s->mem, l->seg_room * sizeof *l->segments);
+    l->segments = mem_alloc_raw(s->mem, l->seg_room * sizeof *l->segments);
     list_init(&l->queue);
     list_init(&l->failed);
     return l->segments ? OK : ERR_NO_MEMORY;

@@ -701,7 +701,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
 {
     void *rooms[2];
     for (uint32_t i = 0; i < 2; i++)
-        if (!(rooms[i] = mem_alloc(s->mem, checkpoint_decode_room(s->super.checkpoint_bytes)))) return ERR_NO_MEMORY;
+        if (!(rooms[i] = mem_alloc_raw(s->mem, checkpoint_decode_room(s->super.checkpoint_bytes)))) return ERR_NO_MEMORY;
     TRY(find_checkpoint(s, rooms, c, problem));
     s->checkpoint_number = c->number;
     s->next_serial = c->next_serial;
@@ -757,9 +757,9 @@ enum err recover(struct store *s, struct store_problem *problem)
 {
     uint64_t began = io_now_ns(s->io);
     struct checkpoint c = {0};
-    struct replay rp = {.buf = mem_alloc(s->mem, s->segment_bytes),
-                        .body = mem_alloc(s->mem, s->segment_bytes),
-                        .block = mem_alloc(s->mem, BLOCK_SIZE)};
+    struct replay rp = {.buf = mem_alloc_raw(s->mem, s->segment_bytes),
+                        .body = mem_alloc_raw(s->mem, s->segment_bytes),
+                        .block = mem_alloc_raw(s->mem, BLOCK_SIZE)};
     rp.ahead = ahead_open(s);
     enum err err = rp.buf && rp.body && rp.block ? run(s, &rp, &c, problem) : ERR_NO_MEMORY;
     ahead_close(s, rp.ahead);

@@ -108,6 +108,21 @@ TEST(memory_is_zeroed_and_aligned)
     mem_close(mem); /* frees what is left; the address sanitizer would tell of a leak */
 }
 
+TEST(memory_that_holds_anything_is_aligned_and_counted)
+{
+    struct mem *mem = mem_open(1 << 20);
+    uint8_t *small = mem_alloc_raw(mem, 100), *large = mem_alloc_raw(mem, 65536);
+    CHECK(small != NULL && large != NULL);
+    CHECK_EQ((uintptr_t)small % 64, 0);
+    CHECK_EQ((uintptr_t)large % 4096, 0);
+    memset(large, 0xff, 65536);
+    CHECK(mem_used(mem) >= 65636);
+    CHECK(mem_alloc_raw(mem, 1 << 20) == NULL);
+    mem_free(mem, large);
+    CHECK(mem_used(mem) < 65536);
+    mem_close(mem);
+}
+
 TEST(memory_ends_at_its_budget_and_comes_back)
 {
     struct mem *mem = mem_open(100000);
