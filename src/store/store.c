@@ -27,7 +27,7 @@ static struct shares share_out(const struct store *s)
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
     uint64_t pool = s->slots_total * s->segment_bytes;
     return (struct shares){.delta = min64(left * 22 / 100, max64(16u << 20, pool / 40)),
-                           .index = min64(left * 22 / 100, max64(1u << 20, pool / 128)),
+                           .index = min64(left * 22 / 100, max64(256u << 10, pool / 128)),
                            .pages = left * 12 / 100,
                            .blocks = left * 12 / 100,
                            .summaries = min64(left * 8 / 100, max64(4u << 20, pool / 32)),
