@@ -646,7 +646,7 @@ static enum err settle_volumes(struct store *s, const struct checkpoint *c)
 {
     for (uint32_t i = 0; i < c->volume_count; i++) {
         /* Not those of a later epoch: since then the volume may have moved back. */
-        uint32_t epoch = c->volumes[i].epoch;
+        uint32_t epoch = MUTATED(MUTATE_STALE_COMMIT) ? UINT32_MAX : c->volumes[i].epoch;
         TRY(decide(s, c->volumes[i].id, c->volumes[i].committed, epoch));
         struct volume *v = volume_find(s, c->volumes[i].id);
         if (v && v->published == 0 && v->appended == 0) volume_remove(s, v); /* its CREATE never became durable */
