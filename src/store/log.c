@@ -542,7 +542,11 @@ bool log_append(struct store *s, struct store_op *op)
                        .request = op->request,
                        .node = op->node};
     const struct volume *v = volume_find(s, op->volume);
-    r.commit = v && !op->learn ? v->published : 0;
+    if (v && !op->learn) r.commit = v->published;
+    if (v && op_is_local(op)) { /* its sequence means nothing: it makes room for the commit point */
+        r.sequence = max64(op->sequence, v->published);
+        r.commit = v->published;
+    }
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
         for (uint32_t i = 0; i < op->count; i++) plan_block(s, op, &plan, i);
     } else if (op->kind == RECORD_DATA && op->count > 0) {

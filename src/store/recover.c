@@ -154,7 +154,8 @@ static enum err take_state(struct store *s, struct store_op *op, const struct re
     return OK;
 }
 
-/* What a record says of those before it: up to where they were committed. Catch-up begins where nothing is undecided. */
+/* What a record says of those before it: up to where they were committed. Catch-up begins where nothing is undecided, but for
+ * local keys. */
 static enum err settle_before(struct store *s, const struct record *r)
 {
     if (r->learn && !record_is_local(r) && !MUTATED(MUTATE_LEARN_UNDECIDED))
