@@ -441,6 +441,36 @@ static void learns_when_full(struct lab *lab)
     if (!lab_failed(lab) && come_back(lab)) judge_verify(lab);
 }
 
+/* What the newest checkpoint says was committed, others have replaced by less; then something is prepared under those numbers,
+ * and the power fails before it is decided. The checkpoint must not decide it. */
+static void moved_back(struct lab *lab)
+{
+    struct lab_volume *lv = &lab->volumes[0];
+    enum err err;
+    if (!begin(lab)) return;
+    for (uint32_t round = 0; round < 4 && !lab_failed(lab); round++) {
+        for (uint32_t i = 0; i < 8; i++)
+            if (!put(lab, below(lab, 90), 4)) return;
+        if (!task(lab, TASK_CHECKPOINT, 0)) return;
+        learn_back(lab, 0, lv->model.now.sequence - 5);
+        for (uint32_t i = 0; lv->learn.on && on(lab); i++) {
+            learn_some(lab);
+            sim_run_for(lab->sim, 6, 1000000);
+            workload_collect(lab);
+            if (i > 20000) lab_fail(lab, "the volume does not catch up");
+        }
+        for (uint32_t i = 0; i < 2 && on(lab); i++) {
+            struct model_op *m = op_new(lab, ENTRY_NEW, below(lab, 90), 1);
+            m->contents[0] = ++lab->next_content << 3 | UNIQUE;
+            workload_submit(lab, 0, m);
+        }
+        if (!workload_drain(lab)) return;
+        lab_crash(lab);
+        if (lab_audit(lab, &err) > 0 || err != OK) lab_fail(lab, "the auditor: %s: %s", err_name(err), lab->finding);
+        if (lab_failed(lab) || !come_back(lab) || !judge_verify(lab)) return;
+    }
+}
+
 /* ---- the list ---- */
 
 static const struct {
@@ -458,6 +488,7 @@ static const struct {
     {"shrink-and-grow", shrink_and_grow, 40, 2000, MUTATE_NONE},
     {"caught-up", caught_up, 40, 96, MUTATE_NONE},
     {"learns-when-full", learns_when_full, 20, 600, MUTATE_LEARN_GAP},
+    {"moved-back", moved_back, 40, 96, MUTATE_STALE_COMMIT},
     {"head-over-pages", head_over_pages, 256, 400, MUTATE_NONE},
 };
 

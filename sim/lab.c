@@ -67,6 +67,18 @@ static void changed_each(void *arg, uint64_t lba, uint32_t count)
     }
 }
 
+/* What the map of a stretch says of blocks that the model knows. */
+static void changed_in(struct lab_task *task, uint64_t lba, uint32_t count, const struct store_changes *changes)
+{
+    const struct model_volume *v = &task->lab->volumes[task->volume].model;
+    for (uint32_t w = 0; w < v->window_count && changes->changed > 0; w++) {
+        const struct window *window = &v->windows[w];
+        uint64_t to = min64(lba + count, window->lba + window->count);
+        for (uint64_t at = max64(lba, window->lba); at < to; at++)
+            if (changes->map[(at - lba) / 8] >> ((at - lba) % 8) & 1) task->changed[window->cell + (at - window->lba)] = 1;
+    }
+}
+
 /* The same by a cursor, in stretches of any size. Where very much has changed the rest is not looked at. */
 static enum err task_walk(struct lab_task *task)
 {
@@ -78,8 +90,7 @@ static enum err task_walk(struct lab_task *task)
         uint32_t count = (uint32_t)prng_below(&lab->prng, 2) ? STORE_CHANGES_MAX : 1 + (uint32_t)prng_below(&lab->prng, 3000);
         if (lba % LEAF_BLOCKS == 0 && prng_below(&lab->prng, 2)) count = (uint32_t)round_up64(count, LEAF_BLOCKS);
         TRY(store_changes_in(lab->store, id, task->sequence, lba, count, &changes));
-        for (uint32_t i = 0; i < count; i++)
-            if (changes.map[i / 8] >> (i % 8) & 1) changed_each(task, lba + i, 1);
+        changed_in(task, lba, count, &changes);
         io_task_yield();
     }
     for (; lba < VOLUME_BLOCKS_MAX; lba += UINT32_MAX) changed_each(task, lba, UINT32_MAX);

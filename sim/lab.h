@@ -291,6 +291,8 @@ void workload_first_volume(struct lab *lab);
 
 /* Begins to catch up, or goes on with it. */
 void learn_some(struct lab *lab);
+/* The volume, which is quiet, begins to catch up: what it has published after `common` never happened elsewhere. */
+void learn_back(struct lab *lab, uint32_t volume, uint64_t common);
 /* A step is over. */
 void learn_step_done(struct lab *lab, struct lab_op *lo);
 void learn_collect(struct lab *lab, struct lab_volume *lv);

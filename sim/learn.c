@@ -248,7 +248,9 @@ static bool is_ready(const struct lab *lab, const struct lab_volume *lv)
            !v->rejected && !lv->retired && !lv->stuck;
 }
 
-static void learn_begin(struct lab *lab, struct lab_volume *lv)
+/* Elsewhere the history went on from `common`, where this one may have gone on, too: then by something else, and the volume
+ * is walked as a whole. */
+static void learn_from(struct lab *lab, struct lab_volume *lv, uint64_t common, bool whole, uint32_t more)
 {
     struct model_volume *v = &lv->model;
     uint64_t stands = v->now.sequence;
@@ -256,22 +258,36 @@ static void learn_begin(struct lab *lab, struct lab_volume *lv)
     lv->learn.on = true;
     lv->learn.turns++;
     lv->learn.unsure = lv->learn.again = lv->learn.mixed = false;
-    lv->learn.whole = below(lab, 5) == 0;
-    if (lv->learn.whole) {
-        v->count = 1 + below(lab, stands);
+    lv->learn.whole = whole;
+    if (whole) {
+        v->count = common;
         v->acked = min64(v->acked, v->count);
         lv->digest_at = 0;
         epoch++;
         volume_submit(v)->kind = RECORD_NOOP;
         v->ops[v->count - 1].epoch = epoch;
     }
-    uint64_t common = v->count;
-    remote(lab, v, (uint32_t)below(lab, 14), epoch);
+    common = v->count;
+    remote(lab, v, more, epoch);
     uint64_t last = v->count - (v->ops[v->count - 1].kind == RECORD_DELETE);
     uint64_t walked = common + below(lab, last - common + 1);
     sim_say(lab->sim, "volume %u learns from %llu on: %llu, of them up to %llu by a walk%s", v->id, (unsigned long long)stands,
-            (unsigned long long)v->count, (unsigned long long)walked, lv->learn.whole ? " over everything" : "");
+            (unsigned long long)v->count, (unsigned long long)walked, whole ? " over everything" : "");
     plan(lab, lv, walked);
+}
+
+static void learn_begin(struct lab *lab, struct lab_volume *lv)
+{
+    uint64_t stands = lv->model.now.sequence;
+    bool whole = below(lab, 5) == 0;
+    uint64_t common = whole ? 1 + below(lab, stands) : stands;
+    learn_from(lab, lv, common, whole, (uint32_t)below(lab, 14));
+}
+
+void learn_back(struct lab *lab, uint32_t volume, uint64_t common)
+{
+    assert(is_ready(lab, &lab->volumes[volume]) && common < lab->volumes[volume].model.now.sequence);
+    learn_from(lab, &lab->volumes[volume], common, true, 0);
 }
 
 /* After a start: from a little before, or by another plan from where the volume stands. */

@@ -200,6 +200,7 @@ struct world {
     bool fence_fails;
     uint64_t fences;
     uint64_t happened, resets;
+    uint64_t unsaid;              /* messages that no wire takes, in all worlds so far */
     struct replica_counts counts; /* of all lives that ended */
     char failure[256];
 };

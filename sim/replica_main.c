@@ -35,7 +35,7 @@ struct options {
 
 /* What the parent knows of its child. */
 struct shared {
-    uint64_t seed, histories, failures, happened, resets;
+    uint64_t seed, histories, failures, happened, resets, unsaid;
     struct replica_counts counts;
     char why[256];
 };
@@ -77,6 +77,8 @@ static void child_main(struct world *w, const struct options *o, uint64_t from, 
         shared->histories++;
         shared->happened += w->happened;
         shared->resets += w->resets;
+        shared->unsaid += w->unsaid;
+        w->unsaid = 0;
         world_counts_add(&shared->counts, &w->counts);
         if (fine) continue;
         shared->failures++;
@@ -125,7 +127,7 @@ static int seeds_main(struct world *w, const struct options *o)
     COUNT(resets), COUNT(refused_full), COUNT(passes);
     COUNT(resigned), COUNT(lost), COUNT(failed);
 #undef COUNT
-    printf("\n");
+    printf(" unsaid %llu\n", (unsigned long long)shared->unsaid);
     return shared->failures > 0;
 }
 

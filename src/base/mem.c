@@ -2,14 +2,15 @@
 /*
  * Memory within a budget: the only caller of the system's allocator outside of the seam.
  *
- * Every piece is one calloc, so a large table that is never touched costs no real memory: the system hands out zero pages
- * on first use. The piece's header lies right before the aligned address that the caller gets; all headers of a budget
+ * Every piece is one calloc or malloc, so a large table that is never touched costs no real memory: the system hands out zero
+ * pages on first use. The piece's header lies right before the aligned address that the caller gets; all headers of a budget
  * are linked, so that closing the budget frees what is left. What counts against the budget is the size asked for plus the
  * header and the padding, so a budget bounds what is really taken.
  */
 #include "base/mem.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/list.h"
@@ -43,7 +44,7 @@ void mem_close(struct mem *mem)
     free(mem);
 }
 
-void *mem_alloc(struct mem *mem, size_t size)
+static void *piece_new(struct mem *mem, size_t size, bool zeroed)
 {
     size_t align = size >= 4096 ? 4096 : 64;
     size_t extra = sizeof(struct piece) + align - 1;
@@ -51,7 +52,7 @@ void *mem_alloc(struct mem *mem, size_t size)
     uint64_t cost = (uint64_t)size + extra;
     if (cost > mem->budget - mem->used) return NULL;
 
-    unsigned char *raw = calloc(1, (size_t)cost);
+    unsigned char *raw = zeroed ? calloc(1, (size_t)cost) : malloc((size_t)cost);
     if (raw == NULL) return NULL;
     size_t past = (uintptr_t)(raw + extra) % align;
     unsigned char *at = raw + extra - past;
@@ -64,6 +65,16 @@ void *mem_alloc(struct mem *mem, size_t size)
     assert(mem->used <= mem->budget);
     if (size >= MEM_LARGE && mem->large != NULL) mem->large(at, size);
     return at;
+}
+
+void *mem_alloc(struct mem *mem, size_t size)
+{
+    return piece_new(mem, size, true);
+}
+
+void *mem_alloc_raw(struct mem *mem, size_t size)
+{
+    return piece_new(mem, size, false);
 }
 
 void mem_free(struct mem *mem, void *at)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory within a budget. A `struct mem` hands out zeroed memory until its budget is used up and gives all of it back at
+ * Memory within a budget. A `struct mem` hands out memory until its budget is used up and gives all of it back at
  * once; single pieces may be freed earlier. Meant for start (pools, tables, buffers), not for the I/O path.
  * Not thread safe: one owner.
  */
@@ -20,6 +20,8 @@ struct mem *mem_open(uint64_t bytes);
 void mem_close(struct mem *mem);
 /* Zeroed, aligned to 4096 for sizes from 4096 on, else to 64. NULL when the budget (or the system) has none left. */
 void *mem_alloc(struct mem *mem, size_t size);
+/* The same, holding anything: for what is written before it is read, buffers above all. */
+void *mem_alloc_raw(struct mem *mem, size_t size);
 /* Gives one piece back; NULL is fine. */
 void mem_free(struct mem *mem, void *at);
 uint64_t mem_used(const struct mem *mem);

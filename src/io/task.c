@@ -9,6 +9,8 @@
  *
  * Mappings are kept for the next task, since the simulator starts tens of thousands. The loop enters a task in fiber_enter
  * and the task gives the loop back in fiber_leave; these two also tell the sanitizers and valgrind whose stack it is.
+ * A task begins by a context. From then on registers are exchanged by _setjmp and _longjmp, which, other than swapcontext, do
+ * not ask the kernel for the mask of signals: that took longer than all the rest. The sanitizers know only the latter.
  *
  * A wake is a token: it ends the park that is under way or the next one. Waiting for an operation or a timer is another state
  * than being parked, so that a wake meant for the task's story is not swallowed by a read in the middle of it.
@@ -17,8 +19,10 @@
  * struct of its own, `struct call`, which outlives the stack and is freed when it arrives.
  */
 #define _GNU_SOURCE
+#undef _FORTIFY_SOURCE /* its longjmp takes another stack for a mistake */
 #include <assert.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +45,9 @@
 #if __has_feature(thread_sanitizer)
 #define TASK_TSAN 1
 #endif
+#endif
+#if defined(TASK_ASAN) || defined(TASK_TSAN)
+#define TASK_SWAPS 1
 #endif
 #if defined(TASK_ASAN)
 #include <sanitizer/asan_interface.h>
@@ -77,7 +84,13 @@ struct call {
 struct fiber {
     struct io_task *task;
     enum fiber_state state;
+#if defined(TASK_SWAPS)
     ucontext_t here, loop; /* where the task and where the loop that entered it go on */
+#else
+    jmp_buf here, loop; /* the same */
+    ucontext_t start;   /* where the task begins */
+    bool begun;
+#endif
     struct call *call;
     void *map;
     uint8_t *stack;
@@ -260,13 +273,66 @@ static bool fiber_leave_call_behind(struct fiber *fiber)
 
 /* ---- from the loop to the task and back ---- */
 
+static void fiber_main(void);
+
+/* The first entry will run fiber_main. (Apart, since getcontext might return twice for all the compiler knows.) */
+__attribute__((noinline)) static void context_make(struct fiber *fiber, ucontext_t *ret_context)
+{
+    getcontext(ret_context);
+    ret_context->uc_stack.ss_sp = fiber->stack;
+    ret_context->uc_stack.ss_size = STACK_SIZE;
+    ret_context->uc_link = NULL;
+    makecontext(ret_context, fiber_main, 0);
+}
+
+#if defined(TASK_SWAPS)
+
+static void fiber_aim(struct fiber *fiber)
+{
+    context_make(fiber, &fiber->here);
+}
+
+static void switch_in(struct fiber *fiber)
+{
+    swapcontext(&fiber->loop, &fiber->here);
+}
+
+static void switch_out(struct fiber *fiber)
+{
+    swapcontext(&fiber->here, &fiber->loop);
+}
+
+#else
+
+static void fiber_aim(struct fiber *fiber)
+{
+    context_make(fiber, &fiber->start);
+    fiber->begun = false;
+}
+
+/* (These two apart, since they return twice.) */
+__attribute__((noinline)) static void switch_in(struct fiber *fiber)
+{
+    if (_setjmp(fiber->loop) != 0) return;
+    if (fiber->begun) _longjmp(fiber->here, 1);
+    fiber->begun = true;
+    setcontext(&fiber->start);
+}
+
+__attribute__((noinline)) static void switch_out(struct fiber *fiber)
+{
+    if (_setjmp(fiber->here) == 0) _longjmp(fiber->loop, 1);
+}
+
+#endif
+
 static void fiber_enter(struct fiber *fiber)
 {
     assert(fiber_current == NULL); /* only the loop enters tasks */
     fiber->state = FIBER_RUNNING;
     fiber_current = fiber;
     tools_entering(fiber);
-    swapcontext(&fiber->loop, &fiber->here);
+    switch_in(fiber);
     tools_left(fiber);
     fiber_current = NULL;
     if (fiber->state != FIBER_FINISHED) return;
@@ -278,7 +344,7 @@ static void fiber_leave(struct fiber *fiber, enum fiber_state state)
 {
     fiber->state = state;
     tools_leaving(fiber);
-    swapcontext(&fiber->here, &fiber->loop);
+    switch_out(fiber);
     tools_entered(fiber);
 }
 
@@ -291,16 +357,6 @@ static void fiber_main(void)
     fiber->task->finished = true;
     fiber_leave(fiber, FIBER_FINISHED);
     assert(false && "a finished task was entered");
-}
-
-/* The first entry will run fiber_main. (Apart, since getcontext might return twice for all the compiler knows.) */
-__attribute__((noinline)) static void fiber_aim(struct fiber *fiber)
-{
-    getcontext(&fiber->here);
-    fiber->here.uc_stack.ss_sp = fiber->stack;
-    fiber->here.uc_stack.ss_size = STACK_SIZE;
-    fiber->here.uc_link = NULL;
-    makecontext(&fiber->here, fiber_main, 0);
 }
 
 static void fiber_called(struct io_msg *msg)

@@ -29,7 +29,7 @@ struct ahead *ahead_open(struct store *s)
     if (!a) return NULL;
     a->room = (uint32_t)round_up64(s->segment_bytes / 16, SECTOR); /* enough when each record has one block */
     a->guess = (uint32_t)round_up64(s->segment_bytes / 128, SECTOR);
-    a->bufs = mem_alloc(s->mem, (uint64_t)ENDS * a->room);
+    a->bufs = mem_alloc_raw(s->mem, (uint64_t)ENDS * a->room);
     if (!a->bufs) {
         mem_free(s->mem, a);
         return NULL;

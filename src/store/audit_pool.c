@@ -101,8 +101,8 @@ enum err audit_slot_read(struct audit *a, uint32_t slot, uint32_t offset, void *
 
 static enum err buffers(struct audit *a)
 {
-    a->buf = mem_alloc(a->mem, a->segment_bytes);
-    a->data = mem_alloc(a->mem, DATA_BYTES);
+    a->buf = mem_alloc_raw(a->mem, a->segment_bytes);
+    a->data = mem_alloc_raw(a->mem, DATA_BYTES);
     a->inner = mem_alloc(a->mem, (INNER_LEVELS + 1) * sizeof *a->inner);
     a->leaf = mem_alloc(a->mem, sizeof *a->leaf);
     a->slots = mem_alloc(a->mem, (a->slot_count + 1ull) * sizeof *a->slots);
@@ -117,7 +117,7 @@ static enum err window_room(struct audit *a)
     uint64_t room = min64(min64(left, a->slot_count * most_in_slot), UINT32_MAX / 2);
     if (room < most_in_slot) return ERR_NO_MEMORY;
     a->chunk_room = (uint32_t)room;
-    a->chunks = mem_alloc(a->mem, room * sizeof *a->chunks);
+    a->chunks = mem_alloc_raw(a->mem, room * sizeof *a->chunks);
     return a->chunks ? OK : ERR_NO_MEMORY;
 }
 

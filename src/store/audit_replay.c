@@ -194,7 +194,7 @@ enum err audit_replay_record(struct audit *a, const struct record *r, const stru
         return OK;
     }
     if (r->learn) {
-        if (!record_is_local(r)) TRY(decide(a, v, UINT64_MAX, UINT32_MAX));
+        TRY(decide(a, v, record_is_local(r) ? r->commit : UINT64_MAX, UINT32_MAX));
         return v->deleted ? OK : op_add(a, v, r, entries, address);
     }
     if (v->appended && r->sequence != v->appended + 1)

@@ -210,8 +210,8 @@ enum err audit_checkpoints(struct audit *a)
     uint64_t bytes = a->super.checkpoint_bytes;
     if (!c) return ERR_NO_MEMORY;
     for (uint32_t side = 0; side < 2; side++) {
-        c->rooms[side] = mem_alloc(a->mem, checkpoint_decode_room(bytes));
-        for (uint32_t copy = 0; copy < 2; copy++) c->bytes[side][copy] = mem_alloc(a->mem, bytes);
+        c->rooms[side] = mem_alloc_raw(a->mem, checkpoint_decode_room(bytes));
+        for (uint32_t copy = 0; copy < 2; copy++) c->bytes[side][copy] = mem_alloc_raw(a->mem, bytes);
         if (!c->rooms[side] || !c->bytes[side][0] || !c->bytes[side][1]) return ERR_NO_MEMORY;
         TRY(side_read(a, c, side));
     }

@@ -101,7 +101,7 @@ static bool arrays_alloc(struct cache *cache, struct mem *mem)
 {
     size_t frames = cache->frames, chains = (size_t)1 << (64 - cache->table_shift);
     cache->frame = mem_alloc(mem, (frames + 1) * sizeof *cache->frame);
-    cache->data = mem_alloc(mem, frames * cache->frame_bytes);
+    cache->data = mem_alloc_raw(mem, frames * cache->frame_bytes);
     cache->ghost = mem_alloc(mem, (frames + 1) * sizeof *cache->ghost);
     cache->table = mem_alloc(mem, chains * sizeof *cache->table);
     cache->ghost_table = mem_alloc(mem, chains * sizeof *cache->ghost_table);

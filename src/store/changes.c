@@ -96,8 +96,10 @@ enum err store_changed_since(struct store *s, uint32_t volume, uint64_t since,
  * what was flushed below it only as far as the page that it leads to is not newer in memory.
  */
 
-/* The pointer to a page, or to the lowest page above it that there is, as it is when this returns; no wait follows. */
-static enum err pointer_above(struct store *s, struct volume *v, uint8_t level, uint64_t index, struct pointer *ret_pointer)
+/* The pointer to a page, or to the lowest page above it that there is, and its level, as it is when this returns; no wait
+ * follows. */
+static enum err pointer_above(struct store *s, struct volume *v, uint8_t level, uint64_t index, struct pointer *ret_pointer,
+                              uint8_t *ret_level)
 {
     for (;;) {
         uint64_t at = index;
@@ -108,6 +110,7 @@ static enum err pointer_above(struct store *s, struct volume *v, uint8_t level, 
             if (f) break;
         }
         *ret_pointer = *map_pointer(v, f, at);
+        *ret_level = k;
         map_unpin(s, f);
         if (k == level || (ret_pointer->locator == 0 && !frame_is_dirty(s, v, k, at))) return OK;
         /* While this waited the page was made that it had not found. */
@@ -139,7 +142,8 @@ static void delta_changes(struct store *s, const struct delta_leaf *dl, struct l
 static enum err leaf_changes(struct store *s, struct volume *v, uint64_t index, uint64_t since, struct leaf_changes *ret)
 {
     struct pointer p;
-    TRY(pointer_above(s, v, 0, index, &p));
+    uint8_t level;
+    TRY(pointer_above(s, v, 0, index, &p, &level));
     memset(ret, 0, sizeof *ret);
     const struct delta_leaf *dl = delta_leaf_find(s, v, index);
     if (since == 0 || is_newer(v, &p, (index + 1) * LEAF_BLOCKS, since)) {
@@ -151,17 +155,37 @@ static enum err leaf_changes(struct store *s, struct volume *v, uint64_t index, 
     return OK;
 }
 
-/* Whether nothing changed in what a page of level 1 covers. */
-static enum err is_quiet(struct store *s, struct volume *v, uint64_t index, uint64_t since, bool *ret_quiet)
+/* The first leaf of the delta within [from, to) that changed; `to`: none did. A short delta is looked through. */
+static uint64_t delta_first(struct store *s, const struct volume *v, uint64_t from, uint64_t to, uint64_t since)
+{
+    const struct delta_leaf *dl;
+    if (v->leaf_count < INNER_FANOUT) {
+        for (struct list *l = v->leaves.next; l != &v->leaves; l = l->next) {
+            dl = CONTAINER(l, struct delta_leaf, by_volume);
+            if (dl->newest > since && dl->index >= from) to = min64(to, dl->index);
+        }
+        return to;
+    }
+    for (; from < to; from++)
+        if ((dl = delta_leaf_find(s, v, from)) != NULL && dl->newest > since) break;
+    return from;
+}
+
+/* Nothing changed from leaf `index` up to this one; `index`: nothing is known without a look at the leaf. Where no page is,
+ * this is far. */
+static enum err quiet_until(struct store *s, struct volume *v, uint64_t index, uint64_t since, uint64_t *ret_end)
 {
     struct pointer p;
-    TRY(pointer_above(s, v, 1, index, &p));
-    *ret_quiet = !is_newer(v, &p, (index + 1) * INNER_FANOUT * LEAF_BLOCKS, since);
-    if (frame_is_dirty(s, v, 1, index)) *ret_quiet = false;
-    for (uint32_t i = 0; i < INNER_FANOUT && *ret_quiet; i++) {
-        const struct delta_leaf *dl = delta_leaf_find(s, v, index * INNER_FANOUT + i);
-        if (dl && dl->newest > since) *ret_quiet = false;
-    }
+    uint8_t level;
+    uint64_t leaves = 1;
+    TRY(pointer_above(s, v, 1, index / INNER_FANOUT, &p, &level));
+    for (uint8_t k = 0; k < level; k++) leaves *= INNER_FANOUT;
+    *ret_end = index;
+    if (p.newest > since || p.graft || frame_is_dirty(s, v, level, index / leaves)) return OK;
+    if (v->leaf_count >= INNER_FANOUT) leaves = INNER_FANOUT; /* of a large delta, not all in one go */
+    uint64_t end = (index / leaves + 1) * leaves;
+    if (v->cut_sequence > since) end = max64(index, min64(end, v->cut / LEAF_BLOCKS));
+    *ret_end = delta_first(s, v, index, end, since);
     return OK;
 }
 
@@ -172,12 +196,15 @@ static enum err skip(struct store *s, struct volume *v, uint64_t index, uint64_t
 {
     uint64_t end = (v->blocks + LEAF_BLOCKS - 1) / LEAF_BLOCKS;
     for (uint32_t n = 0; n < SKIP_STEPS && index < end && since > 0; n++) {
-        struct leaf_changes leaf = {.any = false};
-        bool quiet = false;
-        if (index % INNER_FANOUT == 0) TRY(is_quiet(s, v, index / INNER_FANOUT, since, &quiet));
-        if (!quiet) TRY(leaf_changes(s, v, index, since, &leaf));
-        if (leaf.any) break;
-        index += quiet ? INNER_FANOUT : 1;
+        struct leaf_changes leaf;
+        uint64_t quiet = index;
+        if (n == 0 || index % INNER_FANOUT == 0) TRY(quiet_until(s, v, index, since, &quiet));
+        if (quiet == index) {
+            TRY(leaf_changes(s, v, index, since, &leaf));
+            if (leaf.any) break;
+            quiet++;
+        }
+        index = quiet;
     }
     *ret_next = index < end ? index * LEAF_BLOCKS : UINT64_MAX;
     return OK;

@@ -69,9 +69,9 @@ enum err clean_init(struct store *s)
     uint64_t budget = s->config.memory / 16;
     c->room = (uint32_t)min64(max64(budget / 65536, 8), max64(s->slots_total / 4, 4));
     c->candidates = mem_alloc(s->mem, c->room * sizeof *c->candidates);
-    c->out = mem_alloc(s->mem, s->segment_bytes);
+    c->out = mem_alloc_raw(s->mem, s->segment_bytes);
     c->in_bytes = (uint32_t)min64(IN_BYTES_MAX, s->segment_bytes);
-    c->in = mem_alloc(s->mem, (uint64_t)c->in_bytes * IN_PARTS);
+    c->in = mem_alloc_raw(s->mem, (uint64_t)c->in_bytes * IN_PARTS);
     c->sketch_slots = (uint32_t)min64(s->page_count * (uint64_t)DIRECTORY_SLOTS, s->config.memory / 24 / (SKETCH_SIZE * 8));
     c->sketch = mem_alloc(s->mem, (uint64_t)c->sketch_slots * SKETCH_SIZE * 8);
     /* Linear counting: X of m bits are set after about m/m + m/(m-1) + ... + m/(m-X+1) different marks; in sixteenths. */

@@ -33,8 +33,8 @@ enum err delta_init(struct store *s, uint64_t budget)
     if (d->leaf_room < 64) return ERR_NO_MEMORY;
     d->entry_mask = power_below(d->entry_room) * 2 - 1;
     d->leaf_mask = power_below(d->leaf_room) * 2 - 1;
-    d->entries = mem_alloc(s->mem, d->entry_room * sizeof *d->entries);
-    d->leaves = mem_alloc(s->mem, d->leaf_room * sizeof *d->leaves);
+    d->entries = mem_alloc_raw(s->mem, d->entry_room * sizeof *d->entries);
+    d->leaves = mem_alloc_raw(s->mem, d->leaf_room * sizeof *d->leaves);
     d->entry_hash = mem_alloc(s->mem, (d->entry_mask + 1ull) * sizeof *d->entry_hash);
     d->leaf_hash = mem_alloc(s->mem, (d->leaf_mask + 1ull) * sizeof *d->leaf_hash);
     list_init(&d->by_age);
@@ -131,6 +131,7 @@ static struct delta_leaf *leaf_make(struct store *s, struct volume *v, uint64_t 
     *bucket = i;
     d->leaves_used++;
     list_push(&v->leaves, &dl->by_volume);
+    v->leaf_count++;
     age_insert(d, dl);
     return dl;
 }
@@ -165,6 +166,7 @@ void delta_forget(struct store *s, struct delta_leaf *dl)
     while (*at != i) at = &d->leaves[*at - 1].hash_next;
     *at = dl->hash_next;
     list_remove(&dl->by_volume);
+    dl->volume->leaf_count--;
     list_remove(&dl->by_age);
     dl->used = false;
     dl->hash_next = d->leaf_free;

@@ -238,8 +238,9 @@ enum record_kind {
  * LEARN: a change that was ordered elsewhere and is only caught up with. It takes effect where it stands in the log, no other
  * record has to say that it was committed; its sequence is a stamp, the newest operation that its blocks are as of, and the
  * volume stands where it stood. DATA, STATE, DELETE, RESIZE and NOOP may have it, MOVE has it. Whatever stands before it in
- * the log was decided; it does not matter to, and says nothing of, a local key (see STATE_LOCAL), which changes by such
- * records only.
+ * the log was decided; but for a local key (see STATE_LOCAL), which changes by such records only, at any time: its record
+ * carries a commit point like those without LEARN (so request windows are replayed in the order in which they changed), and
+ * its sequence says no more than that.
  */
 enum record_flags { RECORD_LEARN = 1 };
 

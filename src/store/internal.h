@@ -207,6 +207,7 @@ struct volume {
     uint64_t stamped;         /* newest stamp ever */
     struct pointer root, state_root;
     struct list leaves; /* of its delta */
+    uint32_t leaf_count;
     struct state_entry *state;
     uint32_t state_count, state_room, state_bytes;
     bool state_dirty;
@@ -319,6 +320,7 @@ struct map {
     struct frame *frames;
     struct frame **hash;
     uint32_t count, mask, dirty, hand;
+    uint32_t known;     /* frames from here on were never used, and hold anything */
     struct list wanted; /* waiters for a free frame */
     uint8_t *bufs;      /* page reads under way */
     uint32_t buf_free[64];

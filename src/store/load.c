@@ -160,7 +160,7 @@ static enum err load_pages(struct store *s, struct load *load, struct store_prob
 enum err load_directory(struct store *s, const struct checkpoint *c, struct store_problem *problem)
 {
     struct load *load = mem_alloc(s->mem, sizeof *load);
-    uint8_t *bufs = mem_alloc(s->mem, (size_t)AHEAD * COPIES * DIRECTORY_BYTES);
+    uint8_t *bufs = mem_alloc_raw(s->mem, (size_t)AHEAD * COPIES * DIRECTORY_BYTES);
     enum err err = load && bufs ? OK : ERR_NO_MEMORY;
     memcpy(s->directory_bits, c->directory_bits, (s->page_count * 2 + 7) / 8);
     s->slots_free = s->slots_total;

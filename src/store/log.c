@@ -69,17 +69,17 @@ enum err log_init(struct store *s)
     uint64_t least = record + sizeof(struct disk_batch) + STATE_VALUE_MAX;
     l->batch_bytes = (uint32_t)round_up64(max64(s->segment_bytes / BATCHES_A_SEGMENT, least), SECTOR);
     for (uint32_t i = 0; i < BATCHES; i++) {
-        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc(s->mem, l->batch_bytes)};
+        l->batch[i] = (struct batch_buf){.store = s, .at = mem_alloc_raw(s->mem, l->batch_bytes)};
         list_init(&l->batch[i].ops);
         if (!l->batch[i].at) return ERR_NO_MEMORY;
     }
     l->hold.timer.fire = hold_is_over;
     for (uint32_t i = 0; i < SEALS; i++) {
-        l->seals[i] = (struct seal){.store = s, .buf = mem_alloc(s->mem, s->segment_bytes)};
+        l->seals[i] = (struct seal){.store = s, .buf = mem_alloc_raw(s->mem, s->segment_bytes)};
         if (!l->seals[i].buf) return ERR_NO_MEMORY;
     }
     l->seg_room = 8192;
-    l->segments = mem_alloc(s->mem, l->seg_room * sizeof *l->segments);
+    l->segments = mem_alloc_raw(s->mem, l->seg_room * sizeof *l->segments);
     list_init(&l->queue);
     list_init(&l->failed);
     return l->segments ? OK : ERR_NO_MEMORY;
@@ -542,7 +542,11 @@ bool log_append(struct store *s, struct store_op *op)
                        .request = op->request,
                        .node = op->node};
     const struct volume *v = volume_find(s, op->volume);
-    r.commit = v && !op->learn ? v->published : 0;
+    if (v && !op->learn) r.commit = v->published;
+    if (v && op_is_local(op)) { /* its sequence means nothing: it makes room for the commit point */
+        r.sequence = max64(op->sequence, v->published);
+        r.commit = v->published;
+    }
     if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) {
         for (uint32_t i = 0; i < op->count; i++) plan_block(s, op, &plan, i);
     } else if (op->kind == RECORD_DATA && op->count > 0) {

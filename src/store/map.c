@@ -21,12 +21,12 @@ enum err map_init(struct store *s, uint64_t budget)
 {
     struct map *m = &s->map;
     m->buf_count = budget > 8u << 20 ? 64 : 8;
-    m->bufs = mem_alloc(s->mem, (uint64_t)m->buf_count * PAGE_BUF);
+    m->bufs = mem_alloc_raw(s->mem, (uint64_t)m->buf_count * PAGE_BUF);
     m->count = (uint32_t)(budget / (sizeof(struct frame) + 16));
     if (m->count < 32) return ERR_NO_MEMORY;
     m->mask = 1;
     while (m->mask < m->count) m->mask = m->mask * 2 + 1;
-    m->frames = mem_alloc(s->mem, m->count * sizeof *m->frames);
+    m->frames = mem_alloc_raw(s->mem, m->count * sizeof *m->frames);
     m->hash = mem_alloc(s->mem, (m->mask + 1ull) * sizeof *m->hash);
     list_init(&m->wanted);
     return m->bufs && m->frames && m->hash ? OK : ERR_NO_MEMORY;
@@ -72,7 +72,9 @@ static struct frame *frame_take(struct store *s, uint32_t volume, uint8_t level,
     for (uint32_t tried = 0; tried < 2 * m->count; tried++) {
         struct frame *f = &m->frames[m->hand];
         m->hand = m->hand + 1 == m->count ? 0 : m->hand + 1;
-        if (f->used) {
+        if (f == &m->frames[m->known]) {
+            m->known++;
+        } else if (f->used) {
             if (f->loading || f->dirty || f->pins || f->gone || !list_empty(&f->waiters)) continue;
             if (f->touched) {
                 f->touched = false;
@@ -98,7 +100,7 @@ static struct frame *frame_take(struct store *s, uint32_t volume, uint8_t level,
 
 void map_drop_volume(struct store *s, uint32_t volume)
 {
-    for (uint32_t i = 0; i < s->map.count; i++) {
+    for (uint32_t i = 0; i < s->map.known; i++) {
         struct frame *f = &s->map.frames[i];
         if (f->used && !f->gone && f->id.volume == volume) frame_drop(s, f);
     }
@@ -502,7 +504,7 @@ static enum err write_inner(struct store *s, struct frame *f)
 enum err map_write_dirty(struct store *s)
 {
     for (uint8_t level = 1; level <= INNER_LEVELS; level++) {
-        for (uint32_t i = 0; i < s->map.count && s->map.dirty > 0; i++) {
+        for (uint32_t i = 0; i < s->map.known && s->map.dirty > 0; i++) {
             struct frame *f = &s->map.frames[i];
             if (f->used && f->dirty && f->id.level == level) TRY(write_inner(s, f));
         }
@@ -545,7 +547,7 @@ enum err map_cut(struct store *s, struct volume *v)
         }
         map_unpin(s, f);
     }
-    for (uint32_t i = 0; i < s->map.count; i++) {
+    for (uint32_t i = 0; i < s->map.known; i++) {
         struct frame *f = &s->map.frames[i];
         if (!f->used || f->gone || f->id.volume != v->id || f->id.level > INNER_LEVELS) continue;
         if (f->id.index * covers(f->id.level) >= cut && f->id.index > 0) frame_drop(s, f);

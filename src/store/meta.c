@@ -9,7 +9,7 @@
 enum err meta_init(struct store *s)
 {
     for (uint32_t i = 0; i < 2; i++) {
-        s->meta.buf[i].at = mem_alloc(s->mem, s->segment_bytes);
+        s->meta.buf[i].at = mem_alloc_raw(s->mem, s->segment_bytes);
         s->meta.buf[i].slot = NO_SLOT;
         if (!s->meta.buf[i].at) return ERR_NO_MEMORY;
     }

@@ -24,6 +24,7 @@
     X(MUTATE_LEARN_GAP, "catch-up goes on behind an operation that failed")                                                    \
     X(MUTATE_LEARNING_FORGOTTEN, "a checkpoint does not say that a volume is learning")                                        \
     X(MUTATE_MOVE_FORGOTTEN, "recovery leaves a volume where catch-up began")                                                  \
+    X(MUTATE_STALE_COMMIT, "a checkpoint decides operations of later epochs than it knew")                                     \
     X(MUTATE_SEAL_EARLY, "a summary is written before its batches are durable")                                                \
     X(MUTATE_CLEAN_AFTER_REPLAY, "the cleaner takes segments after the replay point")                                          \
     X(MUTATE_FORGET_PREPARED, "prepared operations do not pin chunks")                                                         \

@@ -85,7 +85,7 @@ enum err reads_init(struct store *s, uint64_t budget)
         w->store = s;
         w->waiter.wake = woken;
         w->buf_bytes = one;
-        w->buf = mem_alloc(s->mem, one);
+        w->buf = mem_alloc_raw(s->mem, one);
         if (!w->buf) return ERR_NO_MEMORY;
     }
     return OK;

@@ -154,7 +154,8 @@ static enum err take_state(struct store *s, struct store_op *op, const struct re
     return OK;
 }
 
-/* What a record says of those before it: up to where they were committed. Catch-up begins where nothing is undecided. */
+/* What a record says of those before it: up to where they were committed. Catch-up begins where nothing is undecided, but for
+ * local keys. */
 static enum err settle_before(struct store *s, const struct record *r)
 {
     if (r->learn && !record_is_local(r) && !MUTATED(MUTATE_LEARN_UNDECIDED))
@@ -646,7 +647,7 @@ static enum err settle_volumes(struct store *s, const struct checkpoint *c)
 {
     for (uint32_t i = 0; i < c->volume_count; i++) {
         /* Not those of a later epoch: since then the volume may have moved back. */
-        uint32_t epoch = c->volumes[i].epoch;
+        uint32_t epoch = MUTATED(MUTATE_STALE_COMMIT) ? UINT32_MAX : c->volumes[i].epoch;
         TRY(decide(s, c->volumes[i].id, c->volumes[i].committed, epoch));
         struct volume *v = volume_find(s, c->volumes[i].id);
         if (v && v->published == 0 && v->appended == 0) volume_remove(s, v); /* its CREATE never became durable */
@@ -701,7 +702,7 @@ static enum err run(struct store *s, struct replay *rp, struct checkpoint *c, st
 {
     void *rooms[2];
     for (uint32_t i = 0; i < 2; i++)
-        if (!(rooms[i] = mem_alloc(s->mem, checkpoint_decode_room(s->super.checkpoint_bytes)))) return ERR_NO_MEMORY;
+        if (!(rooms[i] = mem_alloc_raw(s->mem, checkpoint_decode_room(s->super.checkpoint_bytes)))) return ERR_NO_MEMORY;
     TRY(find_checkpoint(s, rooms, c, problem));
     s->checkpoint_number = c->number;
     s->next_serial = c->next_serial;
@@ -757,9 +758,9 @@ enum err recover(struct store *s, struct store_problem *problem)
 {
     uint64_t began = io_now_ns(s->io);
     struct checkpoint c = {0};
-    struct replay rp = {.buf = mem_alloc(s->mem, s->segment_bytes),
-                        .body = mem_alloc(s->mem, s->segment_bytes),
-                        .block = mem_alloc(s->mem, BLOCK_SIZE)};
+    struct replay rp = {.buf = mem_alloc_raw(s->mem, s->segment_bytes),
+                        .body = mem_alloc_raw(s->mem, s->segment_bytes),
+                        .block = mem_alloc_raw(s->mem, BLOCK_SIZE)};
     rp.ahead = ahead_open(s);
     enum err err = rp.buf && rp.body && rp.block ? run(s, &rp, &c, problem) : ERR_NO_MEMORY;
     ahead_close(s, rp.ahead);

@@ -27,7 +27,7 @@ static struct shares share_out(const struct store *s)
     uint64_t left = s->config.memory > fixed + (2u << 20) ? s->config.memory - fixed : 2u << 20;
     uint64_t pool = s->slots_total * s->segment_bytes;
     return (struct shares){.delta = min64(left * 22 / 100, max64(16u << 20, pool / 40)),
-                           .index = min64(left * 22 / 100, max64(1u << 20, pool / 128)),
+                           .index = min64(left * 22 / 100, max64(256u << 10, pool / 128)),
                            .pages = left * 12 / 100,
                            .blocks = left * 12 / 100,
                            .summaries = min64(left * 8 / 100, max64(4u << 20, pool / 32)),
@@ -50,8 +50,8 @@ static enum err parts_init(struct store *s)
     s->directory_dirty = mem_alloc(s->mem, (s->page_count + 7) / 8 + 1ull);
     s->directory_numbers = mem_alloc(s->mem, s->page_count * sizeof *s->directory_numbers);
     if (!s->directory_numbers) return ERR_NO_MEMORY;
-    s->checkpoint_buf = mem_alloc(s->mem, s->super.checkpoint_bytes);
-    s->page_buf = mem_alloc(s->mem, 16384);
+    s->checkpoint_buf = mem_alloc_raw(s->mem, s->super.checkpoint_bytes);
+    s->page_buf = mem_alloc_raw(s->mem, 16384);
     if (!s->slot_pages || !s->directory_bits || !s->directory_dirty || !s->checkpoint_buf || !s->page_buf) return ERR_NO_MEMORY;
     s->directory = directory_open(s->mem, (uint32_t)min64(s->slots_total * RUNS_MAX + 64, UINT32_MAX));
     mem_on_large(s->mem, io_memory_large); /* tables that are touched all over, the delta's entries among them */
@@ -91,7 +91,7 @@ static enum err start(struct store *s)
 
 static enum err open_all(struct store *s, const struct store_config *config, struct store_problem *problem)
 {
-    s->fetch_buf = mem_alloc(s->mem, 32768);
+    s->fetch_buf = mem_alloc_raw(s->mem, 32768);
     if (!s->fetch_buf) return ERR_NO_MEMORY;
     TRY(super_open(s, config, problem));
     TRY(parts_init(s));

@@ -390,7 +390,7 @@ static bool load_read(struct summary *sum, uint32_t offset)
     uint64_t at;
     sum->buf_bytes = (uint32_t)s->segment_bytes - offset;
     mem_free(s->mem, sum->buf);
-    sum->buf = mem_alloc(s->mem, sum->buf_bytes);
+    sum->buf = mem_alloc_raw(s->mem, sum->buf_bytes);
     if (!sum->buf) return false;
     slot_where(s, (uint32_t)sum->buf_at, &d, &at);
     sum->op.done = load_next;

@@ -167,7 +167,7 @@ enum err store_format(struct io *io, const struct store_format_config *config)
     struct mem *mem = mem_open(64u << 20);
     struct making *m = mem ? mem_alloc(mem, sizeof *m) : NULL;
     enum err err = m ? OK : ERR_NO_MEMORY;
-    if (err == OK) err = (m->buf = mem_alloc(mem, 16u << 20)) ? OK : ERR_NO_MEMORY;
+    if (err == OK) err = (m->buf = mem_alloc_raw(mem, 16u << 20)) ? OK : ERR_NO_MEMORY;
     if (err == OK) err = format_devices(io, config, m);
     for (uint32_t i = 0; m && i < config->device_count; i++) io_file_close(m->files[i]);
     mem_close(mem);

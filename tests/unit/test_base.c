@@ -108,6 +108,21 @@ TEST(memory_is_zeroed_and_aligned)
     mem_close(mem); /* frees what is left; the address sanitizer would tell of a leak */
 }
 
+TEST(memory_that_holds_anything_is_aligned_and_counted)
+{
+    struct mem *mem = mem_open(1 << 20);
+    uint8_t *small = mem_alloc_raw(mem, 100), *large = mem_alloc_raw(mem, 65536);
+    CHECK(small != NULL && large != NULL);
+    CHECK_EQ((uintptr_t)small % 64, 0);
+    CHECK_EQ((uintptr_t)large % 4096, 0);
+    memset(large, 0xff, 65536);
+    CHECK(mem_used(mem) >= 65636);
+    CHECK(mem_alloc_raw(mem, 1 << 20) == NULL);
+    mem_free(mem, large);
+    CHECK(mem_used(mem) < 65536);
+    mem_close(mem);
+}
+
 TEST(memory_ends_at_its_budget_and_comes_back)
 {
     struct mem *mem = mem_open(100000);
@@ -424,8 +439,8 @@ TEST(garbage_is_no_number)
 
 TESTS(errors_have_name_text_and_class, a_number_that_is_no_error_is_safe, little_endian_goes_there_and_back,
       a_cursor_never_leaves_its_bytes, a_list_keeps_order, memory_is_zeroed_and_aligned,
-      memory_ends_at_its_budget_and_comes_back, a_large_table_costs_nothing_until_touched,
-      memory_tells_of_large_pieces_while_asked_to, a_seed_repeats_its_numbers, below_is_even_and_in_range,
-      chance_follows_its_odds, fill_writes_exactly_what_it_is_asked, crc32c_vectors, crc32c_continues, xxh3_vectors,
-      fingerprint_vectors, another_secret_gives_another_fingerprint, text_is_built_in_pieces, text_never_overflows,
-      bytes_as_people_read_them, numbers_as_people_write_them, garbage_is_no_number)
+      memory_that_holds_anything_is_aligned_and_counted, memory_ends_at_its_budget_and_comes_back,
+      a_large_table_costs_nothing_until_touched, memory_tells_of_large_pieces_while_asked_to, a_seed_repeats_its_numbers,
+      below_is_even_and_in_range, chance_follows_its_odds, fill_writes_exactly_what_it_is_asked, crc32c_vectors,
+      crc32c_continues, xxh3_vectors, fingerprint_vectors, another_secret_gives_another_fingerprint, text_is_built_in_pieces,
+      text_never_overflows, bytes_as_people_read_them, numbers_as_people_write_them, garbage_is_no_number)

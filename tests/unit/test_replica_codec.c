@@ -675,7 +675,108 @@ TEST(content_is_what_blocks_have)
     CHECK(replica_has_content(&m));
 }
 
+/* ---- what cannot be is not said ---- */
+
+static bool is_said(const struct replica_message *m)
+{
+    uint8_t head[LINK_HEAD_MAX];
+    memset(head, 0x5a, sizeof head);
+    bool said = replica_encode(1, m, head) != 0;
+    for (uint32_t i = 0; i < sizeof head; i++) said = said || head[i] != 0x5a; /* untouched otherwise */
+    return said;
+}
+
+/* Of every kind: the limits that all have. */
+TEST(impossible_messages_are_not_said)
+{
+    struct replica_message m;
+    for (uint32_t kind = 0; kind < KINDS; kind++) {
+        plain(kind, &m);
+        CHECK(is_said(&m));
+        m.from = REPLICA_NODES_MAX;
+        CHECK(!is_said(&m));
+        plain(kind, &m);
+        m.boot = 0;
+        CHECK(!is_said(&m));
+        plain(kind, &m);
+        m.commit = SEQUENCE_END;
+        CHECK(!is_said(&m));
+        plain(kind, &m);
+        m.epoch = 0;
+        CHECK(is_said(&m) == (kind == REPLICA_CONFIRMED));
+        plain(kind, &m);
+        m.join = 0;
+        bool needs = has_join((enum replica_message_kind)kind) && kind > REPLICA_HEARTBEAT_ACK;
+        CHECK(is_said(&m) == !needs);
+    }
+    plain(REPLICA_COMMIT, &m);
+    m.kind = (enum replica_message_kind)KINDS;
+    CHECK(!is_said(&m));
+}
+
+/* Of some kinds: numbers that do not agree with each other, and counts that would lead out of the message. */
+TEST(contradictions_are_not_said)
+{
+    struct replica_message m;
+    plain(REPLICA_STEP, &m);
+    m.u.step.count = REPLICA_STEP_RECORDS + 1;
+    CHECK(!is_said(&m));
+    m.u.step.count = UINT32_MAX;
+    CHECK(!is_said(&m));
+    plain(REPLICA_STEP, &m);
+    m.u.step.records[1].mark.sequence++;
+    CHECK(!is_said(&m));
+    plain(REPLICA_RECORD, &m);
+    m.u.record.mark.epoch = m.epoch + 1;
+    CHECK(!is_said(&m));
+    plain(REPLICA_HEARTBEAT, &m);
+    m.u.beat.config.owner = UINT8_MAX;
+    CHECK(!is_said(&m));
+    plain(REPLICA_CONFIRMED, &m);
+    m.u.forward.ticket = 0;
+    CHECK(!is_said(&m));
+    plain(REPLICA_DONE, &m);
+    m.u.forward.outcome = (enum replica_outcome)3;
+    CHECK(!is_said(&m));
+    plain(REPLICA_FORWARD, &m);
+    m.u.forward.change.kind = (enum replica_kind)3;
+    CHECK(!is_said(&m));
+    plain(REPLICA_PREPARED, &m);
+    m.u.prepared.end--;
+    CHECK(!is_said(&m));
+}
+
 /* ---- many heartbeats ---- */
+
+TEST(impossible_heartbeats_are_dropped)
+{
+    static uint8_t head[LINK_HEAD_MAX];
+    struct replica_heartbeats many;
+    struct replica_message m, odd, back;
+    struct cursor c;
+    uint32_t volume = 0;
+    plain(REPLICA_HEARTBEAT, &m);
+    plain(REPLICA_HEARTBEAT_ACK, &odd);
+    odd.u.beat.version = odd.u.beat.config.version - 1;
+    replica_heartbeats_begin(&many, head);
+    CHECK(replica_heartbeats_add(&many, 1, &odd));
+    CHECK_EQ(many.count, 0);
+    CHECK_EQ(many.dropped, 1);
+    CHECK(replica_heartbeats_add(&many, 2, &m));
+    uint32_t bytes = many.bytes;
+    CHECK(replica_heartbeats_add(&many, 3, &odd));
+    CHECK_EQ(many.bytes, bytes);
+    CHECK_EQ(many.dropped, 2);
+    CHECK(replica_heartbeats_add(&many, 4, &m));
+    CHECK_EQ(many.count, 2);
+    CHECK_OK(replica_heartbeats_decode(head, many.bytes, &c));
+    for (uint32_t expected = 2; expected <= 4; expected += 2) {
+        CHECK(replica_heartbeats_take(&c, &volume, &back));
+        CHECK_EQ(volume, expected);
+        CHECK_BYTES(&back, &m, sizeof back);
+    }
+    CHECK(!replica_heartbeats_take(&c, &volume, &back));
+}
 
 TEST(heartbeats_fill_a_head)
 {
@@ -776,5 +877,6 @@ TEST(heartbeats_are_nothing_else)
 }
 
 TESTS(random_messages_come_back, limits_are_kept, nothing_is_not_compared, nobody_is_in_records_only,
-      a_new_version_is_told_from_its_first_byte, content_is_what_blocks_have, heartbeats_fill_a_head,
-      random_heartbeats_come_back, heartbeats_keep_limits, heartbeats_are_nothing_else)
+      a_new_version_is_told_from_its_first_byte, content_is_what_blocks_have, impossible_messages_are_not_said,
+      contradictions_are_not_said, impossible_heartbeats_are_dropped, heartbeats_fill_a_head, random_heartbeats_come_back,
+      heartbeats_keep_limits, heartbeats_are_nothing_else)

@@ -525,6 +525,18 @@ static bool finds(uint64_t since, uint64_t lba, uint32_t count, uint32_t changed
     return false;
 }
 
+/* Walks until something has changed: it is in `changes`, and lies behind *next. */
+static bool walk_on(uint64_t since, uint64_t *next, uint32_t *calls)
+{
+    enum { CALLS_MAX = 1000 };
+    for (*calls = 1; *calls < CALLS_MAX && *next != UINT64_MAX; ++*calls) {
+        if (store_changes_in(t.store, 1, since, *next, 2 * LEAF_BLOCKS, &changes) != OK) return false;
+        if (changes.changed > 0) return true;
+        *next = changes.next;
+    }
+    return false;
+}
+
 static bool walks(void)
 {
     enum { LAST = (1 << 30) - 1 };
@@ -543,16 +555,71 @@ static bool walks(void)
     if (store_changes_in(t.store, 1, 2, 699904, 512, &changes) != OK || changes.changed != 512) return false;
     if (!finds(2, 0, 1024, 1, 699904) || !is_changed(1002)) return false;
     uint32_t calls = 0;
-    do {
-        if (store_changes_in(t.store, 1, 3, calls ? changes.next : 1024, 1024, &changes) != OK) return false;
-    } while (++calls < 1000 && changes.next != UINT64_MAX);
-    if (changes.changed != 1 || calls < 30 || calls > 300) return false; /* far away, but not all at once */
+    uint64_t next = 1024;
+    if (!walk_on(3, &next, &calls) || next != LAST / LEAF_BLOCKS * LEAF_BLOCKS || calls > 20) return false; /* far away */
     store_stats(t.store, &after);
     if (after.leaf_flushes != before.leaf_flushes) return false;
     /* With 0 also what was never written; not beyond the end. */
     if (!finds(0, 5000, 100, 100, 5100) || !finds(0, LAST - 6, 100, 7, UINT64_MAX)) return false;
     if (store_changes_in(t.store, 1, 0, 0, STORE_CHANGES_MAX + 1, &changes) != ERR_ARGUMENT) return false;
     return store_changes_in(t.store, 2, 0, 0, 1, &changes) == ERR_NO_VOLUME && close_pools();
+}
+
+/* Many leaves of the delta, all but the last three of which `since` knows: those are found, wherever they lie. */
+static bool walks_over_a_large_delta(void)
+{
+    enum { LEAVES = 200, FAR = (1 << 29) + LEAF_BLOCKS };
+    static const uint64_t new[] = {77 * 4096, FAR, FAR + 3 * 65536};
+    uint64_t sequence = 1, next = 0;
+    uint32_t calls = 0;
+    if (make_pool(0) != OK || open_pool(0) != OK || prepare_create((uint64_t)1 << 30) != OK) return false;
+    for (uint32_t i = 0; i < LEAVES; i++) {
+        struct change *c = change_new(1, ++sequence); /* small in the log, so that nothing has to be flushed */
+        c->op.kind = RECORD_DATA;
+        c->op.what = ENTRY_UNMAP;
+        c->op.lba = (uint64_t)i * 4096;
+        c->op.count = 1;
+        if (submit(c) != OK) return false;
+        publish(sequence);
+    }
+    uint64_t since = sequence;
+    for (uint32_t i = 0; i < 3; i++)
+        if (prepare_data(1, ++sequence, new[i], 400 + i) != OK) return false;
+    publish(sequence);
+    for (uint32_t i = 0; i < 3; i++) {
+        if (!walk_on(since, &next, &calls) || next / LEAF_BLOCKS != new[i] / LEAF_BLOCKS || changes.changed != 1) return false;
+        next = new[i] + 1;
+        if (i == 1 && (calls < 10 || calls > 100)) return false; /* bounded work each */
+    }
+    while (next != UINT64_MAX) {
+        if (store_changes_in(t.store, 1, since, next, LEAF_BLOCKS, &changes) != OK || changes.changed != 0) return false;
+        next = changes.next;
+    }
+    return close_pools();
+}
+
+/* A volume that was cut and grew again: all beyond the cut has changed, before it nothing has. */
+static bool walks_over_a_cut(void)
+{
+    enum { CUT = 100 * 65536 };
+    uint64_t next = 512;
+    uint32_t calls = 0;
+    if (make_pool(0) != OK || open_pool(0) != OK || prepare_create((uint64_t)1 << 30) != OK) return false;
+    if (prepare_data(1, 2, CUT + 70000, 1) != OK) return false;
+    publish(2);
+    if (store_checkpoint(t.store, true) != OK) return false;
+    if (submit(resize_new(3, CUT)) != OK || submit(resize_new(4, (uint64_t)1 << 30)) != OK) return false;
+    publish(4);
+    if (!walk_on(2, &next, &calls) || next != CUT || changes.changed != 2 * LEAF_BLOCKS) return false;
+    return close_pools();
+}
+
+TEST(a_walk_by_cursor_looks_into_a_large_delta)
+{
+    begin(6);
+    CHECK(play(walks_over_a_large_delta));
+    begin(7);
+    CHECK(play(walks_over_a_cut));
 }
 
 TEST(a_walk_by_cursor_tells_what_changed)
@@ -614,4 +681,4 @@ TEST(equal_content_has_equal_digests)
 }
 
 TESTS(a_discard_takes_back_epochs, a_tail_is_inherited_with_its_blocks, a_volume_catches_up, catching_up_fails_together,
-      a_walk_by_cursor_tells_what_changed, equal_content_has_equal_digests)
+      a_walk_by_cursor_tells_what_changed, a_walk_by_cursor_looks_into_a_large_delta, equal_content_has_equal_digests)

@@ -3,8 +3,8 @@
  * Messages of replicas: a row in `forms` for each kind, with what writes it and what reads it.
  *
  * What a form of bytes must keep to (flags, reserved bytes, what is listed) is judged where it is read; what its numbers must
- * keep to, in `is_possible`, on the host struct: decoders refuse what it does not like, encoders assert that it likes what they
- * are given. So a replica that would be misunderstood stops, and is not quietly ignored by all others.
+ * keep to, in `is_possible`, on the host struct: decoders refuse what it does not like, and encoders make nothing of it. That
+ * is no programmer's error: after odd numbers from a peer, each of them possible, a core may come to say impossible ones.
  */
 #include "volume/replica/codec.h"
 
@@ -725,9 +725,11 @@ static const struct form {
 enum { FORMS = sizeof forms / sizeof forms[0] };
 static_assert(FORMS == REPLICA_AGREED + 1, "every kind has a form");
 
-static void message_encode(struct out *out, uint32_t volume, const struct replica_message *m)
+/* False: the message is impossible, and nothing was written. */
+static bool message_encode(struct out *out, uint32_t volume, const struct replica_message *m)
 {
-    assert(volume != 0 && is_possible(m));
+    assert(volume != 0);
+    if (!is_possible(m)) return false;
     const struct form *form = &forms[m->kind];
     struct wire_replica_message wire = {.version = REPLICA_WIRE_VERSION,
                                         .kind = (uint8_t)form->kind,
@@ -738,6 +740,7 @@ static void message_encode(struct out *out, uint32_t volume, const struct replic
                                         .commit = put64(m->commit)};
     put(out, &wire, sizeof wire);
     form->encode(out, m);
+    return true;
 }
 
 /* The first byte is the version, whatever follows. */
@@ -774,8 +777,7 @@ static enum err message_decode(struct cursor *c, uint32_t *ret_volume, struct re
 uint32_t replica_encode(uint32_t volume, const struct replica_message *message, uint8_t ret_head[LINK_HEAD_MAX])
 {
     struct out out = {.at = ret_head, .room = LINK_HEAD_MAX};
-    message_encode(&out, volume, message);
-    return out.bytes;
+    return message_encode(&out, volume, message) ? out.bytes : 0;
 }
 
 enum err replica_decode(const void *head, size_t size, uint32_t *ret_volume, struct replica_message *ret_message)
@@ -818,7 +820,10 @@ bool replica_heartbeats_add(struct replica_heartbeats *heartbeats, uint32_t volu
     uint8_t one[BEAT_BYTES_MAX];
     struct out out = {.at = one, .room = sizeof one};
     assert(is_heartbeat(message));
-    message_encode(&out, volume, message);
+    if (!message_encode(&out, volume, message)) {
+        heartbeats->dropped++;
+        return true;
+    }
     if (out.bytes > LINK_HEAD_MAX - heartbeats->bytes) return false;
     memcpy(heartbeats->head + heartbeats->bytes, one, out.bytes);
     heartbeats->bytes += out.bytes;

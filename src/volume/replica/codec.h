@@ -7,7 +7,8 @@
  * message does not have is 0 in what comes out. The output is untouched on failure, and nothing beyond `size` is read.
  *
  * Errors of decoders: ERR_TRUNCATED (too short), ERR_DECODE (impossible content), ERR_NEW_FORMAT (a newer version). Encoders
- * take what decoders let through, and assert it.
+ * take what decoders let through, and nothing else: after a message that was odd but not impossible a core may say something
+ * that nobody would take. Whoever sends drops that and counts it; the peer is at fault, and this node serves its other volumes.
  *
  * `body` of changes and steps does not travel: who sends a message sends the content that it names along, and who receives it
  * gives the content a name of its own.
@@ -20,7 +21,7 @@
 #include "volume/replica/message.h"
 #include "volume/replica/wire.h"
 
-/* Returns bytes. */
+/* Returns bytes; 0: no decoder would let the message through, it is not to be sent. */
 uint32_t replica_encode(uint32_t volume, const struct replica_message *message, uint8_t ret_head[LINK_HEAD_MAX]);
 enum err replica_decode(const void *head, size_t size, uint32_t *ret_volume, struct replica_message *ret_message);
 
@@ -32,11 +33,13 @@ bool replica_has_content(const struct replica_message *message);
 struct replica_heartbeats {
     uint8_t *head; /* to be sent when count > 0 */
     uint32_t bytes, count;
+    uint32_t dropped; /* since the beginning: those that no decoder would let through */
 };
 
 /* `head` has LINK_HEAD_MAX bytes. */
 void replica_heartbeats_begin(struct replica_heartbeats *heartbeats, uint8_t *head);
-/* False: no room for it is left. Send the head and begin another: in an empty one there is room for anything. */
+/* False: no room for it is left. Send the head and begin another: in an empty one there is room for anything. True, too, when
+ * it was dropped. */
 bool replica_heartbeats_add(struct replica_heartbeats *heartbeats, uint32_t volume, const struct replica_message *message);
 
 /* All of the head is judged before the first message is taken from `ret_heartbeats`, which points into it. */
