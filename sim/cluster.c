@@ -58,7 +58,8 @@ static void pipe_arm(struct cluster_pipe *p)
 /* False: the receiver has no room for it now. */
 static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter)
 {
-    static const enum content_use uses[] = {[REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
+    static const enum content_use uses[] = {
+        [REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
     struct cluster *c = p->cluster;
     struct cluster_node *to = &c->node[p->to];
     struct replica_content *content = NULL;
@@ -69,7 +70,8 @@ static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter
         if (content == NULL) return false;
         bool stretch = content_is_stretch(content);
         if (stretch) memcpy(content->bytes, letter->bytes, content->used = letter->used);
-        for (uint32_t i = 0; !stretch && letter->what == ENTRY_NEW && i < letter->count; i++) content_add(content, i, &letter->digests[i]);
+        for (uint32_t i = 0; !stretch && letter->what == ENTRY_NEW && i < letter->count; i++)
+            content_add(content, i, &letter->digests[i]);
     }
     host_message(to->host, &letter->message, content);
     if (strikes && c->strikes > 0 && cluster_chance(c, 300)) {
@@ -117,9 +119,9 @@ static void say_step(struct cluster *c, uint32_t from, uint32_t to, const struct
 {
     const struct replica_step *s = &m->u.step;
     if (m->kind == REPLICA_WANT)
-        sim_say(c->sim, "node %u wants a step: base %llu, block %llu, applied %llu%s%s", from, (unsigned long long)s->learn.base,
-                (unsigned long long)s->learn.cursor, (unsigned long long)s->learn.applied, s->check ? ", checking" : "",
-                s->digested ? ", told" : "");
+        sim_say(c->sim, "node %u wants a step: base %llu, block %llu, applied %llu%s%s", from,
+                (unsigned long long)s->learn.base, (unsigned long long)s->learn.cursor, (unsigned long long)s->learn.applied,
+                s->check ? ", checking" : "", s->digested ? ", told" : "");
     if (m->kind == REPLICA_STEP)
         sim_say(c->sim, "node %u has a step for %u: %u records, %llu blocks, %u bytes%s%s%s, to %llu", from, to, s->count,
                 (unsigned long long)s->stretch, bytes, s->gap ? ", a gap" : "", s->check ? ", check" : "",
@@ -457,8 +459,9 @@ static void aim(struct cluster *c, int mutation)
         c->cut_power = 500;
         c->quick = true;
         break;
-    case MUTATE_PUBLISH_UNDER_READ: /* what is not acknowledged in time is read once more */
-        c->cut_power = c->cut_all = 500;
+    case MUTATE_PUBLISH_UNDER_READ: /* with a new session, what was not acknowledged is read once more */
+        c->cut_power = 500;
+        c->lose = 1000;
         c->quick = c->slow_reads = true;
         break;
     case MUTATE_SESSION_UNTOLD: c->cut_paths = 900; break;
@@ -495,7 +498,7 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     plan_begin(c, plan_of(options->seed, options->mutation));
     uint64_t answer_us = max64(c->delay_us * 2, sim_latency_ns(c->sim) / IO_US_NS * 4);
     c->hasty = c->slow_reads || answer_us > c->timing.heartbeat_us / 2;
-    if (c->slow_reads && sim_latency_ns(c->sim) < IO_MS_NS) sim_fault(c->sim, SIM_SLOW_READ, 50000, UINT32_MAX);
+    if (c->slow_reads && sim_latency_ns(c->sim) < IO_MS_NS) sim_fault(c->sim, SIM_SLOW_READ, 100000, UINT32_MAX);
     blank_begin(c);
     for (uint32_t a = 0; a < CLUSTER_NODES; a++) {
         for (uint32_t b = 0; b < CLUSTER_NODES; b++) {

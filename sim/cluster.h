@@ -134,11 +134,11 @@ struct cluster {
     struct replica_timing timing;
     uint32_t nodes, clients_count;
     bool strict, calm, quiet;
-    bool hasty; /* heartbeats come faster than disks and links answer: nobody can join under load */
-    uint64_t delay_us;                                                     /* of a message, at most */
+    bool hasty;        /* heartbeats come faster than disks and links answer: nobody can join under load */
+    uint64_t delay_us; /* of a message, at most */
     /* odds of faults, per thousand */
     uint32_t lose, cut_links, cut_register, cut_power, cut_all, cut_paths, lose_disk;
-    bool quick;                                                            /* who dies is back at once */
+    bool quick;      /* who dies is back at once */
     bool slow_reads; /* some take very long */
     struct cluster_node node[CLUSTER_NODES];
     struct cluster_pipe pipe[CLUSTER_NODES][CLUSTER_NODES];

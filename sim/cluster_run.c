@@ -358,10 +358,12 @@ static void say_counts(struct cluster *c)
 {
     struct cluster_counts n = cluster_counts(c);
     sim_say(c->sim, "%llu joins, %llu times learned, %llu steps of %llu blocks in %llu bytes, %llu digests (%llu given up)",
-            (unsigned long long)n.joins, (unsigned long long)n.learned, (unsigned long long)n.steps, (unsigned long long)n.blocks,
-            (unsigned long long)n.step_bytes, (unsigned long long)n.digests, (unsigned long long)n.lapses);
-    sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks, publishing waited %llu times for a read", (unsigned long long)n.gaps, (unsigned long long)n.passes,
-            (unsigned long long)n.replaced, (unsigned long long)n.waited);
+            (unsigned long long)n.joins, (unsigned long long)n.learned, (unsigned long long)n.steps,
+            (unsigned long long)n.blocks, (unsigned long long)n.step_bytes, (unsigned long long)n.digests,
+            (unsigned long long)n.lapses);
+    sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks, publishing waited %llu times for a read",
+            (unsigned long long)n.gaps, (unsigned long long)n.passes, (unsigned long long)n.replaced,
+            (unsigned long long)n.waited);
 }
 
 uint64_t cluster_run(struct lab *lab, const struct history_options *options)

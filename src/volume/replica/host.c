@@ -274,7 +274,8 @@ static bool is_whole(struct replica_host *h, const struct replica_change *change
     bool known = content->what == ENTRY_NEW || content->what == ENTRY_ZERO || content->what == ENTRY_UNMAP;
     bool writes = content->what == ENTRY_NEW;
     uint32_t most = writes ? store_write_max(h->config.store) : RECORD_UNMAP_MAX;
-    return known && writes == (change->kind == REPLICA_WRITE) && change->count <= most && is_within(h, change->lba, change->count);
+    return known && writes == (change->kind == REPLICA_WRITE) && change->count <= most &&
+           is_within(h, change->lba, change->count);
 }
 
 /* Where a step leads, when it says where contents are compared, the volume can go. */
@@ -299,8 +300,7 @@ static bool is_taken(struct replica_host *h, const struct replica_message *m, co
 {
     if (m->from >= REPLICA_NODES_MAX) return false;
     switch (m->kind) {
-    case REPLICA_RECORD:
-        return h->end - h->published < HOST_BACKLOG_RECORDS && is_whole(h, &m->u.record.change, content);
+    case REPLICA_RECORD: return h->end - h->published < HOST_BACKLOG_RECORDS && is_whole(h, &m->u.record.change, content);
     case REPLICA_FORWARD: return !is_behind(h) && is_whole(h, &m->u.forward.change, content);
     case REPLICA_STEP: return is_whole_step(h, &m->u.step, content);
     case REPLICA_HEARTBEAT:
@@ -404,9 +404,9 @@ static enum err memory_of(struct replica_host *h)
 
 static void lists_of(struct replica_host *h)
 {
-    struct list *all[] = {&h->changes_waiting, &h->reads_waiting, &h->reads_parked,   &h->forwards,
-                          &h->ops_free,        &h->resends_free,  &h->resends_waiting, &h->learner.free,
-                          &h->teacher.readers_free};
+    struct list *all[] = {&h->changes_waiting, &h->reads_waiting, &h->reads_parked,
+                          &h->forwards,        &h->ops_free,      &h->resends_free,
+                          &h->resends_waiting, &h->learner.free,  &h->teacher.readers_free};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) list_init(all[i]);
 }
 

@@ -25,7 +25,7 @@ static_assert((int)REQUEST_NODES == (int)REPLICA_NODES_MAX && (int)REQUEST_WINDO
 enum {
     HOST_OPS = REPLICA_KEPT, /* records that are prepared and not published */
     HOST_RESENDS = REPLICA_TAIL,
-    HOST_READERS = 8, /* reads under way: for records that go out again, and for steps */
+    HOST_READERS = 8,    /* reads under way: for records that go out again, and for steps */
     HOST_LEARN_OPS = 16, /* of a step, in the store at once */
     /* Where publishing waits, changes wait, too, before records have no slot any more: behind so many there may come what the
      * core has taken already (REPLICA_TICKETS, HOST_CHANGES), and from an owner what follows until it is acknowledged. */
@@ -49,7 +49,7 @@ struct host_slot {
     struct store_op *op;
     struct host_op *own; /* NULL: the store found it */
     struct replica_content *content;
-    uint32_t cost; /* blocks of credit that the core has taken for it */
+    uint32_t cost;    /* blocks of credit that the core has taken for it */
     uint32_t readers; /* of its blocks: it must not be published */
 };
 
@@ -111,7 +111,7 @@ struct host_walk {
 
 /* A step that waits for its content. */
 struct host_out {
-    bool due, busy; /* it is the next; one is being made */
+    bool due, busy;                 /* it is the next; one is being made */
     uint64_t join, cursor, applied; /* of the one that is being made: which question it answers */
     struct replica_message message;
     struct replica_content *content; /* with its stretch, if it has one */
@@ -153,11 +153,11 @@ struct host_teacher {
 
 /* A digest that the core asked for: of this node's number as a learner's, of others' as their teacher's. */
 struct host_check {
-    bool on;       /* nothing after `sequence` is published (applied) */
-    bool due;      /* it is to be made */
-    bool known;    /* it was made, or could not be */
-    bool failed;   /* it could not be */
-    bool passed;   /* the learner has come to where it is compared */
+    bool on;     /* nothing after `sequence` is published (applied) */
+    bool due;    /* it is to be made */
+    bool known;  /* it was made, or could not be */
+    bool failed; /* it could not be */
+    bool passed; /* the learner has come to where it is compared */
     uint64_t id, sequence, digest[2];
     uint64_t known_us, moved_us; /* when it was made; when the learner last got on since */
     uint64_t applied;            /* how far that is */

@@ -74,12 +74,9 @@ static void self_is_put(struct store_op *op)
 enum err host_self_set(struct replica_host *h, const struct host_self *self)
 {
     struct disk_self value;
-    struct self_put put = {.op = {.done = self_is_put,
-                                  .kind = RECORD_STATE,
-                                  .learn = true,
-                                  .volume = h->config.volume,
-                                  .sequence = h->published},
-                           .task = io_task_self()};
+    struct self_put put = {
+        .op = {.done = self_is_put, .kind = RECORD_STATE, .learn = true, .volume = h->config.volume, .sequence = h->published},
+        .task = io_task_self()};
     host_self_op(self, &value, &put.op);
     store_prepare(h->config.store, &put.op);
     while (!put.over) io_task_park();

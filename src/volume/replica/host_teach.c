@@ -88,8 +88,7 @@ static bool part_make(struct host_teacher *t, const struct fingerprinter *key)
     for (; whole && part->kind == ENTRY_NEW && t->made_blocks < part->count; t->made_blocks += whole) {
         struct block_digest digest;
         digest_block(key, part->raw + (size_t)t->made_blocks * BLOCK_SIZE, room, &digest);
-        whole = part->recorded ? stretch_record_block(w, &digest)
-                               : stretch_walk_block(w, part->lba + t->made_blocks, &digest);
+        whole = part->recorded ? stretch_record_block(w, &digest) : stretch_walk_block(w, part->lba + t->made_blocks, &digest);
     }
     return whole;
 }
@@ -116,8 +115,8 @@ static void make_is_done(struct io_job *job)
 static enum err parts_make(struct replica_host *h)
 {
     struct host_teacher *t = &h->teacher;
-    uint32_t grows = t->part_count * (uint32_t)sizeof(struct wire_stretch_run) +
-                     t->blocks * (uint32_t)sizeof(struct wire_stretch_block);
+    uint32_t grows =
+        t->part_count * (uint32_t)sizeof(struct wire_stretch_run) + t->blocks * (uint32_t)sizeof(struct wire_stretch_block);
     uint32_t at = STRETCH_ROOM - t->blocks * BLOCK_SIZE;
     assert(t->writer->used + grows <= at);
     t->err = OK;

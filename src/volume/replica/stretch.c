@@ -69,7 +69,8 @@ static void block_put(struct stretch_writer *w, const struct block_digest *diges
 }
 
 /* Joins the run at hand, or begins another. */
-static bool walk_more(struct stretch_writer *w, enum entry_kind kind, uint64_t lba, uint32_t count, uint32_t most, uint32_t bytes)
+static bool walk_more(struct stretch_writer *w, enum entry_kind kind, uint64_t lba, uint32_t count, uint32_t most,
+                      uint32_t bytes)
 {
     assert(w->recorded == 0);
     bool joins = w->walked > 0 && w->kind == kind && w->end == lba && w->count + count <= most;
@@ -197,7 +198,8 @@ bool stretch_is_needed(const struct replica_step *step)
 static bool is_of_walk(const struct stretch_run *run, const struct replica_step *step, uint64_t after)
 {
     uint64_t end = run->lba + run->count;
-    return step->stretch != 0 && run->lba >= after && (step->stretch >= REPLICA_WALK_END - step->cursor || end <= step->cursor + step->stretch);
+    return step->stretch != 0 && run->lba >= after &&
+           (step->stretch >= REPLICA_WALK_END - step->cursor || end <= step->cursor + step->stretch);
 }
 
 static bool is_of_record(const struct stretch_run *run, const struct replica_change *change)

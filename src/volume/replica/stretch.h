@@ -22,8 +22,8 @@
 
 enum {
     STRETCH_VERSION = 1,
-    STRETCH_RUNS = 256,  /* of a walk */
-    STRETCH_DATA = 120,  /* blocks of a walk with something in them: with the records' it all fits */
+    STRETCH_RUNS = 256, /* of a walk */
+    STRETCH_DATA = 120, /* blocks of a walk with something in them: with the records' it all fits */
     STRETCH_BLOCKS = STRETCH_DATA + REPLICA_STEP_BLOCKS, /* with something in them */
 };
 
