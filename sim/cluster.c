@@ -60,8 +60,10 @@ static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter
 {
     static const enum content_use uses[] = {
         [REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
-    struct cluster_node *to = &p->cluster->node[p->to];
+    struct cluster *c = p->cluster;
+    struct cluster_node *to = &c->node[p->to];
     struct replica_content *content = NULL;
+    bool strikes = letter->message.kind == REPLICA_STEP && letter->has_content && p->to == c->strike_node;
     if (!to->ready || p->cut) return true;
     if (letter->has_content) {
         content = content_take(&to->contents, uses[letter->message.kind], letter->what, letter->count);
@@ -72,6 +74,11 @@ static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter
             content_add(content, i, &letter->digests[i]);
     }
     host_message(to->host, &letter->message, content);
+    if (strikes && c->strikes > 0 && cluster_chance(c, 300)) {
+        c->strikes--;
+        io_cancel(c->io, &c->strike);
+        io_after(c->io, cluster_below(c, 4 * sim_latency_ns(c->sim) + IO_MS_NS), &c->strike);
+    }
     return true;
 }
 
@@ -332,6 +339,7 @@ static void counts_add(struct cluster_counts *all, const struct cluster_node *n)
     all->digests += h->digests;
     all->lapses += h->lapses;
     all->learned += h->learned;
+    all->waited += h->waited;
     all->joins += r->joins;
     all->gaps += r->gaps;
     all->passes += r->passes;
@@ -442,7 +450,7 @@ static void node_begin(struct cluster *c, uint32_t i)
 /* For what one rule is about. */
 static void aim(struct cluster *c, int mutation)
 {
-    c->cut_power = c->cut_all = c->cut_links = c->cut_register = c->cut_paths = c->lose = 0;
+    c->cut_power = c->cut_all = c->cut_links = c->cut_register = c->cut_paths = c->lose = c->lose_disk = 0;
     c->clients_count = CLUSTER_CLIENTS;
     c->delay_us = 30000;
     switch (mutation) {
@@ -450,6 +458,11 @@ static void aim(struct cluster *c, int mutation)
         c->nodes = 2;
         c->cut_power = 500;
         c->quick = true;
+        break;
+    case MUTATE_PUBLISH_UNDER_READ: /* with a new session, what was not acknowledged is read once more */
+        c->cut_power = 500;
+        c->lose = 1000;
+        c->quick = c->slow_reads = true;
         break;
     case MUTATE_SESSION_UNTOLD: c->cut_paths = 900; break;
     default: break;
@@ -461,7 +474,7 @@ static void draw(struct cluster *c)
     c->nodes = 2 + (uint32_t)cluster_below(c, 2);
     c->clients_count = 1 + (uint32_t)cluster_below(c, CLUSTER_CLIENTS);
     c->strict = cluster_chance(c, 150);
-    c->timing = replica_timing_fast;
+    c->timing = cluster_chance(c, 300) ? replica_timing_default : replica_timing_fast;
     c->delay_us = cluster_chance(c, 500) ? 300 : 30000;
     c->cut_power = cluster_chance(c, 500) ? 100 : 0;
     c->cut_all = cluster_chance(c, 600) ? 200 : 0;
@@ -470,6 +483,7 @@ static void draw(struct cluster *c)
     c->lose = cluster_chance(c, 700) ? 400 : 0;
     c->cut_paths = cluster_chance(c, 400) ? 400 : 0;
     c->lose_disk = cluster_chance(c, 300) ? 200 : 0;
+    c->slow_reads = cluster_chance(c, 150);
 }
 
 void cluster_begin(struct cluster *c, struct lab *lab, const struct history_options *options)
@@ -482,6 +496,9 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     draw(c);
     if (options->mutation >= MUTATE_HOST) aim(c, options->mutation);
     plan_begin(c, plan_of(options->seed, options->mutation));
+    uint64_t answer_us = max64(c->delay_us * 2, sim_latency_ns(c->sim) / IO_US_NS * 4);
+    c->hasty = c->slow_reads || answer_us > c->timing.heartbeat_us / 2;
+    if (c->slow_reads && sim_latency_ns(c->sim) < IO_MS_NS) sim_fault(c->sim, SIM_SLOW_READ, 100000, UINT32_MAX);
     blank_begin(c);
     for (uint32_t a = 0; a < CLUSTER_NODES; a++) {
         for (uint32_t b = 0; b < CLUSTER_NODES; b++) {

@@ -123,7 +123,7 @@ struct cluster_block {
 
 /* Of all replicas, in all their lives. */
 struct cluster_counts {
-    uint64_t steps, step_bytes, blocks, digests, lapses, learned, joins, gaps, passes, mismatches, replaced;
+    uint64_t steps, step_bytes, blocks, digests, lapses, learned, joins, gaps, passes, mismatches, replaced, waited;
 };
 
 struct cluster {
@@ -134,10 +134,12 @@ struct cluster {
     struct replica_timing timing;
     uint32_t nodes, clients_count;
     bool strict, calm, quiet;
+    bool hasty;        /* heartbeats come faster than disks and links answer: nobody can join under load */
     uint64_t delay_us; /* of a message, at most */
     /* odds of faults, per thousand */
     uint32_t lose, cut_links, cut_register, cut_power, cut_all, cut_paths, lose_disk;
-    bool quick; /* who dies is back at once */
+    bool quick;      /* who dies is back at once */
+    bool slow_reads; /* some take very long */
     struct cluster_node node[CLUSTER_NODES];
     struct cluster_pipe pipe[CLUSTER_NODES][CLUSTER_NODES];
     struct replica_config config; /* the register */
@@ -146,6 +148,8 @@ struct cluster {
     struct cluster_client clients[CLUSTER_CLIENTS];
     struct cluster_block blocks[CLUSTER_BLOCKS];
     struct io_timer fault;
+    struct io_timer strike; /* a node dies in the midst of a step that came to it, so many times */
+    uint32_t strike_node, strikes;
     struct cluster_counts counts; /* of lives that are over */
     uint32_t resets;
     bool only_blocks; /* clients make no zeros and holes */

@@ -127,6 +127,9 @@ void cluster_run_ms(struct cluster *c, uint64_t ms)
 static void mend_all(struct cluster *c)
 {
     c->calm = true;
+    c->strikes = 0;
+    sim_fault(c->sim, SIM_SLOW_READ, 0, 0);
+    io_cancel(c->io, &c->strike);
     for (uint32_t a = 0; a < c->nodes; a++) {
         c->node[a].register_cut = false;
         for (uint32_t b = a + 1; b < c->nodes; b++) {
@@ -211,6 +214,7 @@ static void quiesce(struct cluster *c)
 {
     for (uint32_t i = 0; i < c->clients_count; i++) c->clients[i].before = c->clients[i].done;
     if (!cluster_until(c, everybody_gets_on, PATIENCE_MS / 4, "not all clients get on though all is mended")) return;
+    c->quiet = c->hasty;
     if (!cluster_until(c, cluster_is_whole, PATIENCE_MS, "not all replicas are in sync though all is mended")) return;
     c->quiet = true;
     cluster_until(c, is_quiet, PATIENCE_MS, "replicas do not settle though all is mended");
@@ -265,6 +269,19 @@ static void judge_blocks(struct comparing *w)
         if (!client_number(c, b, w->data + (size_t)at * BLOCK_SIZE, &number) || number != c->blocks[b].acked)
             lab_fail(c->lab, "node %u holds number %u of block %u, acknowledged was %u", w->node, number, b,
                      c->blocks[b].acked);
+    }
+}
+
+/* Requests that took place are known on every replica, for whoever may be owner next. */
+static void compare_windows(struct cluster *c)
+{
+    struct store_window first[REQUEST_NODES], windows[REQUEST_NODES];
+    store_windows(c->node[0].store, 1, first);
+    for (uint32_t node = 1; node < c->nodes; node++) {
+        store_windows(c->node[node].store, 1, windows);
+        for (uint32_t i = 0; i < REQUEST_NODES; i++)
+            if (windows[i].boot != first[i].boot || windows[i].high != first[i].high || windows[i].done != first[i].done)
+                lab_fail(c->lab, "node %u knows other requests of %u", node, i);
     }
 }
 
@@ -344,8 +361,9 @@ static void say_counts(struct cluster *c)
             (unsigned long long)n.joins, (unsigned long long)n.learned, (unsigned long long)n.steps,
             (unsigned long long)n.blocks, (unsigned long long)n.step_bytes, (unsigned long long)n.digests,
             (unsigned long long)n.lapses);
-    sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks", (unsigned long long)n.gaps, (unsigned long long)n.passes,
-            (unsigned long long)n.replaced);
+    sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks, publishing waited %llu times for a read",
+            (unsigned long long)n.gaps, (unsigned long long)n.passes, (unsigned long long)n.replaced,
+            (unsigned long long)n.waited);
 }
 
 uint64_t cluster_run(struct lab *lab, const struct history_options *options)
@@ -366,6 +384,7 @@ uint64_t cluster_run(struct lab *lab, const struct history_options *options)
     if (!lab_failed(lab)) say_counts(c);
     if (!lab_failed(lab)) plan_judge(c, plan);
     if (!lab_failed(lab)) compare(c);
+    if (!lab_failed(lab)) compare_windows(c);
     if (!lab_failed(lab)) audit(c);
     uint64_t hash = sim_hash(c->sim);
     cluster_end(c);

@@ -230,7 +230,7 @@ enum sim_end sim_run_for(struct sim *sim, uint64_t events, uint64_t span_ns)
         bool next = sim->sent_count > 0 || (sim->events > 0 && sim->heap[1].at <= until);
         if (sim->off) return SIM_OFF;
         if (!next) {
-            sim->now = until;
+            if (sim->now < until) sim->now = until; /* a step may have run on by itself (sim_run_until) */
             break;
         }
         sim_step(sim);
@@ -328,6 +328,11 @@ uint64_t sim_changes(const struct sim *sim)
 uint64_t sim_reads(const struct sim *sim)
 {
     return sim->reads;
+}
+
+uint64_t sim_latency_ns(const struct sim *sim)
+{
+    return (sim->latency_ns << sim->spread) / sim->spread + sim->latency_ns / 2;
 }
 
 uint64_t sim_hash(const struct sim *sim)

@@ -111,7 +111,8 @@ bool sim_damage(const struct sim *sim, uint32_t i, struct sim_damage *ret_damage
 uint64_t sim_now_ns(const struct sim *sim);
 uint64_t sim_changes(const struct sim *sim); /* writes, flushes and discards submitted */
 uint64_t sim_reads(const struct sim *sim);
-uint64_t sim_hash(const struct sim *sim); /* of all events so far */
+uint64_t sim_hash(const struct sim *sim);       /* of all events so far */
+uint64_t sim_latency_ns(const struct sim *sim); /* of an operation on a disk, on the average */
 uint32_t sim_files_open(const struct sim *sim);
 /* A line of the story, when it is told. */
 void sim_say(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));

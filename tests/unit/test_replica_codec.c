@@ -736,7 +736,7 @@ TEST(contradictions_are_not_said)
     m.u.forward.ticket = 0;
     CHECK(!is_said(&m));
     plain(REPLICA_DONE, &m);
-    m.u.forward.outcome = (enum replica_outcome)3;
+    m.u.forward.outcome = (enum replica_outcome)4;
     CHECK(!is_said(&m));
     plain(REPLICA_FORWARD, &m);
     m.u.forward.change.kind = (enum replica_kind)3;

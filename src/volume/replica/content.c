@@ -9,7 +9,7 @@
 
 #include "volume/replica/stretch.h"
 
-static bool has_stretches(int use)
+static bool has_stretches(enum content_use use)
 {
     return use == CONTENT_WALK || use == CONTENT_STEP;
 }
@@ -20,8 +20,8 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
     for (int use = 0; use < CONTENT_USES; use++) {
         list_init(&all->free[use]);
         all->there[use] = all->all[use] = 0;
-        uint32_t room = has_stretches(use) ? STRETCH_ROOM : RECORD_BLOCKS_MAX * BLOCK_SIZE;
-        for (uint32_t i = 0; i < (has_stretches(use) ? CONTENT_STEPS : count); i++) {
+        uint32_t room = has_stretches((enum content_use)use) ? STRETCH_ROOM : RECORD_BLOCKS_MAX * BLOCK_SIZE;
+        for (uint32_t i = 0; i < (has_stretches((enum content_use)use) ? CONTENT_STEPS : count); i++) {
             struct replica_content *c = mem_alloc(mem, sizeof *c);
             if (c == NULL || (c->bytes = mem_alloc(mem, room)) == NULL) return ERR_NO_MEMORY;
             c->room = room;

@@ -327,8 +327,8 @@ static bool is_taken(struct replica_host *h, const struct replica_message *m, co
     case REPLICA_COMMIT:
     case REPLICA_CONFIRM:
     case REPLICA_CONFIRMED:
-    case REPLICA_DONE:
-    case REPLICA_WANT:
+    case REPLICA_DONE: return content == NULL;
+    case REPLICA_WANT: return content == NULL && !host_step_is_near(h, m);
     case REPLICA_FOLLOW:
     case REPLICA_AGAIN:
     case REPLICA_ASK:

@@ -134,6 +134,7 @@ struct host_counts {
     uint64_t digests, lapses;  /* made in time; given up because the learner did not get on */
     uint64_t applied, full;    /* steps that were applied; those that found no space */
     uint64_t learned;          /* times that it had caught up */
+    uint64_t waited;           /* times that a record that was being read was not published at once */
     uint64_t dropped;          /* messages that did not fit, or came when there was no room */
 };
 const struct host_counts *host_counts(const struct replica_host *host);

@@ -111,7 +111,8 @@ struct host_walk {
 
 /* A step that waits for its content. */
 struct host_out {
-    bool due;
+    bool due, busy;                 /* it is the next; one is being made */
+    uint64_t join, cursor, applied; /* of the one that is being made: which question it answers */
     struct replica_message message;
     struct replica_content *content; /* with its stretch, if it has one */
     struct stretch_writer writer;
@@ -280,6 +281,8 @@ void host_writer_wake(struct replica_host *h);
 /* ---- host_teach.c ---- */
 
 void host_walk(struct replica_host *h, const struct replica_effect *e);
+/* The answer to this is being made. */
+bool host_step_is_near(const struct replica_host *h, const struct replica_message *want);
 void host_step_send(struct replica_host *h, uint8_t node, const struct replica_message *message);
 /* [task] The one that reads for learners, for all of the host's life. */
 void host_teach_run(void *arg);

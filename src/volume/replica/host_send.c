@@ -156,6 +156,17 @@ bool host_send_forget(struct replica_host *h)
 
 /* ---- sending ---- */
 
+/* It was asked for again before it could go out. */
+static bool is_waiting(const struct replica_host *h, uint8_t node, const struct replica_mark *mark)
+{
+    for (const struct list *l = h->resends_waiting.next; l != &h->resends_waiting; l = l->next) {
+        const struct host_resend *r = CONTAINER(l, struct host_resend, link);
+        const struct replica_mark *its = &record_of(r)->mark;
+        if (r->node == node && its->sequence == mark->sequence && its->epoch == mark->epoch) return true;
+    }
+    return false;
+}
+
 static bool waits_for(const struct replica_host *h, uint8_t node)
 {
     for (const struct list *l = h->resends_waiting.next; l != &h->resends_waiting; l = l->next)
@@ -167,11 +178,13 @@ static void send_record(struct replica_host *h, uint8_t node, const struct repli
 {
     uint64_t sequence = m->u.record.mark.sequence;
     bool plain = m->u.record.change.kind == REPLICA_NOOP;
-    struct replica_content *content = sequence > h->published ? host_slot(h, sequence)->content : NULL;
+    const struct host_slot *slot = host_slot_kept(h, sequence);
+    struct replica_content *content = slot != NULL ? slot->content : NULL;
     if ((plain || content != NULL) && !waits_for(h, node)) {
         host_put(h, node, m, content);
         return;
     }
+    if (is_waiting(h, node, &m->u.record.mark)) return;
     struct list *free = list_pop(&h->resends_free);
     if (free == NULL || h->discarding) {
         if (free != NULL) list_push(&h->resends_free, free);

@@ -166,7 +166,9 @@ static void slot_end(struct replica_host *h, struct host_slot *slot)
 static bool may_publish(struct replica_host *h, uint64_t sequence)
 {
     if (sequence > host_check_limit(h)) return false;
-    return host_slot(h, sequence)->readers == 0 || MUTATED(MUTATE_PUBLISH_UNDER_READ);
+    if (host_slot(h, sequence)->readers == 0 || MUTATED(MUTATE_PUBLISH_UNDER_READ)) return true;
+    h->counts.waited++;
+    return false;
 }
 
 void host_publish_go(struct replica_host *h)

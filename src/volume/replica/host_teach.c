@@ -317,7 +317,7 @@ static void step_go(struct replica_host *h, uint32_t node)
     struct host_out *out = &h->teacher.outs[node];
     struct host_out mine = *out; /* another one may take its place meanwhile */
     const struct replica_step *s = &mine.message.u.step;
-    *out = (struct host_out){.due = false};
+    *out = (struct host_out){.busy = true, .join = mine.message.join, .cursor = s->cursor, .applied = s->applied};
     if (mine.content == NULL) {
         mine.content = content_take(h->config.contents, CONTENT_WALK, ENTRY_NEW, 0);
         stretch_begin(&mine.writer, mine.content->bytes);
@@ -330,6 +330,14 @@ static void step_go(struct replica_host *h, uint32_t node)
         host_put(h, (uint8_t)node, &mine.message, mine.content);
     }
     content_drop(h->config.contents, mine.content);
+    out->busy = false;
+}
+
+bool host_step_is_near(const struct replica_host *h, const struct replica_message *want)
+{
+    const struct host_out *out = &h->teacher.outs[want->from];
+    const struct replica_learn *l = &want->u.step.learn;
+    return out->busy && out->join == want->join && out->cursor == l->cursor && out->applied == l->applied;
 }
 
 /* Its stretch was read; the core asks for the next one at once. */
@@ -338,7 +346,9 @@ void host_step_send(struct replica_host *h, uint8_t node, const struct replica_m
     struct host_out *out = &h->teacher.outs[node];
     struct host_walk *w = &h->teacher.walks[node];
     content_drop(h->config.contents, out->content);
-    *out = (struct host_out){.message = *m};
+    out->message = *m;
+    out->content = NULL;
+    out->due = false;
     if (!stretch_is_needed(&m->u.step)) {
         host_put(h, node, m, NULL);
         return;

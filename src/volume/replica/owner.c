@@ -156,12 +156,15 @@ static void answer_upto(struct replica *r, uint64_t from, uint64_t upto)
 
 void owner_commit(struct replica *r)
 {
+    r->commit_wakes = NEVER; /* also when somebody came who has less: else the time that passed would be due for ever */
     if (r->role != REPLICA_OWNER || r->opening == 0) return;
     uint64_t upto = prepared_by_all(r), from = r->committed + 1;
     if (upto < r->opening || upto < from) return;
     uint64_t quiet_at = lease_quiet_at(r);
-    r->commit_wakes = quiet_at > r->now ? quiet_at : NEVER;
-    if (quiet_at > r->now) return;
+    if (quiet_at > r->now) {
+        r->commit_wakes = quiet_at;
+        return;
+    }
     tail_publish(r, upto);
     answer_upto(r, from, upto);
     if (r->flushing) {
