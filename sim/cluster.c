@@ -19,7 +19,7 @@ enum {
     CREDIT = 400,
 };
 
-/* Formatted, and never used: each disk begins as a copy of it, because all stores have one key, as nodes of one cluster must. */
+/* Formatted, and never used: each disk begins as a copy of it, because all stores of one cluster have one key. */
 static const char blank_image[] = "blank";
 
 uint64_t cluster_below(struct cluster *c, uint64_t n)

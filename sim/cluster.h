@@ -17,8 +17,8 @@
  * nothing that nobody wrote. Each client also makes zeros and holes in a stretch of its own, which nobody reads before the end:
  * then all replicas in sync must hold the same.
  *
- * Who has left the in-sync set catches up and joins again: under the load of all clients, in bounded time after the last trouble.
- * As no disk fails here but as a whole, contents that are compared are never found different.
+ * Who has left the in-sync set catches up and joins again: under the load of all clients, in bounded time after the last
+ * trouble. As no disk fails here but as a whole, contents that are compared are never found different.
  *
  * Four seeds of ten have a plan (cluster_plan.c), so that what must be seen is seen by a few seeds in a row.
  */

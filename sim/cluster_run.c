@@ -158,7 +158,8 @@ static bool is_settled(struct cluster *c)
         if (!in_sync(c, i)) continue;
         if (!c->node[i].ready) return false;
         host_status(c->node[i].host, &status);
-        if (status.committed.sequence != status.end || !host_is_published(c->node[i].host) || (status.role != REPLICA_OWNER && status.role != REPLICA_IN_SYNC))
+        if (status.committed.sequence != status.end || !host_is_published(c->node[i].host) ||
+            (status.role != REPLICA_OWNER && status.role != REPLICA_IN_SYNC))
             return false;
         if (status.role == REPLICA_OWNER && !status.open) return false;
         if (first.end == 0) first = status;

@@ -11,8 +11,6 @@
 
 enum { LIFETIME_DEFAULT_S = 3600, LIFETIME_MAX_S = 7 * 86400, TOKEN_FIELD_MAX = 2 * TOKEN_TEXT_MAX };
 
-#define VOLUMES_NOTE "volumes are not replicated yet: each is on its own node only"
-
 static enum err tell(struct call *call, enum err err, const struct member_why *why)
 {
     problem_help(&call->problem, "%s", why->help);
@@ -194,20 +192,24 @@ static json_t *cluster_json(const struct node *node)
 {
     const struct roster *roster = member_roster(node->member);
     bool member = roster != NULL && !member_was_removed(node->member), known = member && roster->next > 0;
-    char text[CLUSTER_SENTENCE_MAX], id[2 * CLUSTER_ID_BYTES + 1];
+    char text[CLUSTER_SENTENCE_MAX], volumes[CLUSTER_SENTENCE_MAX], id[2 * CLUSTER_ID_BYTES + 1];
     uint32_t up = 0, of = 0;
     struct text t;
+    text_init(&t, volumes, sizeof volumes);
+    bool safe = node_replicas_safe(known ? roster : NULL, &t);
     bool majority = known && member_has_majority(node->member, &up, &of);
     const char *help = remedy(node), *prefer = known ? preferred(node, roster) : NULL;
     text_init(&t, id, sizeof id);
     if (known) text_add_hex(&t, roster->cluster.b, sizeof roster->cluster.b);
     sentence(node, text);
-    const char *health = !known || !majority ? "down" : count_nodes(node, roster).missing_count > 0 ? "degraded" : "ok";
+    const char *health = !known || !majority                                    ? "down"
+                         : count_nodes(node, roster).missing_count > 0 || !safe ? "degraded"
+                                                                                : "ok";
     json_t *o =
         json_pack("{s:b, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "member",
                   roster != NULL && !member_was_removed(node->member), "node", node->config.name, "health",
                   member ? health : "none", "summary", text, "majority", majority, "acceptors", (json_int_t)of, "acceptors_up",
-                  (json_int_t)up, "version", (json_int_t)member_version(node->member), "volumes", VOLUMES_NOTE);
+                  (json_int_t)up, "version", (json_int_t)member_version(node->member), "volumes", volumes);
     json_object_set_new(o, "name", known ? json_string(roster->name) : json_null());
     json_object_set_new(o, "id", known ? json_string(id) : json_null());
     json_object_set_new(o, "prefer", prefer != NULL ? json_string(prefer) : json_null());

@@ -74,6 +74,8 @@ enum err node_replicas_create(struct call *call, const char *name, uint64_t size
 enum err node_replicas_delete(struct call *call, uint32_t number);
 /* Who keeps it, and how it stands. */
 json_t *node_replicas_json(const struct node *node, uint32_t number);
+/* How safe the replicated volumes of the whole cluster are. False: some lack a copy. */
+bool node_replicas_safe(const struct roster *roster, struct text *t);
 
 /* ---- reconcile.c ---- */
 

@@ -237,6 +237,24 @@ static void sentence(const struct node *node, const struct placement *place, con
         text_add(t, "; this node does not serve it now: %s", status->why);
 }
 
+bool node_replicas_safe(const struct roster *roster, struct text *t)
+{
+    uint32_t count = 0, lacking = 0;
+    for (uint32_t i = 0; roster != NULL && i < roster->volume_count; i++) {
+        struct placement place;
+        if (!placement_find(roster, roster->volumes[i].number, &place) || place.stage == PLACE_LEAVING) continue;
+        count++;
+        lacking += place.stage == PLACE_MAKING || set_size(place.config.in_sync) < place.node_count;
+    }
+    if (count == 0)
+        text_add(t, "no volume is replicated: each is on its own node only");
+    else if (lacking == 0)
+        text_add(t, "%u replicated volume%s with all copies in sync", count, count == 1 ? "" : "s");
+    else
+        text_add(t, "%u of %u replicated volumes %s a copy in sync", lacking, count, lacking == 1 ? "lacks" : "lack");
+    return lacking == 0;
+}
+
 json_t *node_replicas_json(const struct node *node, uint32_t number)
 {
     struct placement place;

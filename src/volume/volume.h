@@ -63,7 +63,7 @@ enum err volume_create_replica(struct volumes *volumes, uint64_t bytes, const st
 const struct volume_replica *volume_replica(const struct volume *volume);
 /* From now on this host orders its changes and allows its reads; NULL: nobody, requests end with ERR_AGAIN. */
 void volume_serve(struct volume *volume, struct replica_host *host);
-/* A client's session is gone: what came over it (volume_request.session) is answered soon, and happens only if it did already. */
+/* A client's session is gone: what came over it (volume_request.session) is answered soon, and only happens if it has. */
 void volume_lost(struct volume *volume, uint64_t session);
 
 /* What a volume with replicas cannot do yet: another size, keyed state (ERR_UNSUPPORTED). */

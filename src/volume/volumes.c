@@ -270,7 +270,7 @@ enum err volume_resize(struct volume *volume, uint64_t bytes)
     return err;
 }
 
-/* [task] What its replicas had not decided need not be decided any more: it all goes. The last change is this node's own again. */
+/* [task] What its replicas had not decided need not be decided any more: all goes. The last change is this node's own again. */
 static enum err delete_replica(struct volume *v)
 {
     struct store_volume_info info;

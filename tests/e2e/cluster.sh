@@ -146,7 +146,7 @@ setting_up()
     expect 4 'has a pool' at f cluster join --witness "$token"
     expect 0 'all 3 nodes are up' at w cluster join --witness "$token" # 4
     soon a "${well[@]}"
-    expect 0 'not replicated yet' at w cluster status              # 5
+    expect 0 'no volume is replicated' at w cluster status              # 5
     same a b w
     expect 0 '^a +data +up +yes' at w node list
     expect 2 'is a witness: it has no pool' at w volume list

@@ -164,6 +164,6 @@ through a 6
 finish_with KILL b
 sleep 2
 load_ends; cat load.log
-for node in a b w; do finish_with TERM "$node"; done
+for node in a w; do finish_with TERM "$node"; done
 grep -hE 'assert|abort' ./*.log && failed=1
 exit $failed
