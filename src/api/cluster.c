@@ -202,9 +202,8 @@ static json_t *cluster_json(const struct node *node)
     text_init(&t, id, sizeof id);
     if (known) text_add_hex(&t, roster->cluster.b, sizeof roster->cluster.b);
     sentence(node, text);
-    const char *health = !known || !majority                                    ? "down"
-                         : count_nodes(node, roster).missing_count > 0 || !safe ? "degraded"
-                                                                                : "ok";
+    bool whole = known && safe && count_nodes(node, roster).missing_count == 0;
+    const char *health = !majority ? "down" : !whole ? "degraded" : "ok";
     json_t *o =
         json_pack("{s:b, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "member",
                   roster != NULL && !member_was_removed(node->member), "node", node->config.name, "health",

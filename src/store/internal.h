@@ -202,8 +202,7 @@ struct volume {
     bool learning, moving;    /* catch-up is not over; a MOVE is under way */
     uint32_t learns, catches; /* operations with `learn` under way; without local keys */
     uint32_t learn_failing;   /* that have failed and whose caller was not told yet */
-    uint64_t learn_first;     /* ticket of the first of them; those behind it fail, too, */
-    uint64_t learn_broken;    /* up to this one */
+    uint64_t learn_broken;    /* ticket up to which they fail, too */
     uint64_t stamped;         /* newest stamp ever */
     struct pointer root, state_root;
     struct list leaves; /* of its delta */

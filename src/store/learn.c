@@ -9,7 +9,8 @@
  * are newer than the sequence at which the volume stands.
  *
  * When an operation fails (space), those behind it must not take place: the last of a step says that the step was applied. The
- * caller numbers nothing, so turns are counted here: everything that was submitted before the caller was told fails, too.
+ * caller numbers nothing, so turns are counted here: everything that was submitted before the caller was told fails, too. Even
+ * what is impossible fails in its turn, and not when it is submitted: so no other can stand before it.
  */
 #include "store/internal.h"
 
@@ -27,7 +28,7 @@ static bool move_fits(const struct store_op *op, const struct volume *v)
 enum err learn_fits(const struct store_op *op, const struct volume *v)
 {
     bool broken = v->learn_failing > 0 || op->ticket <= v->learn_broken;
-    if (broken && op->ticket > v->learn_first && !MUTATED(MUTATE_LEARN_GAP)) return ERR_ORDER;
+    if (broken && !MUTATED(MUTATE_LEARN_GAP)) return ERR_ORDER;
     if (op_is_local(op)) return OK;
     if (v->moving || v->appended != v->published) return ERR_ORDER;
     return op->kind != RECORD_MOVE || move_fits(op, v) ? OK : ERR_ORDER;
@@ -84,8 +85,6 @@ void learn_failed(struct store *s, const struct store_op *op)
 {
     struct volume *v = volume_find(s, op->volume);
     if (!v) return;
-    bool again = v->learn_failing > 0 || op->ticket <= v->learn_broken;
-    v->learn_first = again ? min64(v->learn_first, op->ticket) : op->ticket;
     v->learn_failing++;
 }
 

@@ -91,17 +91,21 @@ static void look_for_hints(struct store *s, struct store_op *op)
 
 /* ---- prepare ---- */
 
-static enum err op_possible(const struct store *s, const struct store_op *op)
+static enum err store_takes(const struct store *s)
 {
     if (s->read_only) return ERR_PERMISSION;
     if (s->failed != OK) return ERR_POOL_FAILED;
-    if (s->stopping) return ERR_STOPPED;
+    return s->stopping ? ERR_STOPPED : OK;
+}
+
+static enum err op_possible(const struct store_op *op, uint32_t blocks_max)
+{
     if (op->volume == 0 || op->sequence == 0 || op->sequence >= POINTER_GRAFT) return ERR_ARGUMENT;
     if (op->learn && op->kind == RECORD_CREATE) return ERR_ARGUMENT;
     switch (op->kind) {
     case RECORD_DATA:
         if (op->count == 0 || op->lba >= VOLUME_BLOCKS_MAX) return ERR_RANGE;
-        if (op->what == ENTRY_NEW) return op->count <= s->blocks_max && op->digests ? OK : ERR_LIMIT;
+        if (op->what == ENTRY_NEW) return op->count <= blocks_max && op->digests ? OK : ERR_LIMIT;
         if (op->what != ENTRY_ZERO && op->what != ENTRY_UNMAP) return ERR_ARGUMENT;
         return op->count <= RECORD_UNMAP_MAX ? OK : ERR_LIMIT;
     case RECORD_STATE:
@@ -153,17 +157,17 @@ void store_prepare(struct store *s, struct store_op *op)
     op->state = STORE_OP_QUEUED;
     op->ticket = ++s->log.tickets;
     if (op->kind == RECORD_MOVE) op->learn = true;
-    enum err err = op_possible(s, op);
-    if (err != OK) {
+    enum err err = store_takes(s);
+    bool takes = err == OK;
+    if (err == OK) err = op_possible(op, s->blocks_max);
+    if (err == OK && op_has_key(op) && !state_keep(s, op)) err = ERR_NO_MEMORY;
+    if (err != OK && !(takes && op->learn)) {
         write_fail(s, op, err);
         return;
     }
-    if (op_has_key(op) && !state_keep(s, op)) {
-        write_fail(s, op, ERR_NO_MEMORY);
-        return;
-    }
+    op->err = err; /* catching up fails in its turn: what is before it does not, what is behind it does */
     list_push(&s->log.queue, &op->link);
-    if (op->kind == RECORD_DATA && op->what == ENTRY_NEW) look_for_hints(s, op);
+    if (err == OK && op->kind == RECORD_DATA && op->what == ENTRY_NEW) look_for_hints(s, op);
     log_kick(s);
 }
 
@@ -221,7 +225,7 @@ enum admit { ADMITTED, ADMIT_WAIT, ADMIT_FAILED };
 
 static enum admit admit(struct store *s, struct store_op *op, struct volume **ret_volume, enum err *ret_err)
 {
-    *ret_err = s->failed != OK ? ERR_POOL_FAILED : OK;
+    *ret_err = s->failed != OK ? ERR_POOL_FAILED : op->err;
     struct volume *v = NULL;
     bool fresh = op->kind == RECORD_CREATE;
     bool full = false;

@@ -500,10 +500,38 @@ static bool fails_together(void)
     return learn(key_new(RECORD_STATE, 9, 7, LOCAL, 2, "done")) == OK && key_is(LOCAL, 2, "done") && close_pools();
 }
 
+/* Tries again from within, and fails again. */
+static void try_again(struct store_op *op)
+{
+    end_seen(op);
+    op->done = end_seen;
+    t.waiting++;
+    store_prepare(t.store, op);
+}
+
+/* What was queued behind the first failure does not slip in between it and the next. */
+static bool fails_again(void)
+{
+    if (make_pool(0) != OK || open_pool(0) != OK || prepare_create(1000) != OK) return false;
+    publish(1);
+    t.changed = 0;
+    struct change *bad = stretch_new(ENTRY_ZERO, 7, 0, 0), *after = key_new(RECORD_STATE, 9, 7, LOCAL, 2, "done");
+    bad->op.learn = after->op.learn = true;
+    bad->op.done = try_again;
+    after->op.done = end_seen;
+    t.waiting = 2;
+    store_prepare(t.store, &bad->op);
+    store_prepare(t.store, &after->op);
+    while (t.waiting > 0) io_task_park();
+    return bad->op.err == ERR_RANGE && after->op.err == ERR_ORDER && key_is(LOCAL, 2, "") && close_pools();
+}
+
 TEST(catching_up_fails_together)
 {
     begin(4);
     CHECK(play(fails_together));
+    begin(5);
+    CHECK(play(fails_again));
 }
 
 /* ---- walking by cursor ---- */
