@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURN_MS = 100, ANSWER_SECONDS = 60 };
+enum { TURN_MS = 100, ANSWER_SECONDS = 60, LOGIN_SECONDS = 3 };
 
 static volatile sig_atomic_t stopped;
 
@@ -67,20 +67,23 @@ static bool log_in(struct session *s, const struct load *load, uint32_t index, c
     char name[256];
     snprintf(name, sizeof name, "%s-%u", load->initiator, index);
     s->iscsi = iscsi_create_context(name);
-    struct iscsi_url *url = s->iscsi != NULL ? iscsi_parse_full_url(s->iscsi, load->url) : NULL;
-    if (url == NULL) load_fail(load->url, "not iscsi://HOST:PORT/TARGET/LUN");
+    const char *path = s->path == 0 ? load->url : load->other;
+    struct iscsi_url *url = s->iscsi != NULL ? iscsi_parse_full_url(s->iscsi, path) : NULL;
+    if (url == NULL) load_fail(path, "not iscsi://HOST:PORT/TARGET/LUN");
     s->lun = url->lun;
     iscsi_set_session_type(s->iscsi, ISCSI_SESSION_NORMAL);
     iscsi_set_header_digest(s->iscsi, load->digest ? ISCSI_HEADER_DIGEST_CRC32C : ISCSI_HEADER_DIGEST_NONE);
     iscsi_set_immediate_data(s->iscsi, load->no_immediate ? ISCSI_IMMEDIATE_DATA_NO : ISCSI_IMMEDIATE_DATA_YES);
     iscsi_set_noautoreconnect(s->iscsi, 1);
-    iscsi_set_timeout(s->iscsi, ANSWER_SECONDS);
+    iscsi_set_timeout(s->iscsi, load->other != NULL ? LOGIN_SECONDS : ANSWER_SECONDS);
     bool in = iscsi_full_connect_sync(s->iscsi, url->portal, url->lun) == 0;
     struct scsi_task *task = in ? iscsi_readcapacity16_sync(s->iscsi, s->lun) : NULL;
     struct scsi_readcapacity16 *c = task != NULL && task->status == SCSI_STATUS_GOOD ? scsi_datain_unmarshall(task) : NULL;
     if (c != NULL) {
         s->sectors = (c->returned_lba + 1) * c->block_length / SECTOR;
         if (c->block_length != SECTOR) load_fail("the volume", "has blocks of another size than 512 bytes");
+        iscsi_set_timeout(s->iscsi, ANSWER_SECONDS);
+        s->heard = load_now();
     } else {
         snprintf(ret_why, size, "%s", iscsi_get_error(s->iscsi));
         iscsi_destroy_context(s->iscsi);
@@ -90,14 +93,28 @@ static bool log_in(struct session *s, const struct load *load, uint32_t index, c
     return c != NULL;
 }
 
-void session_open(struct session *s, const struct load *load, uint32_t index)
+static void log_in_somewhere(struct session *s, const struct load *load, uint32_t index, double since)
 {
     char why[256] = "";
-    memset(s, 0, sizeof *s);
     while (!log_in(s, load, index, why, sizeof why)) {
-        if (load_now() - load->began >= load->wait) load_fail("login", why);
+        if (load_now() - since >= load->wait) load_fail("login", why);
+        if (load->other != NULL) s->path ^= 1;
         usleep(10000);
     }
+}
+
+void session_open(struct session *s, const struct load *load, uint32_t index)
+{
+    memset(s, 0, sizeof *s);
+    log_in_somewhere(s, load, index, load->began);
+}
+
+void session_move(struct session *s, const struct load *load, uint32_t index)
+{
+    iscsi_destroy_context(s->iscsi);
+    s->path ^= 1;
+    s->lost = false;
+    log_in_somewhere(s, load, index, load_now());
 }
 
 void session_close(struct session *s)
@@ -144,6 +161,8 @@ static const struct option {
     {"--commands", OPTION_BIG, offsetof(struct load, commands), "run: ends after so many"},
     {"--seed", OPTION_BIG, offsetof(struct load, seed), "of what is chosen (1)"},
     {"--initiator", OPTION_TEXT, offsetof(struct load, initiator), "NAME of all of them (iqn.2026-01.org.izar.test:load)"},
+    {"--other", OPTION_TEXT, offsetof(struct load, other), "run: URL of a second path; what is not answered goes that way"},
+    {"--silence", OPTION_SECONDS, offsetof(struct load, silence), "run: so long without an answer a path is given up (5)"},
     {"--wait", OPTION_SECONDS, offsetof(struct load, wait), "so long, a target that is not there is tried again"},
     {"--digest", OPTION_FLAG, offsetof(struct load, digest), "header digests"},
     {"--no-immediate", OPTION_FLAG, offsetof(struct load, no_immediate), "no immediate data"},

@@ -61,11 +61,13 @@ bool ledger_settle(struct ledger *l, uint64_t sector, uint32_t count, const uint
 
 struct load {
     const char *verb, *url, *ledger, *initiator;
+    const char *other; /* run: URL of a second path to the same volume */
     uint64_t seed;
     uint32_t sessions, depth; /* commands under way a session */
     double seconds;           /* 0: no end */
     uint64_t commands;        /* 0: no end */
     double wait;              /* seconds to try for a login */
+    double silence;           /* run: seconds without an answer after which a path is given up */
     uint32_t bytes, reads;    /* bench: of a command; percent */
     uint64_t span;            /* bench: bytes of the volume that are used; 0: all */
     bool sequential, once;    /* bench: once: ends where the span ends */
@@ -79,6 +81,8 @@ struct session {
     int lun;
     uint64_t sectors; /* of the volume */
     uint32_t under_way;
+    uint32_t path;
+    double heard; /* when it last answered, or had nothing to answer */
     bool lost;
 };
 
@@ -92,6 +96,8 @@ bool load_stopped(void);
 /* Logs in, as initiator number `index`, and asks for the size; exits when that fails for longer than load->wait. */
 void session_open(struct session *s, const struct load *load, uint32_t index);
 void session_close(struct session *s);
+/* Its path is given up, with whatever is under way there: it goes on over the other one, or this one, whichever is there. */
+void session_move(struct session *s, const struct load *load, uint32_t index);
 /* One turn of all sessions, at most 100 ms; those whose connection is gone are lost from then on. Exits when nothing was
  * answered for a long time. */
 void sessions_serve(struct session *sessions, uint32_t count);

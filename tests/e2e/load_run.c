@@ -22,7 +22,8 @@ enum {
     PIECES = 8,
     TRIES = 20
 };
-enum { LOST_SECONDS = 10 };
+enum { LOST_SECONDS = 10, SILENCE_SECONDS = 5 };
+#define REST_SECONDS 0.05
 
 enum verb { READ, WRITE, SAME, UNMAP, COMPARE_WRITE, FLUSH };
 
@@ -32,12 +33,14 @@ struct range {
 };
 
 struct command {
+    struct command *next; /* to be sent again */
     struct load_state *load;
     struct session *session;
     enum verb verb;
     struct range ranges[RANGES_MAX];
     uint32_t range_count;
-    bool differs;       /* a COMPARE AND WRITE that must find so */
+    bool differs; /* a COMPARE AND WRITE that must find so */
+    double began;
     uint8_t *data;      /* to write; [COMPARE AND WRITE] compare, write */
     struct entry *then; /* [READ] of its sectors, when it was sent */
     struct unmap_list unmap[RANGES_MAX];
@@ -48,7 +51,10 @@ struct load_state {
     struct ledger ledger;
     struct session sessions[SESSIONS_MAX];
     struct prng prng;
-    uint64_t sent, answered, refused, bytes, per_verb[FLUSH + 1];
+    uint64_t sent, answered, refused, again, moves, bytes, per_verb[FLUSH + 1];
+    struct command *unanswered; /* with two paths: they go out again */
+    double slowest;             /* answer, with what went before over other paths */
+    double rest_until;          /* who is busy is not asked at once */
 };
 
 /* ---- choosing ---- */
@@ -97,7 +103,6 @@ static enum kind choose_kind(struct load_state *l)
 
 static void command_free(struct command *c)
 {
-    c->session->under_way--;
     free(c->data);
     free(c->then);
     free(c);
@@ -129,16 +134,45 @@ static void refused(const struct command *c, int status)
     exit(EXIT_WRONG);
 }
 
+/* It may have happened, or may happen yet until the target knows that its path is gone. With one path the ledger keeps it as
+ * sent, not answered; with two it is sent again, as a host does it. */
+static void not_answered(struct command *c)
+{
+    struct load_state *l = c->load;
+    if (l->load->other == NULL || c->differs) {
+        if (c->differs) change_over(c, false);
+        command_free(c);
+        return;
+    }
+    if (c->verb == COMPARE_WRITE) { /* what it compares with may be there no more */
+        size_t bytes = (size_t)c->ranges[0].count * SECTOR;
+        memmove(c->data, c->data + bytes, bytes);
+        c->verb = WRITE;
+    }
+    c->next = l->unanswered;
+    l->unanswered = c;
+}
+
 static void answered(struct iscsi_context *context, int status, void *data, void *arg)
 {
     struct command *c = arg;
     struct load_state *l = c->load;
     struct scsi_task *task = data;
+    double now = load_now();
     (void)context;
+    c->session->under_way--;
+    c->session->heard = now;
     if (session_gone(c->session, status)) {
-        command_free(c); /* the ledger keeps it: sent, not answered */
+        not_answered(c);
         return;
     }
+    if (status == SCSI_STATUS_BUSY && l->load->other != NULL) {
+        scsi_free_scsi_task(task);
+        l->rest_until = now + REST_SECONDS;
+        not_answered(c);
+        return;
+    }
+    if (now - c->began > l->slowest) l->slowest = now - c->began;
     bool miscompare = status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_MISCOMPARE;
     bool full = status == SCSI_STATUS_TASK_SET_FULL, busy = status == SCSI_STATUS_BUSY;
     if (!full && !busy && (c->differs ? !miscompare : status != SCSI_STATUS_GOOD)) refused(c, status);
@@ -254,18 +288,34 @@ static void prepare(struct load_state *l, struct command *c)
     }
 }
 
+static void command_send(struct load_state *l, struct session *s, struct command *c)
+{
+    c->session = s;
+    if (s->under_way++ == 0) s->heard = load_now();
+    if (send_command(l, c) != NULL) return;
+    s->under_way--;
+    s->lost = true;
+    not_answered(c);
+}
+
 static void command_start(struct load_state *l, struct session *s)
 {
     struct command *c = load_alloc(sizeof *c);
     c->load = l;
-    c->session = s;
+    c->began = load_now();
     prepare(l, c);
     l->per_verb[c->verb]++;
     l->sent++;
-    s->under_way++;
-    if (send_command(l, c) != NULL) return;
-    s->lost = true;
-    command_free(c);
+    command_send(l, s, c);
+}
+
+static void command_again(struct load_state *l, struct session *s)
+{
+    struct command *c = l->unanswered;
+    l->unanswered = c->next;
+    if (c->verb == READ) memcpy(c->then, l->ledger.entries + c->ranges[0].sector, c->ranges[0].count * sizeof *c->then);
+    l->again++;
+    command_send(l, s, c);
 }
 
 /* ---- run ---- */
@@ -288,6 +338,33 @@ static bool over(const struct load_state *l)
     const struct load *load = l->load;
     return load_stopped() || (load->commands > 0 && l->sent >= load->commands) ||
            (load->seconds > 0 && load_now() - load->began >= load->seconds);
+}
+
+/* What a host with two paths does: who does not answer is left, and what it did not answer goes the other way. */
+static void move_all(struct load_state *l)
+{
+    for (uint32_t i = 0; i < l->load->sessions; i++) {
+        struct session *s = &l->sessions[i];
+        if (s->under_way > 0 && load_now() - s->heard > l->load->silence) s->lost = true;
+        if (!s->lost) continue;
+        session_move(s, l->load, i);
+        l->moves++;
+    }
+}
+
+static uint32_t run_paths(struct load_state *l)
+{
+    for (uint32_t lost = 0;;) {
+        move_all(l);
+        for (uint32_t i = 0; i < l->load->sessions; i++) {
+            struct session *s = &l->sessions[i];
+            while (!s->lost && s->under_way < l->load->depth && l->unanswered != NULL && load_now() >= l->rest_until)
+                command_again(l, s);
+            while (!s->lost && s->under_way < l->load->depth && !over(l)) command_start(l, s);
+        }
+        if (under_way(l, &lost) == 0 && lost == 0 && l->unanswered == NULL) return 0;
+        sessions_serve(l->sessions, l->load->sessions);
+    }
 }
 
 /* Until it is over, or until all connections are lost: an answer that came before its connection was lost counts. */
@@ -316,6 +393,9 @@ static void print_run(const struct load_state *l)
            (unsigned long long)l->per_verb[COMPARE_WRITE], (unsigned long long)(l->bytes >> 20), load_now() - l->load->began,
            (unsigned long long)(l->sent - l->answered));
     if (l->refused > 0) printf(", %llu refused for want of room", (unsigned long long)l->refused);
+    if (l->load->other != NULL)
+        printf("; %llu sent again, %llu times another path, slowest answer %.1f s", (unsigned long long)l->again,
+               (unsigned long long)l->moves, l->slowest);
     printf("\n");
 }
 
@@ -333,7 +413,8 @@ int load_run(const struct load *load)
     with.began = load_now();
     printf("started\n");
     fflush(stdout);
-    uint32_t lost = run_all(&l);
+    if (with.silence == 0) with.silence = SILENCE_SECONDS;
+    uint32_t lost = load->other != NULL ? run_paths(&l) : run_all(&l);
     print_run(&l);
     for (uint32_t i = 0; i < with.sessions; i++) session_close(&l.sessions[i]);
     ledger_close(&l.ledger);

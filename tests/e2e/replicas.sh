@@ -104,6 +104,20 @@ through()
     done
 }
 
+# over_both NODE SECONDS: the same with two paths, the one through NODE first
+over_both()
+{
+    local other=a
+    [ "$1" = a ] && other=b
+    "$load" run "$(url "$1")" ledger --other "$(url $other)" --wait 20 --initiator "$initiator" --seed "$((seed++))" \
+        --seconds "$2" >load.log 2>&1 &
+    writer=$!
+    for _ in $(seq 200); do
+        grep -q started load.log && break
+        sleep 0.05
+    done
+}
+
 load_ends()
 {
     wait "$writer" || { echo "FAILED: the load:"; tail -n 5 load.log; failed=1; }
@@ -150,6 +164,24 @@ through a 6
 begin b
 soon b 'all 2 copies are in sync; this node serves it'
 load_ends; cat load.log
+verify a; verify b
+# The node that a client is at dies, or stands still and goes on when that client has long gone another way: what it had heard
+# before must not take place after what the client wrote there.
+over_both a 6
+sleep 2
+finish_with KILL a
+sleep 2
+begin a
+load_ends; cat load.log
+soon a 'all 2 copies are in sync; this node serves it'
+verify a; verify b
+over_both b 12
+sleep 2
+kill -STOP "${pids[b]}"
+sleep 8
+kill -CONT "${pids[b]}"
+load_ends; cat load.log
+soon b 'all 2 copies are in sync; this node serves it'
 verify a; verify b
 # All die at once, under the load.
 through b 8

@@ -202,10 +202,7 @@ static void effect(void *arg, const struct replica_effect *e)
     case REPLICA_DO_ANSWER: answer(h, e->id, e->outcome); break;
     case REPLICA_DO_READ: read_answer(h, e->id, true); break;
     case REPLICA_DO_REFUSE: read_answer(h, e->id, false); break;
-    case REPLICA_DO_RESET:
-        h->reset = true;
-        w->reset(w->arg);
-        break;
+    case REPLICA_DO_RESET: h->reset_due = true; break;
     case REPLICA_DO_FENCE: w->fence(w->arg, e->node); break;
     case REPLICA_DO_WALK: host_walk(h, e); break;
     case REPLICA_DO_APPLY: host_apply(h, e->step); break;
@@ -251,21 +248,38 @@ static bool more(struct replica_host *h, uint64_t now, struct replica_event *ret
     return true;
 }
 
+static void core_step(struct replica_host *h, struct replica_event *event)
+{
+    assert(!h->stepping);
+    h->stepping = true;
+    event->now = h->stepped_us;
+    replica_step(h->core, event);
+    h->stepping = false;
+}
+
+/* After a pause the clock comes first. True: it stood still for so long that all sessions have ended (host_lost, each a step of
+ * its own): what came over them must not happen any more (rule 12). */
+static bool stood_still(struct replica_host *h)
+{
+    uint64_t before = h->stepped_us;
+    h->stepped_us = host_now_us(h);
+    if (h->stepped_us - before <= h->config.setup.timing.heartbeat_us) return false;
+    core_step(h, &(struct replica_event){.kind = REPLICA_ON_TICK});
+    if (!h->reset_due) return false;
+    h->reset_due = false;
+    h->config.wires.reset(h->config.wires.arg);
+    return true;
+}
+
 void host_step(struct replica_host *h, struct replica_event *event)
 {
     struct replica_event next;
     if (h->closing) return;
-    event->now = host_now_us(h);
-    h->reset = false;
-    if (event->now - h->stepped_us > h->config.setup.timing.heartbeat_us)
-        replica_step(h->core, &(struct replica_event){.kind = REPLICA_ON_TICK, .now = event->now});
-    h->stepped_us = event->now;
-    /* It stood still, and all sessions have ended: what came over them must not happen any more (rule 12). */
-    if (h->reset && event->kind == REPLICA_ON_CHANGE)
+    if (stood_still(h) && event->kind == REPLICA_ON_CHANGE)
         answer(h, event->id, REPLICA_BUSY);
     else
-        replica_step(h->core, event);
-    while (more(h, event->now, &next)) replica_step(h->core, &next);
+        core_step(h, event);
+    while (more(h, h->stepped_us, &next)) core_step(h, &next);
     forwards_sweep(h);
     clients_wake(h);
     host_send_tick(h);

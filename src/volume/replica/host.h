@@ -46,7 +46,7 @@ struct replica_wires {
     void (*fetch)(void *arg);
     void (*propose)(void *arg, const struct replica_config *config);
     void (*fence)(void *arg, uint8_t node); /* host_fenced, or nothing */
-    void (*reset)(void *arg);               /* drop all sessions of clients */
+    void (*reset)(void *arg);               /* drop all sessions of clients; host_lost may come from within */
 };
 
 struct replica_host_config {

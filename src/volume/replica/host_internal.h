@@ -202,7 +202,8 @@ struct replica_host {
     struct io_task task;  /* all that writes and waits: discards, steps */
     uint32_t working;     /* tasks that are doing something */
     uint64_t stepped_us;  /* when the core heard of anything */
-    bool reset;           /* it has ended all sessions */
+    bool stepping;        /* the core is at work: nothing may come to it */
+    bool reset_due;       /* it wants all sessions to end */
     bool discarding;
     uint64_t discard_from, discard_join;
     struct host_self self;
