@@ -34,7 +34,9 @@ struct node {
     struct node_unit {
         uint32_t volume;
         struct scsi_unit *unit;
+        uint64_t served_ns;       /* of a replicated volume: when this node last served it */
     } units[CATALOG_VOLUMES_MAX]; /* of volumes with maps */
+    struct io_timer access;
 };
 
 /* One request on its way through a handler. */
@@ -76,6 +78,16 @@ enum err node_replicas_delete(struct call *call, uint32_t number);
 json_t *node_replicas_json(const struct node *node, uint32_t number);
 /* How safe the replicated volumes of the whole cluster are. False: some lack a copy. */
 bool node_replicas_safe(const struct roster *roster, struct text *t);
+
+/* ---- access.c ---- */
+
+/* This node's target port group. */
+uint16_t node_group(const struct node *node);
+/* Tells a new unit, and one that is there, through which nodes it can be reached. */
+void node_access_begin(struct node *node, struct node_unit *unit);
+void node_access_look(struct node *node, struct node_unit *unit);
+/* Looks from now on, until the timer is cancelled. */
+void node_access_watch(struct node *node);
 
 /* ---- reconcile.c ---- */
 

@@ -108,7 +108,7 @@ static enum err open_target(struct node *node, struct problem *p)
     struct iscsi_target_config config = {.io = node->io,
                                          .name = c->target,
                                          .alias = c->name,
-                                         .portal_group = (uint16_t)max32(1, member_number(node->member)),
+                                         .portal_group = node_group(node),
                                          .listen_count = c->listen_count,
                                          .rules = node_rules(node),
                                          .memory = (uint64_t)ISCSI_MIB << 20};
@@ -182,7 +182,9 @@ static enum err start_serving(struct node *node, struct problem *p)
 {
     TRY(node_replicas_open(node));
     TRY(node_units_open(node));
-    return open_target(node, p);
+    TRY(open_target(node, p));
+    node_access_watch(node);
+    return OK;
 }
 
 static enum err start_all(struct node *node, struct problem *p)
@@ -220,6 +222,7 @@ enum err node_stop(struct node *node)
     enum err err = OK;
     if (node == NULL) return OK;
     web_close(node->web);
+    io_cancel(node->io, &node->access);
     iscsi_target_close(node->target, node->config.logout_ms);
     node->target = NULL;
     if (node->volumes != NULL) node_units_close(node);

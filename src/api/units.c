@@ -59,6 +59,7 @@ static enum err unit_open(struct node *node, const struct catalog_volume *v)
     TRY(scsi_unit_open(&config, &u->unit));
     u->volume = v->id;
     node->unit_count++;
+    node_access_begin(node, u);
     return OK;
 }
 

@@ -301,7 +301,7 @@ struct iscsi_conn *conn_open(struct iscsi_target *target, struct io_socket *sock
     conn->nexus.session = conn->id;
     conn->nexus.port_name = target->port_name;
     conn->nexus.port_group = target->config.portal_group;
-    conn->nexus.port_id = (uint16_t)(portal + 1);
+    conn->nexus.port_id = conn->nexus.port_group; /* all portals of a group are one port (RFC 7143 3.4) */
     conn->timer.fire = tick;
     list_push(&target->conns, &conn->link);
     io_after(target->io, tick_ns(target), &conn->timer);

@@ -167,13 +167,18 @@ static void target_free(struct iscsi_target *target)
     mem_close(target->mem);
 }
 
-static void copy_texts(struct iscsi_target *t, const struct iscsi_target_config *c)
+static void name_port(struct iscsi_target *t)
 {
     struct text text;
-    memcpy(t->name, c->name, strlen(c->name) + 1);
-    if (c->alias != NULL) strncpy(t->alias, c->alias, sizeof t->alias - 1);
     text_init(&text, t->port_name, sizeof t->port_name);
     text_add(&text, "%s,t,0x%04x", t->name, t->config.portal_group);
+}
+
+static void copy_texts(struct iscsi_target *t, const struct iscsi_target_config *c)
+{
+    memcpy(t->name, c->name, strlen(c->name) + 1);
+    if (c->alias != NULL) strncpy(t->alias, c->alias, sizeof t->alias - 1);
+    name_port(t);
     t->config.name = t->name;
     t->config.alias = t->alias;
 }
@@ -355,6 +360,17 @@ enum err iscsi_session_next(const struct iscsi_target *target, uint64_t from, st
         return OK;
     }
     return ERR_NO_KEY;
+}
+
+void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
+{
+    struct iscsi_session_info info;
+    assert(portal_group > 0);
+    if (target->config.portal_group == portal_group) return;
+    target->config.portal_group = portal_group;
+    name_port(target);
+    for (uint64_t from = 0; iscsi_session_next(target, from, &info) == OK; from = info.id + 1)
+        iscsi_session_cut(target, info.id);
 }
 
 enum err iscsi_session_cut(struct iscsi_target *target, uint64_t id)

@@ -79,6 +79,8 @@ void iscsi_target_abandon(struct iscsi_target *target);
 /* The rules answer differently now: sessions that are not admitted any more are cut, the others see the new units. A unit that
  * is in no answer any more gets no new command when this returns; scsi_unit_close waits for the old ones. */
 void iscsi_target_changed(struct iscsi_target *target);
+/* From now on the target has this portal group tag (1 to 65535). Sessions that know another one are cut; they log in again. */
+void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group);
 /* True while a session that was cut still has commands under way: what its initiator wrote may still become visible. */
 bool iscsi_target_is_ending(const struct iscsi_target *target);
 /* The address that portal `i` really listens on. */

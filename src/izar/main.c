@@ -39,7 +39,7 @@ static const struct command commands[] = {
     {"disk", "list", "", 0, 0, " ", cmd_disk_list, "the disks and files of the pool", "izar disk list"},
     {"volume", "create", "NAME", 1, 1, " --size --copies --block-size --host --lun --if-absent ", cmd_volume_create,
      "makes a volume, and maps it when hosts are named; --host NAME=IQN makes the host too",
-     "izar volume create vm1 --size 500G --copies 2 --host " OF_HOSTS "=" IQN},
+     "izar volume create vm1 --size 500G --host " OF_HOSTS "=" IQN},
     {"volume", "list", "", 0, 0, " ", cmd_volume_list, "all volumes", "izar volume list"},
     {"volume", "show", "NAME", 1, 1, " ", cmd_volume_show, "everything about one volume", "izar volume show vm1"},
     {"volume", "why", "NAME", 1, 1, " ", cmd_volume_why, "who keeps a volume, and why this node serves it or does not",

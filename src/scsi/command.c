@@ -90,7 +90,7 @@ static bool may_proceed(struct scsi_command *c)
     enum scsi_sense attention;
     if (c->at == NULL) return c->op->flags & OP_ANY_LUN ? true : sense_set(c, SENSE_NO_UNIT);
     if (!(c->op->flags & OP_NO_ATTENTION) && (attention = attention_take(c->at)) != SENSE_NONE) return sense_set(c, attention);
-    return true;
+    return c->op->flags & OP_ANY_ACCESS ? true : access_allows(c);
 }
 
 bool scsi_plan(struct scsi_command *c)

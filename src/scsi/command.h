@@ -61,6 +61,7 @@ enum scsi_attention {
     SCSI_CAPACITY_CHANGED = 8,
     SCSI_LUNS_CHANGED = 16,
     SCSI_MODE_CHANGED = 32,
+    SCSI_ACCESS_CHANGED = 64,
 };
 
 struct scsi_lun {

@@ -32,6 +32,7 @@ static uint32_t standard(const struct scsi_command *c, uint8_t *a)
     a[2] = 6;                          /* SPC-4 */
     a[3] = 0x12;                       /* HISUP, response format 2 */
     a[4] = 96 - 5;
+    if (c->unit != NULL) a[5] = access_tpgs(c->unit);
     a[7] = 0x02; /* CMDQUE */
     put_text(a + 8, 8, VENDOR);
     put_text(a + 16, 16, PRODUCT);

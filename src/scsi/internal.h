@@ -7,6 +7,7 @@
  *     sense.c    from errors to sense data
  *     unit.c     logical units, nexuses, unit attentions
  *     taskset.c  what may start when: task attributes
+ *     access.c   target port groups: through which nodes a unit can be reached
  *     inquiry.c, mode.c, report.c   answers that need no data of the volume
  *     disk.c     reads, writes and their kin
  *     unmap.c    UNMAP, WRITE SAME
@@ -35,12 +36,16 @@ struct scsi_unit {
     uint32_t heads, ordered; /* HEAD OF QUEUE and ORDERED commands in it */
     bool software_write_protect;
     bool descriptor_sense;
+    struct scsi_port_group groups[SCSI_GROUPS_MAX];
+    uint32_t group_count; /* 0: only the one that is asked */
 };
 
 enum scsi_op_flags {
     OP_ANY_LUN = 1,      /* also without a unit */
     OP_NO_ATTENTION = 2, /* leaves unit attentions pending and is not stopped by them */
     OP_WRITES = 4,       /* refused on what is write protected */
+    OP_ANY_ACCESS = 8,   /* also where the unit is unavailable */
+    OP_READY = 16,       /* asks whether the unit is there: does not wait while that is in transition */
 };
 
 struct scsi_op {
@@ -60,6 +65,8 @@ extern const uint32_t scsi_op_count;
 enum scsi_sense {
     SENSE_NONE = 0x000000,
     SENSE_BECOMING_READY = 0x020401,
+    SENSE_ACCESS_TRANSITION = 0x02040a,
+    SENSE_ACCESS_UNAVAILABLE = 0x02040c,
     SENSE_MEDIUM_ERROR = 0x031100,
     SENSE_HARDWARE_ERROR = 0x044400,
     SENSE_LIST_LENGTH = 0x051a00,
@@ -73,6 +80,7 @@ enum scsi_sense {
     SENSE_POWER_ON = 0x062900,
     SENSE_UNIT_RESET = 0x062903,
     SENSE_MODE_CHANGED = 0x062a01,
+    SENSE_ACCESS_CHANGED = 0x062a06,
     SENSE_CAPACITY_CHANGED = 0x062a09,
     SENSE_COMMANDS_CLEARED = 0x062f00,
     SENSE_LUNS_CHANGED = 0x063f0e,
@@ -138,6 +146,15 @@ bool plan_within(struct scsi_command *c, uint64_t lba, uint64_t blocks);
 void lane_start(struct scsi_command *c, struct scsi_lane *lane, const struct volume_request *request);
 /* Takes the attention that is to be reported first; SENSE_NONE: there is none. */
 enum scsi_sense attention_take(struct scsi_lun *lun);
+
+/* ---- access.c ---- */
+enum scsi_access access_of(const struct scsi_unit *unit, uint16_t group);
+/* Bits of standard INQUIRY data, byte 5. */
+uint8_t access_tpgs(const struct scsi_unit *unit);
+/* False: the command cannot be taken through this group now, and is answered. */
+bool access_allows(struct scsi_command *c);
+bool plan_port_groups(struct scsi_command *c);
+void run_port_groups(struct scsi_command *c);
 
 /* plans and runs, by file; see table.c */
 bool plan_inquiry(struct scsi_command *c);

@@ -104,7 +104,11 @@ void sense_from(struct scsi_command *c, enum err err, uint64_t information)
     case ERR_CLASS_FINE: break;
     case ERR_CLASS_INVALID: sense_set(c, err == ERR_RANGE ? SENSE_LBA_OUT_OF_RANGE : SENSE_INVALID_CDB); break;
     case ERR_CLASS_NOT_FOUND: sense_set(c, SENSE_NO_UNIT); break;
-    case ERR_CLASS_BUSY: /* try again */
+    case ERR_CLASS_BUSY: /* try again; if need be, through another node */
+        if (access_of(c->unit, c->nexus->port_group) == SCSI_UNAVAILABLE) {
+            sense_set(c, SENSE_ACCESS_UNAVAILABLE);
+            break;
+        }
         c->status = SCSI_BUSY;
         c->sense_bytes = 0;
         c->in_bytes = 0;

@@ -5,7 +5,7 @@
  */
 #include "scsi/internal.h"
 
-#define ANY (OP_ANY_LUN | OP_NO_ATTENTION)
+#define ANY (OP_ANY_LUN | OP_NO_ATTENTION | OP_ANY_ACCESS)
 #define NONE NO_SERVICE_ACTION
 #define F4 0xff, 0xff, 0xff, 0xff
 #define F8 F4, F4
@@ -13,7 +13,7 @@
 /* clang-format off */
 const struct scsi_op scsi_ops[] = {
     /* code, service action, length, flags, bits from byte 0, plan, run */
-    {0x00, NONE, 6, 0, {0}, plan_nothing, run_good},                                            /* TEST UNIT READY */
+    {0x00, NONE, 6, OP_READY, {0}, plan_nothing, run_good},                                     /* TEST UNIT READY */
     {0x03, NONE, 6, ANY, {0, 0x01, 0, 0, 0xff}, plan_answer, run_request_sense},                /* REQUEST SENSE */
     {0x08, NONE, 6, 0, {0, 0x1f, 0xff, 0xff, 0xff}, plan_read, run_read},                       /* READ(6) */
     {0x0a, NONE, 6, OP_WRITES, {0, 0x1f, 0xff, 0xff, 0xff}, plan_write, run_write},             /* WRITE(6) */
@@ -45,6 +45,7 @@ const struct scsi_op scsi_ops[] = {
     {0x9e, 0x10, 16, 0, {0, 0x1f, F8, F4, 0x01}, plan_answer, run_capacity16},                  /* READ CAPACITY(16) */
     {0x9e, 0x12, 16, 0, {0, 0x1f, F8, F4, 0}, plan_lba_status, run_lba_status},                 /* GET LBA STATUS */
     {0xa0, NONE, 12, ANY, {0, 0, 0xff, 0, 0, 0, F4}, plan_report_luns, run_report_luns},        /* REPORT LUNS */
+    {0xa3, 0x0a, 12, OP_ANY_ACCESS, {0, 0xff, 0, 0, 0, 0, F4}, plan_port_groups, run_port_groups},
     {0xa3, 0x0c, 12, 0, {0, 0x1f, 0x87, 0xff, 0xff, 0xff, F4}, plan_report_opcodes, run_report_opcodes},
     {0xa3, 0x0d, 12, 0, {0, 0x1f, 0, 0, 0, 0, F4}, plan_answer, run_report_tmf},                /* REPORT SUPPORTED TMF */
     {0xa8, NONE, 12, 0, {0, 0x18, F8, 0x1f}, plan_read, run_read},                              /* READ(12) */

@@ -159,6 +159,7 @@ enum scsi_sense attention_take(struct scsi_lun *lun)
         {SCSI_COMMANDS_CLEARED, SENSE_COMMANDS_CLEARED},
         {SCSI_LUNS_CHANGED, SENSE_LUNS_CHANGED},
         {SCSI_CAPACITY_CHANGED, SENSE_CAPACITY_CHANGED},
+        {SCSI_ACCESS_CHANGED, SENSE_ACCESS_CHANGED},
         {SCSI_MODE_CHANGED, SENSE_MODE_CHANGED},
     };
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {

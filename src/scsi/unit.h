@@ -30,6 +30,15 @@ enum err scsi_unit_open(const struct scsi_unit_config *config, struct scsi_unit 
 void scsi_unit_close(struct scsi_unit *unit);
 /* Frees the unit at once: after a simulated power cut. NULL is fine. */
 void scsi_unit_abandon(struct scsi_unit *unit);
+/* How the unit can be reached (SPC-4 5.15.2), by target port group: that of nexuses here (struct scsi_nexus), and those of
+ * other nodes. Initiators are told of changes. A unit that was never told has no others. */
+enum { SCSI_GROUPS_MAX = 8, SCSI_TRANSITION_SECONDS = 10 /* at most in transition, then unavailable */ };
+enum scsi_access { SCSI_ACTIVE_OPTIMIZED = 0x0, SCSI_UNAVAILABLE = 0x3, SCSI_TRANSITIONING = 0xf };
+struct scsi_port_group {
+    uint16_t id;
+    enum scsi_access access;
+};
+void scsi_unit_groups(struct scsi_unit *unit, const struct scsi_port_group *groups, uint32_t count);
 /* The volume's size changed: initiators are told (CAPACITY DATA HAS CHANGED). */
 void scsi_unit_resized(struct scsi_unit *unit);
 

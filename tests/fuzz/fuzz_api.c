@@ -304,6 +304,25 @@ void iscsi_target_changed(struct iscsi_target *target)
     for (uint32_t i = 0; i < count; i++) REQUIRE(luns[i].unit != NULL && (i == 0 || luns[i].lun > luns[i - 1].lun));
 }
 
+void io_after(struct io *io, uint64_t ns, struct io_timer *timer)
+{
+    (void)io;
+    (void)ns;
+    (void)timer;
+}
+
+void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
+{
+    (void)target;
+    REQUIRE(portal_group > 0);
+}
+
+void scsi_unit_groups(struct scsi_unit *unit, const struct scsi_port_group *groups, uint32_t count)
+{
+    REQUIRE(unit != NULL && count > 0 && count <= SCSI_GROUPS_MAX);
+    for (uint32_t i = 0; i < count; i++) REQUIRE(groups[i].id > 0);
+}
+
 bool iscsi_target_is_ending(const struct iscsi_target *target)
 {
     (void)target;

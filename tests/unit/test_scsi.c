@@ -192,6 +192,96 @@ TEST(lba_status_begins_where_it_was_asked_to)
     end();
 }
 
-TESTS(formats_of_sense, d_sense_chooses_the_format, request_sense_answers_in_the_format_asked_for,
-      the_other_initiators_hear_of_a_new_format, verify_compares_all_blocks_with_one, verify_refuses_what_is_reserved,
-      verify_compares_byte_by_byte, lba_status_begins_where_it_was_asked_to)
+/* ---- access (SPC-4 5.15, 6.37) ---- */
+
+enum { HERE = 2, ELSEWHERE = 7 };
+
+static void reached(enum scsi_access here, enum scsi_access elsewhere)
+{
+    s.nexus.port_group = HERE;
+    scsi_unit_groups(s.unit, ((const struct scsi_port_group[]){{HERE, here}, {ELSEWHERE, elsewhere}}), 2);
+}
+
+#define SENSE_OF(key, asc, ascq) SENSE_IS(0x70, 0, key, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0)
+#define REPORT_GROUPS(format) CDB(0xa3, (format) << 5 | 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0)
+
+TEST(a_unit_of_one_node_has_one_group)
+{
+    uint8_t in[64] = {0};
+    CHECK(begin());
+    s.nexus.port_group = HERE;
+    CHECK(run(REPORT_GROUPS(0), NULL, 0, in) == SCSI_GOOD);
+    CHECK(s.c.in_bytes == 16 && memcmp(in, "\0\0\0\x0c\x00\x89\0\x02\0\x02\0\x01\0\0\0\x02", 16) == 0);
+    CHECK(run(CDB(0x12, 0, 0, 0, 64, 0), NULL, 0, in) == SCSI_GOOD);
+    CHECK(in[5] == 0);
+    end();
+}
+
+TEST(groups_of_several_nodes_are_told)
+{
+    uint8_t in[64] = {0};
+    CHECK(begin());
+    reached(SCSI_TRANSITIONING, SCSI_ACTIVE_OPTIMIZED);
+    CHECK(run(REPORT_GROUPS(0), NULL, 0, in) == SCSI_GOOD);
+    CHECK(s.c.in_bytes == 28 && be32_at(in) == 24);
+    CHECK(memcmp(in + 4, "\x0f\x89\0\x02\0\x02\0\x01\0\0\0\x02\x00\x89\0\x07\0\x02\0\x01\0\0\0\x07", 24) == 0);
+    CHECK(run(REPORT_GROUPS(1), NULL, 0, in) == SCSI_GOOD);
+    CHECK(s.c.in_bytes == 32 && be32_at(in) == 28);
+    CHECK(in[4] == 0x10 && in[5] == SCSI_TRANSITION_SECONDS && in[8] == 0x0f && in[20] == 0x00);
+    CHECK(run(REPORT_GROUPS(2), NULL, 0, in) == SCSI_CHECK_CONDITION);
+    CHECK(run(CDB(0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0), NULL, 0, in) == SCSI_GOOD);
+    CHECK(s.c.in_bytes == 8);
+    CHECK(run(CDB(0x12, 0, 0, 0, 64, 0), NULL, 0, in) == SCSI_GOOD);
+    CHECK(in[5] == 0x10);
+    end();
+}
+
+TEST(initiators_hear_when_access_changes)
+{
+    uint8_t in[64];
+    CHECK(begin());
+    reached(SCSI_ACTIVE_OPTIMIZED, SCSI_UNAVAILABLE);
+    CHECK(run(CDB(0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_GOOD); /* the first time is no change */
+    reached(SCSI_ACTIVE_OPTIMIZED, SCSI_ACTIVE_OPTIMIZED);
+    CHECK(run(CDB(0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_OF(6, 0x2a, 0x06));
+    reached(SCSI_ACTIVE_OPTIMIZED, SCSI_ACTIVE_OPTIMIZED);
+    CHECK(run(CDB(0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_GOOD);
+    reached(SCSI_UNAVAILABLE, SCSI_ACTIVE_OPTIMIZED);
+    CHECK(run(CDB(0x12, 0, 0, 0, 64, 0), NULL, 0, in) == SCSI_GOOD); /* leaves it pending */
+    CHECK(run(CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_OF(6, 0x2a, 0x06));
+    end();
+}
+
+TEST(where_a_unit_is_unavailable_it_says_so)
+{
+    uint8_t in[64];
+    CHECK(begin());
+    reached(SCSI_UNAVAILABLE, SCSI_ACTIVE_OPTIMIZED);
+    CHECK(run(CDB(0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_OF(2, 0x04, 0x0c));
+    CHECK(run(CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_OF(2, 0x04, 0x0c));
+    CHECK(run(CDB(0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(run(REPORT_GROUPS(0), NULL, 0, in) == SCSI_GOOD);
+    CHECK(run(CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0), NULL, 0, in) == SCSI_GOOD);
+    end();
+}
+
+TEST(in_transition_commands_wait_and_questions_do_not)
+{
+    uint8_t in[64];
+    CHECK(begin());
+    reached(SCSI_TRANSITIONING, SCSI_ACTIVE_OPTIMIZED);
+    CHECK(run(CDB(0, 0, 0, 0, 0, 0), NULL, 0, NULL) == SCSI_CHECK_CONDITION);
+    CHECK(SENSE_OF(2, 0x04, 0x0a));
+    CHECK(run(CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0), NULL, 0, in) == SCSI_GOOD);
+    end();
+}
+
+TESTS(a_unit_of_one_node_has_one_group, groups_of_several_nodes_are_told, initiators_hear_when_access_changes,
+      where_a_unit_is_unavailable_it_says_so, in_transition_commands_wait_and_questions_do_not, formats_of_sense,
+      d_sense_chooses_the_format, request_sense_answers_in_the_format_asked_for, the_other_initiators_hear_of_a_new_format,
+      verify_compares_all_blocks_with_one, verify_refuses_what_is_reserved, verify_compares_byte_by_byte,
+      lba_status_begins_where_it_was_asked_to)

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Through which nodes initiators reach a replicated volume: what the replicas know, several times a second, as states of target
+ * port groups (scsi/unit.h). A node's group has the number of the node in the cluster; alone it is 1.
+ */
+#include <string.h>
+
+#include "api/internal.h"
+
+#define LOOK_NS (200 * IO_MS_NS)
+
+static_assert((int)SCSI_GROUPS_MAX == (int)REPLICA_NODES_MAX, "a group for each replica");
+
+uint16_t node_group(const struct node *node)
+{
+    return (uint16_t)max32(1, member_number(node->member));
+}
+
+/* In transition it is for a while, when it may come back by itself. */
+static enum scsi_access own_access(struct node *node, struct node_unit *u, uint32_t number)
+{
+    struct replica_status status;
+    uint64_t now = io_now_ns(node->io);
+    bool here = node->replicas != NULL && replicas_status(node->replicas, number, &status);
+    if (here && status.serving) {
+        u->served_ns = now;
+        return SCSI_ACTIVE_OPTIMIZED;
+    }
+    bool outside = here && (status.role == REPLICA_LEARNER || status.role == REPLICA_OUTSIDE);
+    return outside || now - u->served_ns > SCSI_TRANSITION_SECONDS * IO_S_NS ? SCSI_UNAVAILABLE : SCSI_TRANSITIONING;
+}
+
+static uint32_t others(const struct node *node, uint32_t number, struct scsi_port_group *ret_groups)
+{
+    struct placement place;
+    uint32_t count = 0;
+    if (node->replicas == NULL || !replicas_place(node->replicas, number, &place)) return 0;
+    for (uint32_t i = 0; i < place.node_count; i++) {
+        if (place.nodes[i] == member_number(node->member)) continue;
+        bool good = set_has(place.config.in_sync, i) && member_is_up(node->member, place.nodes[i]);
+        ret_groups[count++] =
+            (struct scsi_port_group){.id = (uint16_t)place.nodes[i], .access = good ? SCSI_ACTIVE_OPTIMIZED : SCSI_UNAVAILABLE};
+    }
+    return count;
+}
+
+void node_access_begin(struct node *node, struct node_unit *u)
+{
+    u->served_ns = io_now_ns(node->io);
+    node_access_look(node, u);
+}
+
+void node_access_look(struct node *node, struct node_unit *u)
+{
+    struct scsi_port_group groups[SCSI_GROUPS_MAX + 1];
+    const struct volume *volume = volumes_find(node->volumes, u->volume);
+    const struct volume_replica *replica = volume != NULL ? volume_replica(volume) : NULL;
+    if (replica == NULL) return;
+    groups[0] = (struct scsi_port_group){.id = node_group(node), .access = own_access(node, u, replica->number)};
+    scsi_unit_groups(u->unit, groups, min32(SCSI_GROUPS_MAX, 1 + others(node, replica->number, groups + 1)));
+}
+
+static void look(struct io_timer *timer)
+{
+    struct node *node = CONTAINER(timer, struct node, access);
+    if (node->target != NULL) iscsi_target_group(node->target, node_group(node));
+    for (uint32_t i = 0; i < node->unit_count; i++) node_access_look(node, &node->units[i]);
+    io_after(node->io, LOOK_NS, timer);
+}
+
+void node_access_watch(struct node *node)
+{
+    node->access.fire = look;
+    io_after(node->io, LOOK_NS, &node->access);
+}
