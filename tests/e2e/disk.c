@@ -6,6 +6,7 @@
  *     disk verify URL FILE    reads as much as the file has and compares; exit code 1 says where they differ
  *     disk read URL FILE      the other way round: the whole volume into a file, zeros as holes
  *     disk hold URL           logs in and stays until standard input ends
+ *     disk groups URL         prints the states of the target port groups, as a host with multipath asks for them
  *     disk fill URL           writes until the pool is full, takes half of it back and writes again, all in one session
  *
  * URL is iscsi://[USER[%SECRET]@]HOST:PORT/TARGET/LUN; the initiator's name comes from DISK_INITIATOR. Many requests are under
@@ -27,7 +28,7 @@
 
 enum { PIECE = 256 << 10, DEPTH = 16 };
 
-enum verb { WRITE, VERIFY, READ, HOLD, FILL };
+enum verb { WRITE, VERIFY, READ, HOLD, FILL, GROUPS };
 
 struct disk {
     struct iscsi_context *iscsi;
@@ -217,6 +218,23 @@ static int hold(struct disk *d)
     }
 }
 
+/* REPORT TARGET PORT GROUPS (SPC-4 6.37). */
+static int groups(struct disk *d)
+{
+    enum { ROOM = 256, HEAD = 4, GROUP_HEAD = 8, PORT = 4 };
+    static unsigned char cdb[12] = {0xa3, 0x0a, 0, 0, 0, 0, 0, 0, ROOM >> 8, ROOM & 0xff};
+    struct scsi_task *task = scsi_create_task(sizeof cdb, cdb, SCSI_XFER_READ, ROOM);
+    if (task == NULL || iscsi_scsi_command_sync(d->iscsi, d->lun, task, NULL) == NULL || task->status != SCSI_STATUS_GOOD)
+        return complain("report target port groups", iscsi_get_error(d->iscsi));
+    const unsigned char *at = task->datain.data, *end = at + task->datain.size;
+    for (at += HEAD; end - at >= GROUP_HEAD; at += GROUP_HEAD + PORT * at[7]) {
+        const char *state = (at[0] & 15) == 0 ? "optimized" : (at[0] & 15) == 3 ? "unavailable" : "transitioning";
+        printf("group %u %s\n", (unsigned)(at[2] << 8 | at[3]), state);
+    }
+    scsi_free_scsi_task(task);
+    return 0;
+}
+
 /* ---- a pool that runs full ---- */
 
 enum { FILL_PIECE = PIECE, SPACE_ALLOCATION_FAILED = 0x2707 };
@@ -345,15 +363,16 @@ static int open_file(struct disk *d, const char *path)
 
 int main(int argc, char **argv)
 {
-    static const char *const verbs[] = {"write", "verify", "read", "hold", "fill"};
+    static const char *const verbs[] = {"write", "verify", "read", "hold", "fill", "groups"};
     struct disk d = {.file = -1};
-    while (d.verb <= FILL && argc > 1 && strcmp(argv[1], verbs[d.verb]) != 0) d.verb++;
-    if (d.verb > FILL || argc != (d.verb >= HOLD ? 3 : 4))
-        return complain("usage", "disk write|verify|read|hold|fill URL [FILE]");
+    while (d.verb <= GROUPS && argc > 1 && strcmp(argv[1], verbs[d.verb]) != 0) d.verb++;
+    if (d.verb > GROUPS || argc != (d.verb >= HOLD ? 3 : 4))
+        return complain("usage", "disk write|verify|read|hold|fill|groups URL [FILE]");
     int wrong = log_in(&d, argv[2]);
     if (wrong == 0) wrong = measure(&d);
     if (wrong == 0 && d.verb < HOLD) wrong = open_file(&d, argv[3]);
-    if (wrong == 0) wrong = d.verb == HOLD ? hold(&d) : d.verb == FILL ? fill(&d) : transfer(&d);
+    if (wrong == 0)
+        wrong = d.verb == HOLD ? hold(&d) : d.verb == FILL ? fill(&d) : d.verb == GROUPS ? groups(&d) : transfer(&d);
     if (d.iscsi != NULL && iscsi_is_logged_in(d.iscsi)) iscsi_logout_sync(d.iscsi);
     if (d.iscsi != NULL) iscsi_destroy_context(d.iscsi);
     if (d.file >= 0 && close(d.file) != 0 && wrong == 0) wrong = complain("cannot write the file", strerror(errno));

@@ -22,7 +22,8 @@ enum {
     PIECES = 8,
     TRIES = 20
 };
-enum { LOST_SECONDS = 10, SILENCE_SECONDS = 5 };
+enum { LOST_SECONDS = 10, SILENCE_SECONDS = 5, PATIENCE_SECONDS = 60 };
+enum { ACCESS_UNAVAILABLE = 0x040c };
 #define REST_SECONDS 0.05
 
 enum verb { READ, WRITE, SAME, UNMAP, COMPARE_WRITE, FLUSH };
@@ -52,7 +53,7 @@ struct load_state {
     struct session sessions[SESSIONS_MAX];
     struct prng prng;
     uint64_t sent, answered, refused, again, moves, bytes, per_verb[FLUSH + 1];
-    struct command *unanswered; /* with two paths: they go out again */
+    struct command *unanswered; /* they go out again */
     double slowest;             /* answer, with what went before over other paths */
     double rest_until;          /* who is busy is not asked at once */
 };
@@ -134,6 +135,12 @@ static void refused(const struct command *c, int status)
     exit(EXIT_WRONG);
 }
 
+static void send_later(struct command *c)
+{
+    c->next = c->load->unanswered;
+    c->load->unanswered = c;
+}
+
 /* It may have happened, or may happen yet until the target knows that its path is gone. With one path the ledger keeps it as
  * sent, not answered; with two it is sent again, as a host does it. */
 static void not_answered(struct command *c)
@@ -149,8 +156,33 @@ static void not_answered(struct command *c)
         memmove(c->data, c->data + bytes, bytes);
         c->verb = WRITE;
     }
-    c->next = l->unanswered;
-    l->unanswered = c;
+    send_later(c);
+}
+
+/* The unit says that something about it has changed, and the command is to come again. */
+static bool is_attention(const struct scsi_task *task)
+{
+    return task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+}
+
+/* What a host does by itself: it hears of something and repeats, waits for who is not ready, or takes the other path. True:
+ * that was it. */
+static bool repeats(struct command *c, int status, const struct scsi_task *task)
+{
+    struct load_state *l = c->load;
+    bool check = status == SCSI_STATUS_CHECK_CONDITION, several = l->load->other != NULL;
+    bool attention = is_attention(task);
+    bool unready = check && task->sense.key == SCSI_SENSE_NOT_READY;
+    bool busy = status == SCSI_STATUS_BUSY && several;
+    if (!attention && !unready && !busy) return false;
+    if (load_now() - c->began > PATIENCE_SECONDS) refused(c, status);
+    if (!attention) l->rest_until = load_now() + REST_SECONDS;
+    if (unready && several && task->sense.ascq == ACCESS_UNAVAILABLE) c->session->lost = true;
+    if (busy)
+        not_answered(c);
+    else
+        send_later(c); /* nothing was done */
+    return true;
 }
 
 static void answered(struct iscsi_context *context, int status, void *data, void *arg)
@@ -166,10 +198,8 @@ static void answered(struct iscsi_context *context, int status, void *data, void
         not_answered(c);
         return;
     }
-    if (status == SCSI_STATUS_BUSY && l->load->other != NULL) {
+    if (repeats(c, status, task)) {
         scsi_free_scsi_task(task);
-        l->rest_until = now + REST_SECONDS;
-        not_answered(c);
         return;
     }
     if (now - c->began > l->slowest) l->slowest = now - c->began;
@@ -340,6 +370,12 @@ static bool over(const struct load_state *l)
            (load->seconds > 0 && load_now() - load->began >= load->seconds);
 }
 
+static void send_again(struct load_state *l, struct session *s)
+{
+    while (!s->lost && s->under_way < l->load->depth && l->unanswered != NULL && load_now() >= l->rest_until)
+        command_again(l, s);
+}
+
 /* What a host with two paths does: who does not answer is left, and what it did not answer goes the other way. */
 static void move_all(struct load_state *l)
 {
@@ -358,8 +394,7 @@ static uint32_t run_paths(struct load_state *l)
         move_all(l);
         for (uint32_t i = 0; i < l->load->sessions; i++) {
             struct session *s = &l->sessions[i];
-            while (!s->lost && s->under_way < l->load->depth && l->unanswered != NULL && load_now() >= l->rest_until)
-                command_again(l, s);
+            send_again(l, s);
             while (!s->lost && s->under_way < l->load->depth && !over(l)) command_start(l, s);
         }
         if (under_way(l, &lost) == 0 && lost == 0 && l->unanswered == NULL) return 0;
@@ -375,9 +410,10 @@ static uint32_t run_all(struct load_state *l)
     for (;;) {
         for (uint32_t i = 0; i < l->load->sessions && lost == 0; i++) {
             struct session *s = &l->sessions[i];
+            send_again(l, s);
             while (!s->lost && s->under_way < l->load->depth && !over(l)) command_start(l, s);
         }
-        if (under_way(l, &lost) == 0) return lost;
+        if (under_way(l, &lost) == 0 && (l->unanswered == NULL || lost > 0)) return lost;
         if (lost > 0 && lost_at == 0) lost_at = load_now();
         if (lost > 0 && load_now() - lost_at > LOST_SECONDS) load_fail("connections", "one is lost, others are not");
         sessions_serve(l->sessions, l->load->sessions);
@@ -437,6 +473,7 @@ struct piece {
 };
 
 static void piece_start(struct piece *p);
+static void piece_send(struct piece *p);
 
 static void piece_read(struct iscsi_context *iscsi, int status, void *data, void *arg)
 {
@@ -445,6 +482,11 @@ static void piece_read(struct iscsi_context *iscsi, int status, void *data, void
     struct scsi_task *task = data;
     if (session_gone(&v->session, status)) load_fail("verifying", "the connection is lost");
     v->session.under_way--;
+    if (is_attention(task)) {
+        scsi_free_scsi_task(task);
+        piece_send(p);
+        return;
+    }
     if (status != SCSI_STATUS_GOOD) load_fail("a read", iscsi_get_error(iscsi));
     if (task->datain.size != (int)(p->count * SECTOR)) load_fail("a read", "other length than asked for");
     if (!ledger_settle(&v->ledger, p->sector, p->count, task->datain.data)) v->wrong = true;
@@ -460,6 +502,12 @@ static void piece_start(struct piece *p)
     p->sector = v->next;
     p->count = left < PIECE_SECTORS ? (uint32_t)left : PIECE_SECTORS;
     v->next += p->count;
+    piece_send(p);
+}
+
+static void piece_send(struct piece *p)
+{
+    struct verify *v = p->verify;
     v->session.under_way++;
     if (iscsi_read16_task(v->session.iscsi, v->session.lun, p->sector, p->count * SECTOR, SECTOR, 0, 0, 0, 0, 0, piece_read,
                           p) == NULL)
@@ -469,8 +517,10 @@ static void piece_start(struct piece *p)
 /* The first read, by itself: how long it takes from the start of this program on is what a restart is measured by. */
 static double first_read(struct verify *v)
 {
-    struct scsi_task *task =
-        iscsi_read16_sync(v->session.iscsi, v->session.lun, 0, BLOCK_SECTORS * SECTOR, SECTOR, 0, 0, 0, 0, 0);
+    struct scsi_task *task;
+    do {
+        task = iscsi_read16_sync(v->session.iscsi, v->session.lun, 0, BLOCK_SECTORS * SECTOR, SECTOR, 0, 0, 0, 0, 0);
+    } while (task != NULL && is_attention(task));
     if (task == NULL || task->status != SCSI_STATUS_GOOD) load_fail("the first read", iscsi_get_error(v->session.iscsi));
     if (task->datain.size != BLOCK_SECTORS * SECTOR) load_fail("the first read", "other length than asked for");
     v->wrong = !ledger_settle(&v->ledger, 0, BLOCK_SECTORS, task->datain.data);

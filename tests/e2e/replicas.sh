@@ -93,10 +93,23 @@ for name in sys.argv[1:]:
 END
 }
 
+# groups NODE A B: what a host is told there of the paths through a and b
+groups()
+{
+    local said wanted="group 1 $2 group $number_b $3" other="group $number_b $3 group 1 $2"
+    for _ in $(seq 20); do
+        said=$(DISK_INITIATOR=$initiator-0 timeout 20 "$BUILD_DIR/tests/disk" groups "$(url "$1")" 2>&1 | tr '\n' ' ')
+        if [ "$said" = "$wanted " ] || [ "$said" = "$other " ]; then return 0; fi
+        sleep 0.2
+    done
+    echo "FAILED: at $1: $said, not $wanted"
+    failed=1
+}
+
 # through NODE SECONDS: the load, in the background
 through()
 {
-    "$load" run "$(url "$1")" ledger --initiator "$initiator" --seed "$((seed++))" --seconds "$2" >load.log 2>&1 &
+    "$load" run "$(url "$1")" ledger --wait 10 --initiator "$initiator" --seed "$((seed++))" --seconds "$2" >load.log 2>&1 &
     writer=$!
     for _ in $(seq 200); do
         grep -q started load.log && break
@@ -125,7 +138,7 @@ load_ends()
 
 verify()
 {
-    "$load" verify "$(url "$1")" ledger --initiator "$initiator" >verify.log 2>&1 || { echo "FAILED: through $1:"; tail -n 5 verify.log; failed=1; }
+    "$load" verify "$(url "$1")" ledger --wait 10 --initiator "$initiator" >verify.log 2>&1 || { echo "FAILED: through $1:"; tail -n 5 verify.log; failed=1; }
 }
 
 setting_up()
@@ -151,6 +164,9 @@ begin a
 begin b
 begin w
 setting_up
+number_b=$(at a node list -o json | jq '.[] | select(.name == "b") | .number')
+groups a optimized optimized
+groups b optimized optimized
 through a 2; load_ends; cat load.log; verify a; verify b
 through b 2; load_ends; cat load.log; verify a; verify b
 # The other node dies under the load: a pause, and on it goes.
@@ -160,6 +176,7 @@ finish_with KILL b
 load_ends; cat load.log
 verify a
 at a volume why shared
+groups a optimized unavailable
 through a 6
 begin b
 soon b 'all 2 copies are in sync; this node serves it'
