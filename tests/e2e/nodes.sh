@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Two nodes, a and b, and a witness, w, with a volume of two copies between them; sourced by tests of clusters, after lib.sh.
+# `ports` is to have those of a, b, w, a.iscsi and b.iscsi.
+
+izard=$BUILD_DIR/izard
+izar_program=$BUILD_DIR/izar
+load=$BUILD_DIR/tests/izar-load
+io=auto
+seed=${SEED:-$RANDOM}
+initiator=iqn.2026-01.org.izar.test:load
+target=iqn.2026-01.org.izar.test:cluster
+if [ ! -x "$izard" ] || [ ! -x "$load" ]; then
+    echo "izard or izar-load is not built"
+    exit 77
+fi
+declare -A pids ports
+spaces=()
+trap 'kill -9 "${pids[@]}" "${spaces[@]}" 2>/dev/null; rm -rf "$dir"' EXIT
+echo "seed $seed"
+
+# Where a node is: scripts may say otherwise.
+address()
+{
+    echo 127.0.0.1
+}
+
+# inside NODE COMMAND...: there, as the process that is asked to
+inside()
+{
+    shift
+    exec "$@"
+}
+
+# at NODE ARGUMENTS...: izar there
+at()
+{
+    local node=$1
+    shift
+    timeout -s KILL 60 "$izar_program" --socket "$node/izard.sock" "$@" </dev/null
+}
+
+begin()
+{
+    local node=$1 listen="--iscsi-listen $(address "$1"):${ports[$1.iscsi]:-}"
+    shift
+    [ "$node" = w ] && listen="--iscsi-listen none --witness"
+    rm -f "$node/izard.sock"
+    inside "$node" "$izard" --state "$node" --name "$node" --memory 192M --pool-size 1G --io "$io" --loops 2 --iscsi-name "$target" \
+        $listen --cluster-listen "$(address "$node"):${ports[$node]}" "$@" 2>>"$node.log" &
+    pids[$node]=$!
+    for _ in $(seq 200); do
+        [ -S "$node/izard.sock" ] && at "$node" status >/dev/null 2>&1 && return 0
+        sleep 0.05
+    done
+    echo "FAILED: izard does not start as $node"
+    tail -n 5 "$node.log"
+    exit 1
+}
+
+finish_with()
+{
+    kill "-$1" "${pids[$2]}"
+    wait "${pids[$2]}" 2>/dev/null
+    unset "pids[$2]"
+}
+
+# soon NODE PATTERN: what it says of the volume, now or in a while
+soon()
+{
+    local said
+    for _ in $(seq 100); do
+        said=$(at "$1" volume why shared 2>&1)
+        [[ $said =~ $2 ]] && return 0
+        sleep 0.2
+    done
+    echo "FAILED: at $1: never '$2':"
+    echo "$said"
+    tail -n 4 "$1.log"
+    failed=1
+}
+
+url()
+{
+    echo "iscsi://$(address "$1"):${ports[$1.iscsi]}/$target/0"
+}
+
+# through NODE SECONDS: the load, in the background
+through()
+{
+    "$load" run "$(url "$1")" ledger --wait 10 --initiator "$initiator" --seed "$((seed++))" --seconds "$2" >load.log 2>&1 &
+    writer=$!
+    for _ in $(seq 200); do
+        grep -q started load.log && break
+        sleep 0.05
+    done
+}
+
+# over_both NODE SECONDS: the same with two paths, the one through NODE first
+over_both()
+{
+    local other=a
+    [ "$1" = a ] && other=b
+    "$load" run "$(url "$1")" ledger --other "$(url $other)" --wait 20 --initiator "$initiator" --seed "$((seed++))" \
+        --seconds "$2" >load.log 2>&1 &
+    writer=$!
+    for _ in $(seq 200); do
+        grep -q started load.log && break
+        sleep 0.05
+    done
+}
+
+load_ends()
+{
+    wait "$writer" || { echo "FAILED: the load:"; tail -n 5 load.log; failed=1; }
+}
+
+verify()
+{
+    "$load" verify "$(url "$1")" ledger --wait 10 --initiator "$initiator" >verify.log 2>&1 || { echo "FAILED: through $1:"; tail -n 5 verify.log; failed=1; }
+}
+
+setting_up()
+{
+    local token node
+    expect 0 '' at a cluster create prod
+    token=$(at a cluster token -q)
+    expect 0 'both nodes are up' at b cluster join "$token"
+    token=$(at b cluster token --witness -q)
+    expect 0 'all 3 nodes are up' at w cluster join --witness "$token"
+    expect 2 'as many nodes' at a volume create big --size 64M --copies 3
+    expect 0 'all 2 copies are in sync' at a volume create shared --size 64M --copies 2
+    for node in a b; do
+        soon "$node" 'serves it: *yes|this node serves it'
+        at "$node" host create load $(printf -- "--initiator $initiator-%d " 0 1 2 3) >/dev/null || failed=1
+        expect 0 '' at "$node" volume map shared --host load --lun 0
+    done
+    expect 0 '^same$' echo "$([ "$(at a volume show shared -o json | grep naa)" = "$(at b volume show shared -o json | grep naa)" ] && echo same)"
+}
