@@ -6,7 +6,7 @@ SEED ?= 1
 SEEDS ?= 1000
 SECONDS_EACH ?= 60
 
-.PHONY: all check demo asan tsan valgrind fuzz sim bench soak format tidy hooks clean
+.PHONY: all check demo asan tsan valgrind fuzz sim bench bench-cluster soak format tidy hooks clean
 
 all: build/release/build.ninja
 	ninja -C build/release
@@ -43,6 +43,11 @@ soak: all
 bench: all
 	tools/install-deps bench
 	tools/bench
+
+# Two nodes and a witness on this machine.
+bench-cluster: all
+	tools/install-deps
+	tools/bench-cluster
 
 format:
 	tools/format

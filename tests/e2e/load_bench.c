@@ -22,29 +22,40 @@ struct bench {
     uint8_t *content; /* of load->data, NULL: none */
     uint64_t content_bytes, content_at;
     uint32_t *samples; /* latency of each command, in units of 100 ns */
-    double end;
+    double end, slowest_us;
 };
 
 struct lane {
     struct bench *bench;
     struct session *session;
     uint8_t *data;
+    uint64_t lba;
+    bool reads;
     struct scsi_iovec iov;
     double sent;
 };
 
 static void lane_start(struct lane *lane);
+static void lane_send(struct lane *lane);
 
 static void lane_answered(struct iscsi_context *iscsi, int status, void *data, void *arg)
 {
     struct lane *lane = arg;
     struct bench *b = lane->bench;
-    if (session_gone(lane->session, status) || status != SCSI_STATUS_GOOD) load_fail("a command", iscsi_get_error(iscsi));
-    double now = load_now();
-    if (b->done < SAMPLES_MAX) b->samples[b->done] = (uint32_t)((now - lane->sent) * 1e7);
-    b->done++;
+    struct scsi_task *task = data;
+    if (session_gone(lane->session, status)) load_fail("a command", iscsi_get_error(iscsi));
     lane->session->under_way--;
-    scsi_free_scsi_task(data);
+    if (status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_UNIT_ATTENTION) {
+        scsi_free_scsi_task(task);
+        lane_send(lane); /* the unit says that something about it has changed */
+        return;
+    }
+    if (status != SCSI_STATUS_GOOD) load_fail("a command", iscsi_get_error(iscsi));
+    double took = load_now() - lane->sent;
+    if (took * 1e6 > b->slowest_us) b->slowest_us = took * 1e6;
+    if (b->done < SAMPLES_MAX) b->samples[b->done] = (uint32_t)(took * 1e7);
+    b->done++;
+    scsi_free_scsi_task(task);
     lane_start(lane);
 }
 
@@ -79,19 +90,25 @@ static void lane_start(struct lane *lane)
 {
     struct bench *b = lane->bench;
     const struct load *load = b->load;
-    struct session *s = lane->session;
     lane->sent = load_now();
     if (load->once ? b->next >= b->places : lane->sent >= b->end) return;
     uint64_t place = load->sequential ? b->next % b->places : prng_below(&b->prng, b->places);
-    uint64_t lba = place * (load->bytes / SECTOR);
-    bool reads = prng_below(&b->prng, 100) < load->reads;
+    lane->lba = place * (load->bytes / SECTOR);
+    lane->reads = prng_below(&b->prng, 100) < load->reads;
     b->next++;
     lane->iov = (struct scsi_iovec){lane->data, load->bytes};
-    if (!reads) make_unique(lane);
-    struct scsi_task *task =
-        reads ? iscsi_read16_iov_task(s->iscsi, s->lun, lba, load->bytes, SECTOR, 0, 0, 0, 0, 0, lane_answered, lane,
-                                      &lane->iov, 1)
-              : iscsi_write16_task(s->iscsi, s->lun, lba, lane->data, load->bytes, SECTOR, 0, 0, 0, 0, 0, lane_answered, lane);
+    if (!lane->reads) make_unique(lane);
+    lane_send(lane);
+}
+
+static void lane_send(struct lane *lane)
+{
+    const struct load *load = lane->bench->load;
+    struct session *s = lane->session;
+    struct scsi_task *task = lane->reads ? iscsi_read16_iov_task(s->iscsi, s->lun, lane->lba, load->bytes, SECTOR, 0, 0, 0, 0,
+                                                                 0, lane_answered, lane, &lane->iov, 1)
+                                         : iscsi_write16_task(s->iscsi, s->lun, lane->lba, lane->data, load->bytes, SECTOR, 0,
+                                                              0, 0, 0, 0, lane_answered, lane);
     if (task == NULL) load_fail("a command", iscsi_get_error(s->iscsi));
     s->under_way++;
 }
@@ -115,8 +132,9 @@ static void print_bench(struct bench *b, double seconds)
     qsort(b->samples, samples, sizeof *b->samples, by_size);
     double p50 = samples > 0 ? b->samples[samples / 2] / 10.0 : 0,
            p99 = samples > 0 ? b->samples[samples * 99 / 100] / 10.0 : 0;
-    printf("{\"ops\": %.1f, \"mib\": %.2f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"commands\": %llu, \"seconds\": %.3f}\n",
-           (double)b->done / seconds, (double)b->done * b->load->bytes / (1 << 20) / seconds, p50, p99,
+    printf("{\"ops\": %.1f, \"mib\": %.2f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"slowest_us\": %.1f, \"commands\": %llu, "
+           "\"seconds\": %.3f}\n",
+           (double)b->done / seconds, (double)b->done * b->load->bytes / (1 << 20) / seconds, p50, p99, b->slowest_us,
            (unsigned long long)b->done, seconds);
 }
 

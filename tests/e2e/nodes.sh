@@ -46,7 +46,7 @@ begin()
     shift
     [ "$node" = w ] && listen="--iscsi-listen none --witness"
     rm -f "$node/izard.sock"
-    inside "$node" "$izard" --state "$node" --name "$node" --memory 192M --pool-size 1G --io "$io" --loops 2 --iscsi-name "$target" \
+    inside "$node" "$izard" --state "$node" --name "$node" --memory "${memory:-192M}" --pool-size "${pool_size:-1G}" --io "$io" --loops 2 --iscsi-name "$target" \
         $listen --cluster-listen "$(address "$node"):${ports[$node]}" "$@" 2>>"$node.log" &
     pids[$node]=$!
     for _ in $(seq 200); do
