@@ -156,16 +156,30 @@ enum err member_read(struct member *m, struct member_why *ret_why)
     return tell(m, err, ret_why);
 }
 
-enum err call_members(struct member *m, const struct acceptor_set *set, struct member_why *why)
+/* [task] As the roster has them that is known at this moment, and only as long as it is the newest one (rule 13 of
+ * register.c): so nobody becomes an acceptor who is leaving. */
+static enum err members_once(struct member *m, bool *ret_changed)
 {
     struct register_effects e;
+    const struct register_members *members = &m->known.members;
+    if (m->known.version == 0 || m->roster->next == 0) return ERR_NO_QUORUM;
+    struct acceptor_set set = roster_acceptors(m->roster, members->next.count > 0 ? &members->next : &members->now);
+    if (set.count == 0 || (members->next.count == 0 && acceptor_set_equal(&set, &members->now))) return OK;
+    begin(m);
+    register_members(&m->proposer, &set, m->known.version, chance(m), &e);
+    enum err err = end(m, &e);
+    *ret_changed = err == OK;
+    return err;
+}
+
+enum err call_members(struct member *m, bool *ret_changed, struct member_why *why)
+{
     TRY(check_active(m, why));
     gate_enter(&m->calls);
     enum err err = check_active(m, why);
     if (err == OK) {
-        begin(m);
-        register_members(&m->proposer, set, chance(m), &e);
-        err = end(m, &e);
+        err = ERR_CONFLICT;
+        for (uint32_t i = 0; i < TRIES_MAX && err == ERR_CONFLICT && !m->stopping; i++) err = members_once(m, ret_changed);
     }
     gate_leave(&m->calls);
     return tell(m, err, why);

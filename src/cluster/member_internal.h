@@ -171,8 +171,9 @@ struct peer *peer_find(const struct member *m, uint32_t number);
 void call_answered(struct member *m, const struct register_answer *answer);
 /* The call under way, if any, ends soon. */
 void call_stop(struct member *m);
-/* [task] */
-enum err call_members(struct member *m, const struct acceptor_set *set, struct member_why *why);
+/* [task] Brings the acceptors to what the newest roster says of them (roster_acceptors). OK also when there is nobody who could
+ * hold the register; `ret_changed`: they were others. */
+enum err call_members(struct member *m, bool *ret_changed, struct member_why *why);
 /* "2 of 3 acceptors are up; n2 is missing". Returns `buf`. */
 const char *majority_text(const struct member *m, char *buf, size_t size);
 

@@ -223,13 +223,13 @@ static bool is_keeper(const struct member *m)
 
 static enum err settle_acceptors(struct member *m, struct member_why *why)
 {
-    const struct register_members *now = &m->known.members;
-    struct acceptor_set set = roster_acceptors(m->roster, now->next.count > 0 ? &now->next : &now->now);
+    const struct acceptor_set *now = &m->known.members.now;
     char text[300];
-    if (set.count == 0 || (now->next.count == 0 && acceptor_set_equal(&set, &now->now))) return OK;
-    TRY(call_members(m, &set, why));
-    member_say(m, false, "the register is held by %u acceptor%s now: %s", set.count, set.count > 1 ? "s" : "",
-               members_text(&m->known.members, text, sizeof text));
+    bool changed = false;
+    TRY(call_members(m, &changed, why));
+    if (changed)
+        member_say(m, false, "the register is held by %u acceptor%s now: %s", now->count, now->count > 1 ? "s" : "",
+                   members_text(&m->known.members, text, sizeof text));
     return OK;
 }
 
