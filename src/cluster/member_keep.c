@@ -240,11 +240,22 @@ static bool is_over(const struct member *m, const struct roster_node *node)
            !acceptor_set_has(&m->known.members.now, node->acceptor);
 }
 
+struct dropping {
+    const struct member *member;
+    uint32_t number;
+    enum roster_stage stage;
+};
+
+/* The roster is a copy of the one that is known, so what is known of the acceptors holds for it: once this node leaves and is
+ * none of them, it never is again (rule 13 of register.c). */
 static enum err drop(struct roster *roster, void *arg, struct member_why *why)
 {
-    const struct roster_node *gone = arg, *there = roster_find(roster, gone->number);
-    if (there == NULL || there->stage != gone->stage) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
-    roster_drop(roster, gone->number);
+    const struct dropping *d = arg;
+    const struct roster_node *there = roster_find(roster, d->number);
+    if (there == NULL || there->stage != d->stage) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
+    if (there->stage == ROSTER_LEAVING && !is_over(d->member, there))
+        return member_tell_why(why, ERR_BUSY, "its acceptor still holds the register");
+    roster_drop(roster, d->number);
     return OK;
 }
 
@@ -253,7 +264,8 @@ static enum err settle_gone(struct member *m, struct member_why *why)
     for (uint32_t i = 0; i < m->roster->node_count; i++) {
         struct roster_node node = m->roster->nodes[i];
         if (!is_over(m, &node)) continue;
-        enum err err = member_change(m, drop, &node, why);
+        struct dropping dropping = {m, node.number, node.stage};
+        enum err err = member_change(m, drop, &dropping, why);
         if (err == OK)
             member_say(m, false,
                        node.stage == ROSTER_JOINING ? "node %s never came: its place is free again" : "node %s was removed",
@@ -307,6 +319,19 @@ void keeper_run(void *arg)
 
 /* ---- removing ---- */
 
+/* Whoever is left must have data: such a node has the key of the CA, too. */
+static bool has_data(const struct roster *roster)
+{
+    for (uint32_t i = 0; i < roster->node_count; i++)
+        if (roster->nodes[i].stage == ROSTER_LIVE && roster->nodes[i].role == ROSTER_DATA) return true;
+    return false;
+}
+
+static enum err tell_last(const struct roster_node *node, struct member_why *why)
+{
+    return member_tell_why(why, ERR_BUSY, "without node %s no node with data would be left", node->name);
+}
+
 /* Why not, before anything is changed: a majority of those who would hold the register then must be up. */
 static enum err may_go(struct member *m, const struct roster_node *node, struct member_why *why)
 {
@@ -315,15 +340,13 @@ static enum err may_go(struct member *m, const struct roster_node *node, struct 
     *left = *m->roster;
     roster_drop(left, node->number);
     struct acceptor_set set = roster_acceptors(left, &m->known.members.now);
+    if (!has_data(left)) return tell_last(node, why);
     for (uint32_t i = 0; i < set.count; i++) {
         const struct roster_node *of = roster_of_acceptor(left, set.ids[i]);
         up += of != NULL && member_is_up(m, of->number);
     }
-    if (set.count > 0 && up > set.count / 2) return OK;
+    if (up > set.count / 2) return OK;
     member_help(why, "start the nodes that are missing first; izar cluster status names them");
-    if (set.count == 0) {
-        return member_tell_why(why, ERR_BUSY, "without node %s no node with data would be left", node->name);
-    }
     return member_tell_why(why, ERR_BUSY, "without node %s the register would be held by %u acceptor%s, of which %u %s up",
                            node->name, set.count, set.count > 1 ? "s" : "", up, up == 1 ? "is" : "are");
 }
@@ -336,7 +359,8 @@ static enum err begin_leaving(struct roster *roster, void *arg, struct member_wh
     struct roster_node node = *there;
     node.stage = ROSTER_LEAVING;
     node.until_s = 0;
-    return roster_put(roster, &node);
+    TRY(roster_put(roster, &node));
+    return has_data(roster) ? OK : tell_last(&node, why); /* others may have removed some since may_go looked */
 }
 
 enum err member_remove(struct member *m, uint32_t number, struct member_why *ret_why)
@@ -352,8 +376,8 @@ enum err member_remove(struct member *m, uint32_t number, struct member_why *ret
     TRY(may_go(m, &node, ret_why));
     TRY(member_change(m, begin_leaving, &number, ret_why));
     enum err err = settle_acceptors(m, ret_why);
-    node.stage = ROSTER_LEAVING;
-    if (err == OK) err = member_change(m, drop, &node, ret_why);
+    struct dropping dropping = {m, number, ROSTER_LEAVING};
+    if (err == OK) err = member_change(m, drop, &dropping, ret_why);
     if (err == OK) member_say(m, false, "node %s was removed", node.name);
     if (err == OK || err == ERR_NO_NAME) return OK; /* the housekeeper was faster */
     struct member_why rest = *ret_why;

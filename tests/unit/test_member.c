@@ -3,11 +3,11 @@
  * Members of a cluster: what they agree on, and what they finish after somebody else was interrupted.
  *
  * Goal: changes from all sides at once are each made once; a value as large as it may be travels whole; a lost acceptor is
- * replaced; whoever left a joining or leaving node in the roster and died, the others finish it; without a majority nothing
- * is changed and it is said; numbers are not given twice; nodes with data have the key of all pools; who else talks over the
- * links hears of each that comes and goes, and is waited for before one goes. Method: up to three members in one process, on
- * one loop of the real seam over the loopback, with folders of their own; interrupted changes are made by hand, as the roster
- * shows them.
+ * replaced; whoever left a joining or leaving node in the roster and died, the others finish it; of two nodes that remove each
+ * other at once one stays; without a majority nothing is changed and it is said; numbers are not given twice; nodes with data
+ * have the key of all pools; who else talks over the links hears of each that comes and goes, and is waited for before one
+ * goes. Method: up to three members in one process, on one loop of the real seam over the loopback, with folders of their own;
+ * interrupted changes are made by hand, as the roster shows them.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@
 #include "base/bytes.h"
 #include "cluster/acceptor_file.h"
 #include "cluster/identity_file.h"
-#include "cluster/member.h"
+#include "cluster/member_internal.h"
 #include "tests/check.h"
 #include "tests/unit/story.h"
 
@@ -301,6 +301,81 @@ static void story_of_leftovers(struct story *story)
     SOON(member_was_removed(at(3)));
     EXPECT(join(1, 3, ROSTER_WITNESS, &again) && again > leaving + 1 && held_by(3, 3));
     SOON(agree(NODES));
+}
+
+/* ---- removals at once ---- */
+
+struct remover {
+    struct io_task task;
+    struct member *member;
+    uint32_t number;
+    enum err err;
+    bool over;
+    struct member_why why;
+};
+
+static void remover_run(void *arg)
+{
+    struct remover *r = arg;
+    r->err = member_remove(r->member, r->number, &r->why);
+    r->over = true;
+}
+
+/* Whoever changes something at this member waits until he lets go. */
+struct holder {
+    struct io_task task;
+    struct member *member;
+    bool holds, lets_go, over;
+};
+
+static void holder_run(void *arg)
+{
+    struct holder *h = arg;
+    gate_enter(&h->member->calls);
+    h->holds = true;
+    while (!h->lets_go) io_task_sleep(h->member->io, IO_MS_NS);
+    gate_leave(&h->member->calls);
+    h->over = true;
+}
+
+static enum err leave(struct roster *roster, void *arg, struct member_why *ret_why)
+{
+    const uint32_t *number = arg;
+    struct roster_node node = *roster_find(roster, *number);
+    (void)ret_why;
+    node.stage = ROSTER_LEAVING;
+    return roster_put(roster, &node);
+}
+
+/* The two nodes with data remove each other. The second has looked, and found that it may, when the first has begun; and nobody
+ * goes on with that before the second is through. */
+static void story_of_removals_at_once(struct story *story)
+{
+    static struct remover remover;
+    static struct holder holders[3];
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    uint32_t first = member_number(at(1)), second = member_number(at(2));
+    remover = (struct remover){.member = at(2), .number = first};
+    EXPECT(io_task_start(story->io, &remover.task, remover_run, &remover) == OK);
+    for (uint32_t i = 1; i <= 2; i++) {
+        holders[i] = (struct holder){.member = at(i)};
+        EXPECT(io_task_start(story->io, &holders[i].task, holder_run, &holders[i]) == OK);
+    }
+    SOON(holders[1].holds && holders[2].holds);
+    EXPECT(!remover.over && member_change(at(3), leave, &second, &why) == OK);
+    holders[2].lets_go = true;
+    SOON(remover.over);
+    holders[1].lets_go = true;
+    SOON(holders[1].over && holders[2].over);
+    for (uint32_t i = 1; i <= 2; i++) io_task_done(&holders[i].task);
+    io_task_done(&remover.task);
+    EXPECT(remover.err == ERR_BUSY && strstr(remover.why.text, "no node with data would be left") != NULL);
+    SOON(held_by(1, 1) && member_roster(at(1))->node_count == 2 && member_was_removed(at(2)));
+    EXPECT(member_change(at(1), add_one, NULL, &why) == OK && member_change(at(3), add_one, NULL, &why) == OK);
+
+    /* Nor does the witness remove the last one. */
+    EXPECT(member_remove(at(3), first, &why) == ERR_BUSY && strstr(why.text, "no node with data would be left") != NULL);
 }
 
 static void story_of_a_lost_acceptor(struct story *story)
@@ -683,6 +758,11 @@ TEST(what_was_interrupted_is_finished)
     CHECK_EQ(tell_story(story_of_leftovers), 0);
 }
 
+TEST(removals_at_once_leave_somebody)
+{
+    CHECK_EQ(tell_story(story_of_removals_at_once), 0);
+}
+
 TEST(a_lost_acceptor_is_replaced)
 {
     CHECK_EQ(tell_story(story_of_a_lost_acceptor), 0);
@@ -709,5 +789,5 @@ TEST(a_user_is_waited_for)
 }
 
 TESTS(changes_from_all_sides_are_each_made_once, the_largest_value_travels_whole, what_was_interrupted_is_finished,
-      a_lost_acceptor_is_replaced, a_minority_changes_nothing, who_joins_with_data_gets_the_key_of_the_pools,
-      a_user_talks_over_the_links, a_user_is_waited_for)
+      removals_at_once_leave_somebody, a_lost_acceptor_is_replaced, a_minority_changes_nothing,
+      who_joins_with_data_gets_the_key_of_the_pools, a_user_talks_over_the_links, a_user_is_waited_for)
