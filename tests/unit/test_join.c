@@ -162,6 +162,32 @@ static bool holds(const struct identity_file *f, const struct identity *identity
            memcmp(identity_file_book(f), book, sizeof *book) == 0;
 }
 
+static bool is_nobody(const struct identity_file *f, const struct identity *last)
+{
+    const struct identity *left = identity_file_last(f);
+    if (identity_file_now(f) != NULL || left == NULL || left->node != 0 || left->key.bytes != 0) return false;
+    return memcmp(&left->pool_key, &last->pool_key, sizeof left->pool_key) == 0 &&
+           memcmp(&left->cluster, &last->cluster, sizeof left->cluster) == 0;
+}
+
+/* One of the two files as it was a while ago. */
+static uint8_t copied[IDENTITY_FILE_MAX];
+static size_t copied_bytes;
+
+static bool copy_file(int i)
+{
+    FILE *f = fopen(file_path(i), "rb");
+    copied_bytes = f != NULL ? fread(copied, 1, sizeof copied, f) : 0;
+    return f != NULL && fclose(f) == 0 && copied_bytes > 0;
+}
+
+static bool copy_back(int i)
+{
+    FILE *f = fopen(file_path(i), "wb");
+    bool good = f != NULL && fwrite(copied, 1, copied_bytes, f) == copied_bytes;
+    return f != NULL && fclose(f) == 0 && good;
+}
+
 static void story_of_files(struct story *story)
 {
     struct token_book book = {.entries[0].node = 0};
@@ -187,6 +213,20 @@ static void story_of_files(struct story *story)
     with_key = foreign;
     with_key.pool_key = (struct pool_key){true, {1, 2, 3}};
     EXPECT(identity_file_save(f, &with_key, &book) == OK);
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && holds(f, &with_key, &book));
+    identity_file_close(f);
+
+    /* Nobody: in both, or in the first only when the power went; the next one is somebody again. */
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && identity_file_forget(f) == OK && is_nobody(f, &with_key));
+    EXPECT(identity_file_save(f, &with_key, &book) == OK && holds(f, &with_key, &book) && copy_file(1));
+    EXPECT(identity_file_forget(f) == OK && copy_back(1));
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && is_nobody(f, &with_key));
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && is_nobody(f, &with_key));
+    EXPECT(identity_file_save(f, &with_key, &book) == OK && holds(f, &with_key, &book) && copy_file(1));
+    EXPECT(identity_file_forget(f) == OK && copy_back(1) && damage(0, -1));
     identity_file_close(f);
     EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && holds(f, &with_key, &book));
     identity_file_close(f);

@@ -20,6 +20,7 @@
 #include "tests/unit/story.h"
 
 enum { NODES = 3, ADDS = 12, PATIENCE_MS = 15000, LOOK_MS = 5, LIFETIME_S = 600 };
+enum { KEPT_BYTES = 32 << 10, IDENTITIES = 0, ACCEPTORS = 2, ROSTERS = 4, KEPT = 6 }; /* files, two of each kind */
 #define NOW 1800000000ull
 
 /* Waits for what happens by itself. */
@@ -36,6 +37,14 @@ struct node {
     uint8_t key[POOL_KEY_BYTES]; /* of its pool */
     bool keeps_its_key;
 };
+
+/* A file of the second node, at one moment. */
+struct kept {
+    bool is_there;
+    size_t size;
+    uint8_t bytes[KEPT_BYTES];
+};
+static struct kept at_clear[KEPT], at_end[KEPT];
 
 static struct node nodes[NODES + 1]; /* by their place, from 1 */
 static struct member_why why;
@@ -60,10 +69,13 @@ static void own_key(void *arg, uint8_t ret_key[POOL_KEY_BYTES])
     memcpy(ret_key, n->key, POOL_KEY_BYTES);
 }
 
+static void keep_files(struct kept kept[KEPT]);
+
 static enum err take_key(void *arg, const uint8_t key[POOL_KEY_BYTES], struct member_why *ret_why)
 {
     struct node *n = arg;
     n->keys_taken++;
+    keep_files(at_clear);
     if (!n->keeps_its_key) {
         memcpy(n->key, key, POOL_KEY_BYTES);
         return OK;
@@ -471,6 +483,70 @@ static void story_of_keys(struct story *story)
     EXPECT(forget_key(story, 1) && open_node(story, 1, ROSTER_DATA) && has_key_of_first(1));
 }
 
+/* ---- who comes again, and whose machine dies meanwhile ---- */
+
+static const char *kept_path(uint32_t i)
+{
+    static const char *const what[] = {"identity", "acceptor", "roster"};
+    static char path[300];
+    snprintf(path, sizeof path, "%s/%s.%u", nodes[2].folder, what[i / 2], i % 2);
+    return path;
+}
+
+static void keep_files(struct kept kept[KEPT])
+{
+    for (uint32_t i = 0; i < KEPT; i++) {
+        FILE *f = fopen(kept_path(i), "rb");
+        kept[i].is_there = f != NULL;
+        kept[i].size = f != NULL ? fread(kept[i].bytes, 1, KEPT_BYTES, f) : 0;
+        if (f != NULL) fclose(f);
+    }
+}
+
+static bool put_file(uint32_t i, const struct kept *kept)
+{
+    unlink(kept_path(i));
+    if (!kept->is_there) return true;
+    FILE *f = fopen(kept_path(i), "wb");
+    bool good = f != NULL && fwrite(kept->bytes, 1, kept->size, f) == kept->size;
+    return f != NULL && fclose(f) == 0 && good;
+}
+
+/* It joins again, and the power goes when all before the file `cut` is what it is at the end, and that and the rest is what it
+ * was when the node was let in. */
+static void story_of_coming_again(struct story *story)
+{
+    static const uint32_t order[] = {ACCEPTORS, ACCEPTORS + 1, ROSTERS, ROSTERS + 1, IDENTITIES, IDENTITIES + 1};
+    uint32_t number = 0;
+    uint8_t key[POOL_KEY_BYTES];
+    char text[TOKEN_TEXT_MAX];
+    struct token token;
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(join(1, 2, ROSTER_DATA, &number));
+    for (uint32_t cut = 0; cut <= 4; cut++) {
+        EXPECT(member_remove(at(1), number, &why) == OK);
+        SOON(member_was_removed(at(2)));
+        EXPECT(join(1, 2, ROSTER_DATA, &number)); /* at_clear is kept meanwhile */
+        close_node(2);
+        keep_files(at_end);
+        for (uint32_t i = 0; i < KEPT; i++) EXPECT(put_file(order[i], i < cut ? &at_end[order[i]] : &at_clear[order[i]]));
+        EXPECT(open_node(story, 2, ROSTER_DATA));
+        EXPECT(member_number(at(2)) == 0 && member_roster(at(2)) == NULL && !member_was_removed(at(2)));
+        EXPECT(member_issue(at(1), ROSTER_DATA, LIFETIME_S, text, &token, &why) == OK && member_knows_key(at(2), text, key));
+        EXPECT(!member_knows_key(at(2), NULL, key) && member_remove(at(1), number, &why) == OK);
+        EXPECT(member_join(at(2), text, &why) == OK && member_number(at(2)) == token.node);
+        number = token.node;
+    }
+    /* A token that is no good leaves it what it was. */
+    EXPECT(member_remove(at(1), number, &why) == OK);
+    SOON(member_was_removed(at(2)));
+    token.secret[0] ^= 1;
+    EXPECT(token_encode(&token, text) == OK && member_join(at(2), text, &why) == ERR_DENIED);
+    close_node(2);
+    EXPECT(open_node(story, 2, ROSTER_DATA));
+    SOON(member_was_removed(at(2)));
+}
+
 /* ---- who else talks over the links ---- */
 
 enum {
@@ -778,6 +854,11 @@ TEST(who_joins_with_data_gets_the_key_of_the_pools)
     CHECK_EQ(tell_story(story_of_keys), 0);
 }
 
+TEST(who_comes_again_is_nobody_in_between)
+{
+    CHECK_EQ(tell_story(story_of_coming_again), 0);
+}
+
 TEST(a_user_talks_over_the_links)
 {
     CHECK_EQ(tell_story(story_of_a_user), 0);
@@ -790,4 +871,5 @@ TEST(a_user_is_waited_for)
 
 TESTS(changes_from_all_sides_are_each_made_once, the_largest_value_travels_whole, what_was_interrupted_is_finished,
       removals_at_once_leave_somebody, a_lost_acceptor_is_replaced, a_minority_changes_nothing,
-      who_joins_with_data_gets_the_key_of_the_pools, a_user_talks_over_the_links, a_user_is_waited_for)
+      who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between, a_user_talks_over_the_links,
+      a_user_is_waited_for)
