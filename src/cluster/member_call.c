@@ -156,15 +156,23 @@ enum err member_read(struct member *m, struct member_why *ret_why)
     return tell(m, err, ret_why);
 }
 
-/* [task] As the roster has them that is known at this moment, and only as long as it is the newest one (rule 13 of
+/* Who should hold the register as far as is known at this moment, if that is somebody else than does. */
+static bool should_hold(const struct member *m, struct acceptor_set *ret_set)
+{
+    const struct register_members *members = &m->known.members;
+    struct acceptor_set set = roster_acceptors(m->roster, members->next.count > 0 ? &members->next : &members->now);
+    *ret_set = set;
+    return set.count > 0 && (members->next.count > 0 || !acceptor_set_equal(&set, &members->now));
+}
+
+/* [task] As the roster has them that is known now, behind the gate, and only as long as it is the newest one (rule 13 of
  * register.c): so nobody becomes an acceptor who is leaving. */
 static enum err members_once(struct member *m, bool *ret_changed)
 {
     struct register_effects e;
-    const struct register_members *members = &m->known.members;
+    struct acceptor_set set;
     if (m->known.version == 0 || m->roster->next == 0) return ERR_NO_QUORUM;
-    struct acceptor_set set = roster_acceptors(m->roster, members->next.count > 0 ? &members->next : &members->now);
-    if (set.count == 0 || (members->next.count == 0 && acceptor_set_equal(&set, &members->now))) return OK;
+    if (!should_hold(m, &set)) return OK;
     begin(m);
     register_members(&m->proposer, &set, m->known.version, chance(m), &e);
     enum err err = end(m, &e);
@@ -174,7 +182,9 @@ static enum err members_once(struct member *m, bool *ret_changed)
 
 enum err call_members(struct member *m, bool *ret_changed, struct member_why *why)
 {
+    struct acceptor_set set;
     TRY(check_active(m, why));
+    if (!should_hold(m, &set)) return OK; /* the housekeeper asks all the time */
     gate_enter(&m->calls);
     enum err err = check_active(m, why);
     if (err == OK) {
