@@ -177,6 +177,7 @@ enum err member_issue(struct member *m, enum roster_role role, uint64_t lifetime
 
 struct admission {
     struct roster_node node;
+    bool again; /* the book says that it was let in before; that is written after the roster has it */
 };
 
 /* One that joined before under this name and was not heard of since makes room. */
@@ -191,6 +192,8 @@ static enum err admit(struct roster *roster, void *arg, struct member_why *why)
                                a->node.name);
     if (there != NULL && there->stage != ROSTER_JOINING)
         return member_tell_why(why, ERR_DENIED, "node %u has joined already", there->number);
+    if (there == NULL && a->again)
+        return member_tell_why(why, ERR_DENIED, "node %u was removed: ask for a new token", a->node.number);
     if (same != NULL) roster_drop(roster, same->number);
     if (roster_of_acceptor(roster, a->node.acceptor) != NULL && there == NULL)
         return member_tell_why(why, ERR_DENIED, "its acceptor is one of another node: was a folder copied?");
@@ -226,7 +229,7 @@ static enum err let_in(struct member *m, struct link_join *join, struct join_ans
     uint64_t now_s = m->config.wall_s();
     memcpy(claim.binding, join->binding, sizeof claim.binding);
     memcpy(claim.proof, join->request.proof, sizeof claim.proof);
-    enum err err = token_redeem(&book, &claim, now_s, reason, &entry);
+    enum err err = token_redeem(&book, &claim, now_s, reason, &entry, &a.again);
     if (err != OK) return member_tell_why(why, err, "%s", reason);
     TRY(introduce(&join->request, &entry, &a.node, why));
     *answer = (struct join_answer){.node = entry.node, .ca = identity->ca};

@@ -246,7 +246,7 @@ static struct token_entry *entry_of(struct token_book *book, const struct token_
 }
 
 enum err token_redeem(struct token_book *book, const struct token_claim *claim, uint64_t now_s, char why[IDENTITY_WHY_MAX],
-                      struct token_entry *ret_entry)
+                      struct token_entry *ret_entry, bool *ret_again)
 {
     uint8_t asked[DIGEST_BYTES_MAX];
     digest_of(DIGEST_SHA256, claim->request->at, claim->request->bytes, asked);
@@ -256,6 +256,7 @@ enum err token_redeem(struct token_book *book, const struct token_claim *claim, 
     if (is_free(e, now_s)) return deny(why, "the token has expired: ask for a new one");
     if (e->used && memcmp(e->request_digest, asked, sizeof e->request_digest) != 0)
         return deny(why, "the token was used already, by another: ask for a new one");
+    *ret_again = e->used;
     e->used = 1;
     memcpy(e->request_digest, asked, sizeof e->request_digest);
     *ret_entry = *e;

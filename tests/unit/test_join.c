@@ -86,6 +86,8 @@ TEST(tokens_survive_copying)
 
 /* ---- the book ---- */
 
+static bool was_again;
+
 /* Redeems on a session of its own: what another one heard is of no use. */
 static enum err redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRET_BYTES], const struct der *request,
                        uint64_t now_s, char why[IDENTITY_WHY_MAX], struct token_entry *ret_entry)
@@ -94,9 +96,9 @@ static enum err redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRE
     struct token_claim claim = {.binding = {++sessions}, .request = request};
     token_prove(secret, claim.binding, claim.proof);
     claim.binding[1] ^= 1;
-    if (token_redeem(book, &claim, now_s, why, ret_entry) == OK) return ERR_MISCOMPARE;
+    if (token_redeem(book, &claim, now_s, why, ret_entry, &was_again) == OK) return ERR_MISCOMPARE;
     claim.binding[1] ^= 1;
-    return token_redeem(book, &claim, now_s, why, ret_entry);
+    return token_redeem(book, &claim, now_s, why, ret_entry, &was_again);
 }
 
 static void story_of_book(struct story *story)
@@ -112,8 +114,8 @@ static void story_of_book(struct story *story)
     EXPECT(token_issue(&book, story->io, TOKEN_WITNESS, 3, NOW, HOUR_S, &t) == OK && token_waiting(&book, NOW) == 1);
     EXPECT(redeem(&book, wrong, &mine, NOW, why, &e) == ERR_DENIED && strstr(why, "nobody issued") != NULL);
     EXPECT(redeem(&book, t.secret, &mine, NOW + HOUR_S, why, &e) == ERR_DENIED && strstr(why, "expired") != NULL);
-    EXPECT(redeem(&book, t.secret, &mine, NOW + 1, why, &e) == OK && e.node == 3 && e.role == TOKEN_WITNESS);
-    EXPECT(redeem(&book, t.secret, &mine, NOW + 2, why, &e) == OK); /* the answer was lost */
+    EXPECT(redeem(&book, t.secret, &mine, NOW + 1, why, &e) == OK && e.node == 3 && e.role == TOKEN_WITNESS && !was_again);
+    EXPECT(redeem(&book, t.secret, &mine, NOW + 2, why, &e) == OK && was_again); /* the answer was lost */
     EXPECT(redeem(&book, t.secret, &his, NOW + 3, why, &e) == ERR_DENIED && strstr(why, "used already") != NULL);
     for (uint32_t i = 1; i < TOKEN_BOOK_MAX; i++)
         EXPECT(token_issue(&book, story->io, TOKEN_NODE, 10 + i, NOW, HOUR_S, &more) == OK);
@@ -299,7 +301,7 @@ static void on_join(void *arg, struct link_join *join)
     memcpy(claim.binding, join->binding, sizeof claim.binding);
     memcpy(claim.proof, join->request.proof, sizeof claim.proof);
     host.info_is_right = join->request.info_bytes == 5 && memcmp(join->request.info, "about", 5) == 0;
-    if (token_redeem(&host.book, &claim, wall_now, why, &e) != OK) {
+    if (token_redeem(&host.book, &claim, wall_now, why, &e, &was_again) != OK) {
         link_join_refuse(join, why);
         return;
     }

@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "cluster/acceptor_file.h"
 #include "cluster/identity_file.h"
+#include "cluster/link_internal.h"
 #include "cluster/member_internal.h"
 #include "tests/check.h"
 #include "tests/unit/story.h"
@@ -333,21 +334,29 @@ static void remover_run(void *arg)
     r->over = true;
 }
 
-/* Whoever changes something at this member waits until he lets go. */
+/* Whoever comes to this gate waits until he lets go. */
 struct holder {
     struct io_task task;
-    struct member *member;
+    struct gate *gate;
     bool holds, lets_go, over;
 };
+
+static struct io *the_io;
 
 static void holder_run(void *arg)
 {
     struct holder *h = arg;
-    gate_enter(&h->member->calls);
+    gate_enter(h->gate);
     h->holds = true;
-    while (!h->lets_go) io_task_sleep(h->member->io, IO_MS_NS);
-    gate_leave(&h->member->calls);
+    while (!h->lets_go) io_task_sleep(the_io, IO_MS_NS);
+    gate_leave(h->gate);
     h->over = true;
+}
+
+static bool begin_to_hold(struct holder *h, struct gate *gate)
+{
+    *h = (struct holder){.gate = gate};
+    return io_task_start(the_io, &h->task, holder_run, h) == OK;
 }
 
 static enum err leave(struct roster *roster, void *arg, struct member_why *ret_why)
@@ -370,10 +379,7 @@ static void story_of_removals_at_once(struct story *story)
     uint32_t first = member_number(at(1)), second = member_number(at(2));
     remover = (struct remover){.member = at(2), .number = first};
     EXPECT(io_task_start(story->io, &remover.task, remover_run, &remover) == OK);
-    for (uint32_t i = 1; i <= 2; i++) {
-        holders[i] = (struct holder){.member = at(i)};
-        EXPECT(io_task_start(story->io, &holders[i].task, holder_run, &holders[i]) == OK);
-    }
+    for (uint32_t i = 1; i <= 2; i++) EXPECT(begin_to_hold(&holders[i], &at(i)->calls));
     SOON(holders[1].holds && holders[2].holds);
     EXPECT(!remover.over && member_change(at(3), leave, &second, &why) == OK);
     holders[2].lets_go = true;
@@ -483,6 +489,70 @@ static void story_of_keys(struct story *story)
     EXPECT(forget_key(story, 1) && open_node(story, 1, ROSTER_DATA) && has_key_of_first(1));
 }
 
+/* ---- the same request twice ---- */
+
+struct joiner {
+    struct io_task task;
+    char token[TOKEN_TEXT_MAX];
+    enum err err;
+    bool over;
+    struct member_why why;
+};
+
+static void joiner_run(void *arg)
+{
+    struct joiner *j = arg;
+    j->err = member_join(at(2), j->token, &j->why);
+    j->over = true;
+}
+
+static struct link_conn *conn_that_joins(void)
+{
+    struct list *conns = &at(1)->links->conns;
+    for (struct list *l = conns->next; l != conns; l = l->next)
+        if (CONTAINER(l, struct link_conn, of_links)->state == CONN_JOINING) return CONTAINER(l, struct link_conn, of_links);
+    return NULL;
+}
+
+/* The host has decided to let it in when the connection is lost; the joiner shows the same request to the host's other address.
+ * `removed`: and is removed before that is looked at. */
+static bool ask_twice(struct story *story, bool removed, struct joiner *j)
+{
+    static struct holder calls, book;
+    struct token token;
+    *j = (struct joiner){.over = false};
+    if (member_issue(at(1), ROSTER_DATA, LIFETIME_S, j->token, &token, &why) != OK) return false;
+    memcpy(token.addresses[token.address_count++], token.addresses[0], sizeof token.addresses[0]);
+    if (token_encode(&token, j->token) != OK) return false;
+    if (!begin_to_hold(&calls, &at(1)->calls) || io_task_start(story->io, &j->task, joiner_run, j) != OK) return false;
+    while (list_empty(&at(1)->calls.waiting) || conn_that_joins() == NULL) io_task_sleep(story->io, IO_MS_NS);
+    link_conn_cut(conn_that_joins(), "the test cuts it");
+    while (conn_that_joins() == NULL) io_task_sleep(story->io, IO_MS_NS);
+    if (!begin_to_hold(&book, &at(1)->book)) return false;
+    calls.lets_go = true;
+    while (!book.holds) io_task_sleep(story->io, IO_MS_NS);
+    bool joining = roster_find(member_roster(at(1)), token.node)->stage == ROSTER_JOINING;
+    if (removed && member_remove(at(1), token.node, &why) != OK) return false;
+    book.lets_go = true;
+    while (!j->over || !book.over || !calls.over) io_task_sleep(story->io, IO_MS_NS);
+    io_task_done(&j->task);
+    io_task_done(&book.task);
+    io_task_done(&calls.task);
+    return joining;
+}
+
+static void story_of_asking_twice(struct story *story)
+{
+    static struct joiner j;
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(ask_twice(story, true, &j));
+    why = j.why;
+    EXPECT(j.err == ERR_DENIED && strstr(why.text, "was removed: ask for a new token") != NULL);
+    EXPECT(member_roster(at(1))->node_count == 1 && member_roster(at(2)) == NULL);
+    EXPECT(ask_twice(story, false, &j));
+    EXPECT(j.err == OK && member_roster(at(1))->node_count == 2);
+}
+
 /* ---- who comes again, and whose machine dies meanwhile ---- */
 
 static const char *kept_path(uint32_t i)
@@ -577,7 +647,6 @@ struct talker {
 
 static struct talker talkers[NODES + 1];
 static uint8_t letter_body[LETTER_BODY];
-static struct io *the_io;
 
 static void talker_lost(struct link_stream *stream)
 {
@@ -688,7 +757,6 @@ static void give_back(struct talker *t)
 /* Two nodes, each with somebody who talks: one from the first moment, one who comes later. */
 static bool make_talkers(struct story *story, uint32_t *ret_number)
 {
-    the_io = story->io;
     silent_ms = 5000; /* much is sent; what is lost here is cut or closed */
     for (uint32_t i = 0; i < LETTER_BODY; i++) letter_body[i] = (uint8_t)(i * 5 + (i >> 9));
     if (!open_node(story, 1, ROSTER_DATA) || !open_node(story, 2, ROSTER_DATA)) return false;
@@ -785,6 +853,7 @@ static void story_of_a_user_in_the_middle(struct story *story)
 static void story_run(void *arg)
 {
     struct story *story = arg;
+    the_io = story->io;
     if (places_found(story->io)) story->tell(story);
     if (story->failed_line != 0) {
         printf("# %s:%u: did not hold; last reason: %s; told was:\n%snot ok\n", __FILE__, story->failed_line, why.text, told);
@@ -859,6 +928,11 @@ TEST(who_comes_again_is_nobody_in_between)
     CHECK_EQ(tell_story(story_of_coming_again), 0);
 }
 
+TEST(a_token_is_good_for_one_membership)
+{
+    CHECK_EQ(tell_story(story_of_asking_twice), 0);
+}
+
 TEST(a_user_talks_over_the_links)
 {
     CHECK_EQ(tell_story(story_of_a_user), 0);
@@ -871,5 +945,5 @@ TEST(a_user_is_waited_for)
 
 TESTS(changes_from_all_sides_are_each_made_once, the_largest_value_travels_whole, what_was_interrupted_is_finished,
       removals_at_once_leave_somebody, a_lost_acceptor_is_replaced, a_minority_changes_nothing,
-      who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between, a_user_talks_over_the_links,
-      a_user_is_waited_for)
+      who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership,
+      a_user_talks_over_the_links, a_user_is_waited_for)
