@@ -93,13 +93,13 @@ const char *majority_text(const struct member *m, char *buf, size_t size)
     return buf;
 }
 
-/* What an edit refuses it has said by itself. */
+/* What an edit refuses it has said by itself. What was proposed may have happened, whatever ends the call. */
 static enum err tell(struct member *m, enum err err, struct member_why *why)
 {
     char text[200];
     if (err == OK) return OK;
     majority_text(m, text, sizeof text);
-    if (m->stopping) return member_tell_why(why, ERR_STOPPED, "this node is stopping");
+    if (m->stopping && err != ERR_UNDECIDED) return member_tell_why(why, ERR_STOPPED, "this node is stopping");
     if (err == ERR_NO_QUORUM) member_tell_why(why, err, "nothing was changed: %s", text);
     if (err == ERR_UNDECIDED) member_tell_why(why, err, "it is not known whether that was changed: %s", text);
     if (err == ERR_CONFLICT) member_tell_why(why, err, "other nodes change the cluster all the time; nothing was changed");

@@ -251,6 +251,24 @@ static void story_of_changes(struct story *story)
     SOON(agree(NODES));
 }
 
+/* A node stops in the middle of a change: when it was proposed, it may have happened. */
+static void story_of_stopping(struct story *story)
+{
+    static struct adder adder;
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    uint32_t next = member_roster(at(2))->next;
+    adder = (struct adder){.member = at(1)};
+    EXPECT(io_task_start(story->io, &adder.task, adder_run, &adder) == OK);
+    while (at(1)->proposer.phase != REGISTER_ACCEPTING) io_task_sleep(story->io, 0);
+    uint32_t made = adder.made;
+    close_node(1);
+    EXPECT(adder.over && adder.unknown == 1 && adder.made == made);
+    io_task_done(&adder.task);
+    EXPECT(member_read(at(2), &why) == OK);
+    EXPECT(member_roster(at(2))->next == next + made || member_roster(at(2))->next == next + made + 1);
+}
+
 /* ---- the largest value ---- */
 
 static uint8_t item[REGISTER_BYTES_MAX];
@@ -893,6 +911,11 @@ TEST(changes_from_all_sides_are_each_made_once)
     CHECK_EQ(tell_story(story_of_changes), 0);
 }
 
+TEST(a_change_that_was_proposed_is_unknown_when_the_node_stops)
+{
+    CHECK_EQ(tell_story(story_of_stopping), 0);
+}
+
 TEST(the_largest_value_travels_whole)
 {
     CHECK_EQ(tell_story(story_of_size), 0);
@@ -943,7 +966,8 @@ TEST(a_user_is_waited_for)
     CHECK_EQ(tell_story(story_of_a_user_in_the_middle), 0);
 }
 
-TESTS(changes_from_all_sides_are_each_made_once, the_largest_value_travels_whole, what_was_interrupted_is_finished,
-      removals_at_once_leave_somebody, a_lost_acceptor_is_replaced, a_minority_changes_nothing,
-      who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership,
-      a_user_talks_over_the_links, a_user_is_waited_for)
+TESTS(changes_from_all_sides_are_each_made_once, a_change_that_was_proposed_is_unknown_when_the_node_stops,
+      the_largest_value_travels_whole, what_was_interrupted_is_finished, removals_at_once_leave_somebody,
+      a_lost_acceptor_is_replaced, a_minority_changes_nothing, who_joins_with_data_gets_the_key_of_the_pools,
+      who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership, a_user_talks_over_the_links,
+      a_user_is_waited_for)
