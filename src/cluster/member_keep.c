@@ -275,9 +275,10 @@ static enum err settle_gone(struct member *m, struct member_why *why)
     return OK;
 }
 
+/* Only what was decided says so: an acceptor may have accepted a roster without us that nobody else has. */
 static void note_removal(struct member *m)
 {
-    bool removed = m->roster->next > 0 && roster_find(m->roster, m->number) == NULL;
+    bool removed = m->known.version > 0 && m->roster->next > 0 && roster_find(m->roster, m->number) == NULL;
     if (removed && !m->removed)
         member_say(m, true, "this node was removed from cluster %s; izar cluster create or join makes it a member again",
                    m->roster->name);

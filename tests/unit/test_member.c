@@ -428,6 +428,34 @@ static void story_of_a_lost_acceptor(struct story *story)
     EXPECT(member_change(at(2), add_one, NULL, &why) == OK);
 }
 
+/* What its acceptor accepted, and nobody has decided, is all that a node knows: that it is not in there means nothing. */
+static void story_of_a_state_that_was_not_decided(struct story *story)
+{
+    static uint8_t bytes[REGISTER_BYTES_MAX];
+    static struct roster without;
+    struct acceptor accepted;
+    size_t size = 0;
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    without = *member_roster(at(2));
+    roster_drop(&without, member_number(at(2)));
+    EXPECT(roster_encode(&without, bytes, sizeof bytes, &size) == OK);
+    struct register_state state = at(2)->known;
+    state.version++;
+    state.bytes = bytes;
+    state.size = (uint32_t)size;
+    acceptor_make(&accepted, at(2)->cluster.b, at(2)->acceptor_id, &state);
+    for (uint32_t i = 1; i <= NODES; i++) close_node(i);
+    forget(2, "acceptor");
+    forget(2, "roster");
+    struct mem *mem = mem_open(8 << 20);
+    EXPECT(mem != NULL && acceptor_file_make(story->io, mem, nodes[2].folder, &accepted) == OK);
+    mem_close(mem);
+    EXPECT(open_node(story, 2, ROSTER_DATA));
+    for (int i = 0; i < 20; i++) keeper_kick(at(2)), io_task_sleep(story->io, LOOK_MS * IO_MS_NS);
+    EXPECT(!member_was_removed(at(2)) && member_roster(at(2)) == NULL && peer_find(at(2), 1) != NULL);
+}
+
 static void story_of_a_minority(struct story *story)
 {
     uint32_t up, of;
@@ -936,6 +964,11 @@ TEST(a_lost_acceptor_is_replaced)
     CHECK_EQ(tell_story(story_of_a_lost_acceptor), 0);
 }
 
+TEST(what_was_not_decided_removes_nobody)
+{
+    CHECK_EQ(tell_story(story_of_a_state_that_was_not_decided), 0);
+}
+
 TEST(a_minority_changes_nothing)
 {
     CHECK_EQ(tell_story(story_of_a_minority), 0);
@@ -968,6 +1001,6 @@ TEST(a_user_is_waited_for)
 
 TESTS(changes_from_all_sides_are_each_made_once, a_change_that_was_proposed_is_unknown_when_the_node_stops,
       the_largest_value_travels_whole, what_was_interrupted_is_finished, removals_at_once_leave_somebody,
-      a_lost_acceptor_is_replaced, a_minority_changes_nothing, who_joins_with_data_gets_the_key_of_the_pools,
-      who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership, a_user_talks_over_the_links,
-      a_user_is_waited_for)
+      a_lost_acceptor_is_replaced, what_was_not_decided_removes_nobody, a_minority_changes_nothing,
+      who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership,
+      a_user_talks_over_the_links, a_user_is_waited_for)
