@@ -133,6 +133,9 @@ void links_stats(const struct links *links, struct links_stats *ret_stats);
  * ERR_NO_MEMORY. */
 enum err link_open(struct links *links, uint32_t node, const char *const *addresses, uint32_t count, void *owner,
                    struct link **ret_link);
+/* The peer has other addresses now. Connections over those that stay, stay; those over one that is gone are cut, and new ones
+ * are dialled. ERR_ARGUMENT. */
+enum err link_addresses(struct link *link, const char *const *addresses, uint32_t count);
 /* Cuts its connections; its streams are done before. No callback for it runs any more. NULL is fine. */
 void link_close(struct link *link);
 void *link_owner(const struct link *link);

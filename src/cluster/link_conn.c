@@ -27,7 +27,7 @@ const char *link_conn_text(const struct link_conn *conn, char *buf, size_t size)
     struct text t;
     text_init(&t, buf, size);
     if (conn->link != NULL) text_add(&t, "node %u ", conn->link->node);
-    if (conn->link != NULL && conn->dialled)
+    if (conn->link != NULL && conn->dialled && conn->link->paths[conn->path].address[0] != '\0')
         text_add(&t, "at %s", conn->link->paths[conn->path].address);
     else
         text_add(&t, "from %s", conn->socket != NULL ? io_socket_peer(conn->socket, peer, sizeof peer) : "?");

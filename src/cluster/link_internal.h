@@ -92,7 +92,7 @@ struct link_conn {
 };
 
 struct path {
-    char address[IO_ADDRESS_TEXT];
+    char address[IO_ADDRESS_TEXT]; /* empty: none */
     struct link_conn *conn;
     uint64_t dial_ns; /* not before */
     uint32_t backoff_ms;

@@ -40,7 +40,7 @@ struct peer {
     struct link_stream stream;
     uint32_t under_way, waiting; /* parcels */
     uint32_t address_count;
-    char addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]; /* that the link was opened with */
+    char addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]; /* that the link has */
     uint64_t gone_ns;                                          /* not 0: not in the roster any more since */
     bool users, parting; /* the user was told of it; he is told at this moment that it closes, and is waited for */
 };

@@ -83,14 +83,20 @@ void peers_close(struct member *m)
     while (!list_empty(&m->peers)) peer_close(CONTAINER(m->peers.next, struct peer, of_member));
 }
 
+static void take_addresses(struct peer *peer, const struct roster_node *node, const char *ret_addresses[ROSTER_ADDRESSES_MAX])
+{
+    peer->address_count = node->address_count;
+    memcpy(peer->addresses, node->addresses, sizeof peer->addresses);
+    for (uint32_t i = 0; i < node->address_count; i++) ret_addresses[i] = peer->addresses[i];
+}
+
 static void peer_open(struct member *m, const struct roster_node *node)
 {
     const char *addresses[ROSTER_ADDRESSES_MAX];
     struct peer *peer = mem_alloc(m->mem, sizeof *peer);
     if (peer == NULL) return;
-    *peer = (struct peer){.member = m, .number = node->number, .address_count = node->address_count};
-    memcpy(peer->addresses, node->addresses, sizeof peer->addresses);
-    for (uint32_t i = 0; i < node->address_count; i++) addresses[i] = peer->addresses[i];
+    *peer = (struct peer){.member = m, .number = node->number};
+    take_addresses(peer, node, addresses);
     enum err err = link_open(m->links, node->number, addresses, node->address_count, peer, &peer->link);
     if (err != OK) {
         member_say(m, true, "no link to node %s: %s", node->name, err_text(err));
@@ -102,13 +108,22 @@ static void peer_open(struct member *m, const struct roster_node *node)
     user_opened(peer);
 }
 
-/* The first peer whose link is not what the roster says. */
+/* What does not change does not cost a connection: addresses come and go that carry nothing. */
+static void peer_follow(struct peer *peer, const struct roster_node *node)
+{
+    const char *addresses[ROSTER_ADDRESSES_MAX];
+    if (same_addresses(peer, node)) return;
+    take_addresses(peer, node, addresses);
+    enum err err = link_addresses(peer->link, addresses, node->address_count);
+    if (err != OK) member_say(peer->member, true, "no link to the new addresses of node %s: %s", node->name, err_text(err));
+}
+
+/* The first peer that is not in the roster any more, and has heard why. */
 static struct peer *peer_wrong(struct member *m, uint64_t now_ns)
 {
     for (struct list *l = m->peers.next; l != &m->peers; l = l->next) {
         struct peer *peer = CONTAINER(l, struct peer, of_member);
         const struct roster_node *node = roster_find(m->roster, peer->number);
-        if (node != NULL && !same_addresses(peer, node)) return peer;
         if (node == NULL && peer->gone_ns == 0) {
             peer->gone_ns = now_ns;
             wire_state(m, peer); /* so it hears why */
@@ -128,7 +143,11 @@ static void follow_links(struct member *m)
     while ((wrong = peer_wrong(m, io_now_ns(m->io))) != NULL) peer_close(wrong);
     for (uint32_t i = 0; i < m->roster->node_count; i++) {
         const struct roster_node *node = &m->roster->nodes[i];
-        if (node->number != m->number && peer_find(m, node->number) == NULL) peer_open(m, node);
+        struct peer *peer = peer_find(m, node->number);
+        if (peer != NULL)
+            peer_follow(peer, node);
+        else if (node->number != m->number)
+            peer_open(m, node);
     }
 }
 

@@ -65,6 +65,49 @@ static void story_of_cuts(struct story *story)
     side_close(2);
 }
 
+/* Addresses come and go under load: what goes over one that stays is not lost, and the link is never down. */
+static void story_of_other_addresses(struct story *story)
+{
+    char text[2][IO_ADDRESS_TEXT];
+    const char *at[3] = {"127.0.0.3:1", text[0], text[1]}; /* nobody is at the first */
+    struct links_stats stats;
+    struct links_config patient = {.timeout_ms = LONG_MS};
+    send_until = UINT64_MAX;
+    EXPECT(open_side(story->io, 1, &identities[1], patient) && open_side(story->io, 2, &identities[2], patient));
+    for (uint32_t i = 0; i < 2; i++) links_listen_text(sides[2].links, i, text[i], sizeof text[i]);
+    EXPECT(link_open(sides[1].links, 2, at + 1, 1, &sides[1], &sides[1].link) == OK);
+    EXPECT(link_open(sides[2].links, 1, NULL, 0, &sides[2], &sides[2].link) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 1) && wait_ready(story->io, sides[2].link, 1));
+    start_sending(&sides[1]);
+    start_sending(&sides[2]);
+    /* One that does not answer comes first; then a good one, and the first goes. */
+    EXPECT(link_addresses(sides[1].link, at, 2) == OK && link_addresses(sides[2].link, at, 2) == OK);
+    io_task_sleep(story->io, 200 * IO_MS_NS);
+    EXPECT(link_addresses(sides[1].link, at + 1, 2) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    links_stats(sides[1].links, &stats);
+    EXPECT(stats.lost == 0 && stats.connected == 2);
+    /* The one of the beginning goes; it comes back, and the other goes. */
+    EXPECT(link_addresses(sides[1].link, at + 2, 1) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 1) && wait_ready(story->io, sides[2].link, 1));
+    io_task_sleep(story->io, 300 * IO_MS_NS); /* nobody dials it any more */
+    EXPECT(link_ready(sides[1].link) == 1 && link_addresses(sides[1].link, at, 3) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    EXPECT(link_addresses(sides[1].link, at, 2) == OK && wait_ready(story->io, sides[1].link, 1));
+    links_stats(sides[1].links, &stats);
+    EXPECT(stats.lost == 2 && stats.connected == 3);
+    send_until = 0;
+    EXPECT(wait_sent(story->io, &sides[1]) && wait_sent(story->io, &sides[2]));
+    EXPECT(wait_got(story->io, &sides[1], &sides[2]) && wait_got(story->io, &sides[2], &sides[1]));
+    EXPECT(sides[1].wrong == 0 && sides[2].wrong == 0 && sides[1].downs == 0 && sides[2].downs == 0);
+    at[0] = "";
+    EXPECT(link_addresses(sides[1].link, at, 1) == ERR_ARGUMENT);
+    stop_sending(&sides[1]);
+    stop_sending(&sides[2]);
+    side_close(1);
+    side_close(2);
+}
+
 /* A receiver that gives nothing back holds up bulk, and neither urgent messages nor heartbeats. */
 static void story_of_back_pressure(struct story *story)
 {
@@ -323,6 +366,11 @@ TEST(one_address_is_cut_and_comes_back)
     CHECK(tell(story_of_cuts));
 }
 
+TEST(addresses_come_and_go)
+{
+    CHECK(tell(story_of_other_addresses));
+}
+
 TEST(a_receiver_that_keeps_messages_holds_up_bulk_only)
 {
     CHECK(tell(story_of_back_pressure));
@@ -353,7 +401,7 @@ TEST(certificates_renew_themselves_over_links)
     CHECK(tell(story_of_renewal));
 }
 
-TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back,
+TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back, addresses_come_and_go,
       a_receiver_that_keeps_messages_holds_up_bulk_only, a_restarted_peer_is_another_boot,
       versions_and_features_are_agreed_or_refused, silence_is_noticed_in_time, what_was_given_up_is_not_delivered,
       certificates_renew_themselves_over_links)

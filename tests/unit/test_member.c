@@ -476,6 +476,42 @@ static void story_of_a_minority(struct story *story)
     SOON(agree(NODES));
 }
 
+/* ---- addresses ---- */
+
+static const char *elsewhere;
+
+static enum err put_address(struct roster *roster, void *arg, struct member_why *ret_why)
+{
+    const uint32_t *number = arg;
+    struct roster_node node = *roster_find(roster, *number);
+    (void)ret_why;
+    snprintf(node.addresses[node.address_count++], sizeof node.addresses[0], "%s", elsewhere);
+    return roster_put(roster, &node);
+}
+
+static uint64_t links_lost(uint32_t i)
+{
+    struct links_stats stats;
+    links_stats(at(i)->links, &stats);
+    return stats.lost;
+}
+
+/* The others hear of an address that a node does not have, and then from it that it does not. */
+static void story_of_an_address(struct story *story)
+{
+    silent_ms = 5000;
+    elsewhere = "127.0.0.9:9";
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    uint32_t number = member_number(at(2));
+    uint64_t version = member_version(at(1)), before = links_lost(1) + links_lost(2) + links_lost(3);
+    EXPECT(member_change(at(1), put_address, &number, &why) == OK);
+    SOON(member_version(at(1)) >= version + 2 && agree(NODES));
+    EXPECT(roster_find(member_roster(at(1)), number)->address_count == 1);
+    SOON(peer_find(at(1), number)->address_count == 1);
+    EXPECT(links_lost(1) + links_lost(2) + links_lost(3) == before);
+}
+
 /* ---- the key of the pools ---- */
 
 static bool has_key_of_first(uint32_t i)
@@ -974,6 +1010,11 @@ TEST(a_minority_changes_nothing)
     CHECK_EQ(tell_story(story_of_a_minority), 0);
 }
 
+TEST(an_address_more_costs_no_link)
+{
+    CHECK_EQ(tell_story(story_of_an_address), 0);
+}
+
 TEST(who_joins_with_data_gets_the_key_of_the_pools)
 {
     CHECK_EQ(tell_story(story_of_keys), 0);
@@ -1002,5 +1043,5 @@ TEST(a_user_is_waited_for)
 TESTS(changes_from_all_sides_are_each_made_once, a_change_that_was_proposed_is_unknown_when_the_node_stops,
       the_largest_value_travels_whole, what_was_interrupted_is_finished, removals_at_once_leave_somebody,
       a_lost_acceptor_is_replaced, what_was_not_decided_removes_nobody, a_minority_changes_nothing,
-      who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership,
-      a_user_talks_over_the_links, a_user_is_waited_for)
+      an_address_more_costs_no_link, who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between,
+      a_token_is_good_for_one_membership, a_user_talks_over_the_links, a_user_is_waited_for)
