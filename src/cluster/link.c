@@ -164,6 +164,17 @@ static void accept_next(struct listening *listening)
 
 /* ---- the clock ---- */
 
+/* The connection over this path ends, and is told to be lost from the loop. */
+static void path_abort(struct link *link, uint32_t path)
+{
+    struct link_conn *conn = link->paths[path].conn;
+    if (conn == NULL) return;
+    if (conn->socket != NULL)
+        io_socket_abort(conn->socket);
+    else if (conn->rx_busy)
+        io_connect_abort(&conn->rx_op);
+}
+
 /* Delay doubles, with a quarter of jitter, so that two nodes that restart do not march in step. */
 void path_failed(struct link *link, uint32_t path)
 {
@@ -174,6 +185,41 @@ void path_failed(struct link *link, uint32_t path)
     p->backoff_ms = p->backoff_ms == 0 ? BACKOFF_MIN_MS : min32(p->backoff_ms * 2, BACKOFF_MAX_MS);
     uint32_t delay_ms = p->backoff_ms - chance % (p->backoff_ms / 4 + 1);
     p->dial_ns = io_now_ns(l->io) + delay_ms * IO_MS_NS;
+}
+
+static uint32_t conns_of(const struct link *link)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) count += link->paths[i].conn != NULL;
+    return count;
+}
+
+/* The last connection of a link that has most of them, if any has two. */
+static void cut_surplus(struct links *l)
+{
+    struct link *most = NULL;
+    uint32_t conns = 1, last = 0;
+    for (struct list *i = l->links.next; i != &l->links; i = i->next) {
+        struct link *link = CONTAINER(i, struct link, of_links);
+        if (conns_of(link) <= conns) continue;
+        conns = conns_of(link);
+        most = link;
+    }
+    if (most == NULL) return;
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++)
+        if (most->paths[i].conn != NULL) last = i;
+    path_abort(most, last);
+}
+
+bool link_has_room(struct link *link)
+{
+    struct links *l = link->links;
+    uint32_t without = 0;
+    for (struct list *i = l->links.next; i != &l->links; i = i->next)
+        without += conns_of(CONTAINER(i, struct link, of_links)) == 0;
+    if (conns_of(link) > 0) return l->conn_count + without < l->config.conns_max;
+    if (l->conn_count >= l->config.conns_max) cut_surplus(l);
+    return l->conn_count < l->config.conns_max;
 }
 
 static void dial_due(struct link *link, uint64_t now_ns)
@@ -379,13 +425,8 @@ enum err link_open(struct links *links, uint32_t node, const char *const *addres
 /* Whoever connects to us does so where he wants: then there is nothing to cut. */
 static void path_gone(struct link *link, uint32_t path)
 {
-    struct link_conn *conn = link->paths[path].conn;
     link->paths[path].address[0] = '\0';
-    if (!link->dials || conn == NULL) return;
-    if (conn->socket != NULL)
-        io_socket_abort(conn->socket);
-    else if (conn->rx_busy)
-        io_connect_abort(&conn->rx_op);
+    if (link->dials) path_abort(link, path);
 }
 
 /* Better one that no connection is on any more: what people are told of that one names its address. */

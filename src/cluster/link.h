@@ -97,7 +97,7 @@ struct links_config {
     uint32_t quiet_ms;                 /* [none] what fails in this time from the beginning of links, or of a link, is not told:
                                         * nodes that have just met are not ready at the same moment */
     uint32_t window_bytes;             /* [2 MiB] of messages that a connection may hold, at least LINK_COST_MAX */
-    uint32_t conns_max;                /* [16] connections, without strangers */
+    uint32_t conns_max;                /* [16] connections, without strangers; with fewer than links some links stay down */
     uint32_t strangers_max;            /* [8] connections of who has not said yet who it is */
     uint16_t version_min, version_max; /* [what this release speaks] */
     uint64_t features, required;

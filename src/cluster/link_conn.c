@@ -286,7 +286,7 @@ static void connected(struct io_net *op)
 void link_conn_dial(struct link *link, uint32_t path)
 {
     struct links *l = link->links;
-    struct link_conn *conn = l->conn_count < l->config.conns_max ? conn_new(l) : NULL;
+    struct link_conn *conn = link_has_room(link) ? conn_new(l) : NULL;
     if (conn == NULL) {
         path_failed(link, path);
         return;
@@ -364,16 +364,15 @@ static void join_link(struct link_conn *conn, struct link *link)
 }
 
 /* True when it may not be taken in, and has been told. */
-static bool is_one_too_many(struct link_conn *conn, const struct link *link, const struct hello *hello)
+static bool is_one_too_many(struct link_conn *conn, struct link *link, const struct hello *hello)
 {
-    struct links *l = conn->links;
     if (link->ready > 0 && memcmp(link->peer_boot, hello->boot, BOOT_BYTES) != 0) {
         link_conn_refuse(conn, REFUSAL_DUPLICATE,
                          "another process with the identity of this node is connected: was a node copied? (After a "
                          "crash this is over within the time-out)");
         return true;
     }
-    if (conn->dialled || l->conn_count < l->config.conns_max) return false;
+    if (conn->dialled || link_has_room(link)) return false;
     link_conn_refuse(conn, REFUSAL_LIMIT, "there are too many connections");
     return true;
 }

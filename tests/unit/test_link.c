@@ -3,11 +3,18 @@
  * Links between nodes, over real sockets of the loopback, on both back ends.
  *
  * Goal: messages of a stream arrive in order, whole and once, over all addresses at once; a connection that is cut, silent or
- * that is not read is noticed in time, its streams go on over the others with a new session. Method: each story is a task on
+ * that is not read is noticed in time, its streams go on over the others with a new session; with too few connections for all
+ * addresses, each peer has one. Method: each story is a task on
  * one loop that plays all nodes. Contents are made from stream, session and number, so that each message can be judged alone.
  * Times of waiting are generous; what has to be noticed in time is measured.
  */
 #include "tests/unit/link_sides.h"
+
+/* Both ends of a link; the one with the lower number dials. */
+static bool link_pair(uint32_t low, uint32_t high)
+{
+    return link_sides(low, high) && link_open(sides[high].links, low, NULL, 0, &sides[high], &sides[high].link) == OK;
+}
 
 /* ---- stories ---- */
 
@@ -106,6 +113,27 @@ static void story_of_other_addresses(struct story *story)
     stop_sending(&sides[2]);
     side_close(1);
     side_close(2);
+}
+
+/* There are places for two connections where each peer wants two: at the side that dials, or at the one that is dialled. The
+ * second link is opened when the first has taken both. */
+static void story_of_few_connections(struct story *story)
+{
+    for (uint32_t hub = 1; hub <= 3; hub += 2) {
+        struct links_config few = {.timeout_ms = LONG_MS, .conns_max = 2}, many = {.timeout_ms = LONG_MS};
+        for (uint32_t i = 1; i <= 3; i++) EXPECT(open_side(story->io, i, &identities[i], i == hub ? few : many));
+        uint32_t first = hub == 1 ? 2 : 1, second = hub == 1 ? 3 : 2;
+        EXPECT(link_pair(min32(hub, first), max32(hub, first)) && wait_ready(story->io, sides[first].link, 2));
+        struct link *before = sides[hub].link;
+        EXPECT(link_pair(min32(hub, second), max32(hub, second)));
+        EXPECT(wait_ready(story->io, sides[second].link, 1) && wait_ready(story->io, sides[first].link, 1));
+        io_task_sleep(story->io, 500 * IO_MS_NS); /* and so it stays */
+        EXPECT(link_ready(sides[hub].link) == 1 && link_ready(before) == 1);
+        EXPECT(sides[1].downs + sides[2].downs + sides[3].downs == 0);
+        link_close(before);
+        EXPECT(wait_ready(story->io, sides[hub].link, 2)); /* nobody else wants it */
+        for (uint32_t i = 1; i <= 3; i++) side_close(i);
+    }
 }
 
 /* A receiver that gives nothing back holds up bulk, and neither urgent messages nor heartbeats. */
@@ -371,6 +399,11 @@ TEST(addresses_come_and_go)
     CHECK(tell(story_of_other_addresses));
 }
 
+TEST(each_link_has_a_connection_before_one_has_two)
+{
+    CHECK(tell(story_of_few_connections));
+}
+
 TEST(a_receiver_that_keeps_messages_holds_up_bulk_only)
 {
     CHECK(tell(story_of_back_pressure));
@@ -402,6 +435,6 @@ TEST(certificates_renew_themselves_over_links)
 }
 
 TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back, addresses_come_and_go,
-      a_receiver_that_keeps_messages_holds_up_bulk_only, a_restarted_peer_is_another_boot,
-      versions_and_features_are_agreed_or_refused, silence_is_noticed_in_time, what_was_given_up_is_not_delivered,
-      certificates_renew_themselves_over_links)
+      each_link_has_a_connection_before_one_has_two, a_receiver_that_keeps_messages_holds_up_bulk_only,
+      a_restarted_peer_is_another_boot, versions_and_features_are_agreed_or_refused, silence_is_noticed_in_time,
+      what_was_given_up_is_not_delivered, certificates_renew_themselves_over_links)
