@@ -277,7 +277,7 @@ enum err member_start(struct member *m, struct member_why *why)
     m->number = identity.node;
     m->cluster = identity.cluster;
     m->removed = m->stopping = m->renewed = m->kicked = m->done = false;
-    m->settle_ns = m->told_ns = 0;
+    m->settle_ns = m->told_ns = m->seen_count = 0;
     if (m->links == NULL) TRY(links_begin(m, &identity, why));
     identity.boot++;
     if (!identity.pool_key.known && identity.node == FOUNDER) identity.pool_key = member_own_key(m); /* of an older version */

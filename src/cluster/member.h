@@ -23,7 +23,8 @@
  *              then the lowest numbered node that is up changes the set of acceptors (roster_acceptors)
  *     remove   roster: LEAVING; acceptors without it; roster: gone, and its number is never given again
  *
- * A joiner that is not heard of again is forgotten when its token has ended.
+ * A joiner that is not heard of again is forgotten when its token has ended: by the clock of whoever forgets it, which may be
+ * wrong, so no sooner than some minutes after he first saw it.
  *
  * All of it lives on one loop. What waits is called from a task.
  */
@@ -65,7 +66,7 @@ struct member_config {
     uint32_t advertise_count;
     const char *advertise[ROSTER_ADDRESSES_MAX];
     /* 0: the defaults of links and of member.c */
-    uint32_t heartbeat_ms, timeout_ms, wait_ms;
+    uint32_t heartbeat_ms, timeout_ms, wait_ms, forget_ms;
 };
 
 /* [task] Belongs to a cluster again when it did. ERR_NO_MEMORY, what the files say, or why it cannot listen. */

@@ -62,6 +62,12 @@ struct waiting_join {
     struct link_join *join;
 };
 
+/* Since when this node has seen another one JOINING. */
+struct seen {
+    uint32_t number;
+    uint64_t since_ns;
+};
+
 struct member {
     struct member_config config;
     struct io *io;
@@ -116,6 +122,8 @@ struct member {
     bool keeping, kicked, renewed;
     uint64_t settle_ns, told_ns; /* not before; the last complaint */
     struct identity renewal;
+    uint32_t seen_count;
+    struct seen seen[ROSTER_NODES_MAX];
 };
 
 void member_help(struct member_why *why, const char *format, ...) TEXT_FORMAT(2, 3);

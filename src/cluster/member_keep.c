@@ -21,7 +21,7 @@
 #define GONE_NS (2 * IO_S_NS)
 #define AGAIN_NS (3 * IO_S_NS)
 #define TELL_NS (60 * IO_S_NS)
-enum { FORGET_AFTER_S = 60 };
+enum { FORGET_AFTER_S = 60, FORGET_MS = 600000 };
 
 /* ---- waking up ---- */
 
@@ -252,9 +252,36 @@ static enum err settle_acceptors(struct member *m, struct member_why *why)
     return OK;
 }
 
+static uint64_t seen_since(const struct member *m, uint32_t number)
+{
+    for (uint32_t i = 0; i < m->seen_count; i++)
+        if (m->seen[i].number == number) return m->seen[i].since_ns;
+    return io_now_ns(m->io);
+}
+
+static void note_joiners(struct member *m)
+{
+    struct seen seen[ROSTER_NODES_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->roster->node_count; i++) {
+        const struct roster_node *node = &m->roster->nodes[i];
+        if (node->stage == ROSTER_JOINING) seen[count++] = (struct seen){node->number, seen_since(m, node->number)};
+    }
+    memcpy(m->seen, seen, count * sizeof seen[0]);
+    m->seen_count = count;
+}
+
+/* The end of a token is by the clock of who issued it, and ours may be hours ahead: a joiner has some time in any case. */
+static bool is_late(const struct member *m, const struct roster_node *joiner)
+{
+    uint32_t forget_ms = m->config.forget_ms > 0 ? m->config.forget_ms : FORGET_MS;
+    if (m->config.wall_s() <= joiner->until_s + FORGET_AFTER_S) return false;
+    return io_now_ns(m->io) - seen_since(m, joiner->number) > forget_ms * IO_MS_NS;
+}
+
 static bool is_over(const struct member *m, const struct roster_node *node)
 {
-    if (node->stage == ROSTER_JOINING) return m->config.wall_s() > node->until_s + FORGET_AFTER_S;
+    if (node->stage == ROSTER_JOINING) return is_late(m, node);
     return node->stage == ROSTER_LEAVING && m->known.members.next.count == 0 &&
            !acceptor_set_has(&m->known.members.now, node->acceptor);
 }
@@ -311,6 +338,7 @@ static void settle(struct member *m)
     uint64_t now = io_now_ns(m->io);
     uint32_t up, of;
     note_removal(m);
+    note_joiners(m);
     bool able = m->known.version > 0 && m->roster->next > 0 && !m->removed && !m->stopping;
     if (!able || now < m->settle_ns || !member_has_majority(m, &up, &of)) return;
     enum err err = settle_self(m, &why);

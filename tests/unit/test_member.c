@@ -51,6 +51,7 @@ static struct node nodes[NODES + 1]; /* by their place, from 1 */
 static struct member_why why;
 static char told[8000];
 static uint32_t answer_ms, silent_ms; /* that acceptors, and links, are given */
+static uint32_t forget_ms;            /* that a joiner is given, whatever the clocks say */
 
 static uint64_t wall(void)
 {
@@ -107,7 +108,8 @@ static bool open_node(struct story *story, uint32_t i, enum roster_role role)
                                    .listen = {n->listen},
                                    .heartbeat_ms = 50,
                                    .timeout_ms = silent_ms,
-                                   .wait_ms = answer_ms};
+                                   .wait_ms = answer_ms,
+                                   .forget_ms = forget_ms};
     return member_open(&config, &n->member, &why) == OK;
 }
 
@@ -306,17 +308,23 @@ static void story_of_size(struct story *story)
 
 /* ---- what others left ---- */
 
-static enum err leave_behind(struct roster *roster, void *arg, struct member_why *ret_why)
+static enum err let_in(struct roster *roster, void *arg, struct member_why *ret_why)
 {
     struct roster_node never = {.number = roster->next++, .stage = ROSTER_JOINING, .role = ROSTER_DATA, .name = "never"};
-    const uint32_t *leaving = arg;
+    (void)arg;
     (void)ret_why;
     never.acceptor = 4242;
     never.until_s = NOW - 3600;
+    return roster_put(roster, &never);
+}
+
+static enum err leave_behind(struct roster *roster, void *arg, struct member_why *ret_why)
+{
+    const uint32_t *leaving = arg;
+    TRY(let_in(roster, NULL, ret_why));
     struct roster_node node = *roster_find(roster, *leaving);
     node.stage = ROSTER_LEAVING;
-    TRY(roster_put(roster, &node));
-    return roster_put(roster, &never);
+    return roster_put(roster, &node);
 }
 
 static void story_of_leftovers(struct story *story)
@@ -412,6 +420,22 @@ static void story_of_removals_at_once(struct story *story)
 
     /* Nor does the witness remove the last one. */
     EXPECT(member_remove(at(3), first, &why) == ERR_BUSY && strstr(why.text, "no node with data would be left") != NULL);
+}
+
+/* The clock of the housekeeper is ahead: what is let in by a token that ends soon has ended already. */
+static void story_of_a_clock_ahead(struct story *story)
+{
+    forget_ms = 0; /* as in the product */
+    EXPECT(open_node(story, 1, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(member_change(at(1), let_in, NULL, &why) == OK);
+    uint32_t number = member_roster(at(1))->next - 1;
+    for (uint32_t i = 0; i < 6; i++) {
+        keeper_kick(at(1));
+        io_task_sleep(story->io, 50 * IO_MS_NS);
+    }
+    EXPECT(roster_find(member_roster(at(1)), number) != NULL);
+    at(1)->config.forget_ms = 1;
+    SOON(roster_find(member_roster(at(1)), number) == NULL);
 }
 
 static void story_of_a_lost_acceptor(struct story *story)
@@ -960,6 +984,7 @@ static unsigned tell_story(void (*what)(struct story *story))
     told[0] = '\0';
     answer_ms = 200;
     silent_ms = 500;
+    forget_ms = 1;
     memset(nodes, 0, sizeof nodes);
     if (!folders_made() || io_group_open(&(struct io_config){.loops = 1}, &group) != OK) return 1;
     story.world = group;
@@ -993,6 +1018,11 @@ TEST(what_was_interrupted_is_finished)
 TEST(removals_at_once_leave_somebody)
 {
     CHECK_EQ(tell_story(story_of_removals_at_once), 0);
+}
+
+TEST(a_joiner_has_time_whatever_the_clock_says)
+{
+    CHECK_EQ(tell_story(story_of_a_clock_ahead), 0);
 }
 
 TEST(a_lost_acceptor_is_replaced)
@@ -1042,6 +1072,7 @@ TEST(a_user_is_waited_for)
 
 TESTS(changes_from_all_sides_are_each_made_once, a_change_that_was_proposed_is_unknown_when_the_node_stops,
       the_largest_value_travels_whole, what_was_interrupted_is_finished, removals_at_once_leave_somebody,
-      a_lost_acceptor_is_replaced, what_was_not_decided_removes_nobody, a_minority_changes_nothing,
-      an_address_more_costs_no_link, who_joins_with_data_gets_the_key_of_the_pools, who_comes_again_is_nobody_in_between,
-      a_token_is_good_for_one_membership, a_user_talks_over_the_links, a_user_is_waited_for)
+      a_joiner_has_time_whatever_the_clock_says, a_lost_acceptor_is_replaced, what_was_not_decided_removes_nobody,
+      a_minority_changes_nothing, an_address_more_costs_no_link, who_joins_with_data_gets_the_key_of_the_pools,
+      who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership, a_user_talks_over_the_links,
+      a_user_is_waited_for)
