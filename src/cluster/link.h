@@ -197,5 +197,7 @@ void link_send(struct link_stream *stream, uint16_t kind, const void *head, uint
 /* `answer` carries what the joiner will be. The join is over; the struct belongs to links again. */
 void link_join_accept(struct link_join *join, const struct join_answer *answer);
 void link_join_refuse(struct link_join *join, const char *why);
+/* False: its connection is gone, and whoever asks again does so anew. It is to be answered all the same. */
+bool link_join_waits(const struct link_join *join);
 
 #endif

@@ -93,7 +93,10 @@ void link_conn_cut(struct link_conn *conn, const char *why)
     bool was_ready = conn->state == CONN_READY;
     struct link *link = conn->link;
     conn->state = CONN_CLOSING; /* first: who is told may close the link */
-    leave_count(conn);
+    if (conn->joining)
+        conn->counts = true; /* as long as it waits for its answer, because its memory does */
+    else
+        leave_count(conn);
     if (why != NULL) tell_end(conn, was_ready ? "lost" : "did not come up", why);
     if (conn->socket != NULL)
         io_socket_abort(conn->socket);
@@ -113,6 +116,7 @@ bool link_conn_reap(struct link_conn *conn)
 {
     struct links *l = conn->links;
     if (conn->state != CONN_CLOSING || conn->rx_busy || conn->tx_busy || conn->messages_out > 0 || conn->joining) return false;
+    if (conn->counts) leave_count(conn);
     io_socket_close(conn->socket);
     tls_close(conn->tls);
     receive_close(conn);

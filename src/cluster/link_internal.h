@@ -89,6 +89,7 @@ struct link_conn {
     struct link_join join;
     struct join_answer join_answer;
     bool joining; /* the user has it */
+    bool counts;  /* CLOSING, and still one of the strangers */
 };
 
 struct path {

@@ -250,7 +250,9 @@ void join_answer_one(struct member *m, struct link_join *join)
     struct member_why why = {.text = ""};
     enum err err = ERR_DENIED;
     gate_enter(&m->book);
-    if (identity_file_now(m->identities)->ca_key.bytes > 0)
+    if (!link_join_waits(join))
+        member_tell_why(&why, err, "it did not wait for an answer");
+    else if (identity_file_now(m->identities)->ca_key.bytes > 0)
         err = let_in(m, join, &answer, &why);
     else
         member_tell_why(&why, err, "this node is a witness and lets nobody in");

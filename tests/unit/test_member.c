@@ -647,6 +647,32 @@ static bool ask_twice(struct story *story, bool removed, struct joiner *j)
     return joining;
 }
 
+/* The connection is lost before the host looks: nobody was let in, the token is as good as before, and the place among the
+ * strangers is taken as long as the connection's memory is. */
+static void story_of_a_joiner_that_went(struct story *story)
+{
+    static struct holder book;
+    static struct joiner j;
+    struct token token;
+    struct links_stats stats;
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(member_issue(at(1), ROSTER_DATA, LIFETIME_S, j.token, &token, &why) == OK);
+    EXPECT(begin_to_hold(&book, &at(1)->book) && io_task_start(story->io, &j.task, joiner_run, &j) == OK);
+    SOON(conn_that_joins() != NULL);
+    uint64_t version = member_version(at(1));
+    link_conn_cut(conn_that_joins(), "the test cuts it");
+    SOON(j.over);
+    links_stats(at(1)->links, &stats);
+    EXPECT(j.err == ERR_REFUSED && stats.strangers == 1);
+    book.lets_go = true;
+    SOON(book.over && list_empty(&at(1)->links->conns));
+    links_stats(at(1)->links, &stats);
+    EXPECT(stats.strangers == 0 && stats.conns == 0 && member_version(at(1)) == version);
+    EXPECT(member_join(at(2), j.token, &why) == OK && member_roster(at(1))->node_count == 2);
+    io_task_done(&book.task);
+    io_task_done(&j.task);
+}
+
 static void story_of_asking_twice(struct story *story)
 {
     static struct joiner j;
@@ -1055,6 +1081,11 @@ TEST(who_comes_again_is_nobody_in_between)
     CHECK_EQ(tell_story(story_of_coming_again), 0);
 }
 
+TEST(who_did_not_wait_is_not_let_in)
+{
+    CHECK_EQ(tell_story(story_of_a_joiner_that_went), 0);
+}
+
 TEST(a_token_is_good_for_one_membership)
 {
     CHECK_EQ(tell_story(story_of_asking_twice), 0);
@@ -1074,5 +1105,5 @@ TESTS(changes_from_all_sides_are_each_made_once, a_change_that_was_proposed_is_u
       the_largest_value_travels_whole, what_was_interrupted_is_finished, removals_at_once_leave_somebody,
       a_joiner_has_time_whatever_the_clock_says, a_lost_acceptor_is_replaced, what_was_not_decided_removes_nobody,
       a_minority_changes_nothing, an_address_more_costs_no_link, who_joins_with_data_gets_the_key_of_the_pools,
-      who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership, a_user_talks_over_the_links,
-      a_user_is_waited_for)
+      who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership, who_did_not_wait_is_not_let_in,
+      a_user_talks_over_the_links, a_user_is_waited_for)
