@@ -356,11 +356,6 @@ const char *links_listen_text(const struct links *links, uint32_t i, char *buf, 
     return io_listener_text(links->listens[i].listener, buf, size);
 }
 
-void *links_arg(const struct links *links)
-{
-    return links->config.arg;
-}
-
 void links_let_join(struct links *links, bool on)
 {
     links->let_join = on;
@@ -485,11 +480,6 @@ void link_cut(struct link *link, uint32_t path)
 void *link_owner(const struct link *link)
 {
     return link->owner;
-}
-
-struct links *link_links(const struct link *link)
-{
-    return link->links;
 }
 
 uint32_t link_node(const struct link *link)

@@ -111,7 +111,6 @@ enum err links_open(const struct links_config *config, struct links **ret_links,
 void links_close(struct links *links);
 /* Where it listens, with the real port. Returns `buf`. */
 const char *links_listen_text(const struct links *links, uint32_t i, char *buf, size_t size);
-void *links_arg(const struct links *links);
 /* Whether peers without a certificate may ask to join; false at first. */
 void links_let_join(struct links *links, bool on);
 /* Renews our certificate when it is due; it does so by itself every minute. */
@@ -139,7 +138,6 @@ enum err link_addresses(struct link *link, const char *const *addresses, uint32_
 /* Cuts its connections; its streams are done before. No callback for it runs any more. NULL is fine. */
 void link_close(struct link *link);
 void *link_owner(const struct link *link);
-struct links *link_links(const struct link *link);
 uint32_t link_node(const struct link *link);
 bool link_is_up(const struct link *link);
 uint32_t link_boot(const struct link *link);     /* 0: it was never up */

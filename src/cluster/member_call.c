@@ -208,7 +208,6 @@ static enum err propose(struct member *m, const void *bytes, size_t size)
         register_cas(&m->proposer, &change, chance(m), &e);
         err = end(m, &e);
         change.again |= err == ERR_UNDECIDED;
-        if (err == ERR_NO_QUORUM && change.again) err = ERR_UNDECIDED;
         bool told = m->effects.state.version > 0; /* decided, and it cannot be told any more how */
         if (err != ERR_UNDECIDED || told || m->stopping) break;
     }

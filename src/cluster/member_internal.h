@@ -120,7 +120,8 @@ struct member {
     struct io_task keeper;
     struct io_timer wake;
     bool keeping, kicked, renewed;
-    uint64_t settle_ns, told_ns; /* not before; the last complaint */
+    uint64_t settle_ns;             /* not before */
+    uint64_t told_disk_ns, told_ns; /* the last complaints: of the state folder, of the cluster */
     struct identity renewal;
     uint32_t seen_count;
     struct seen seen[ROSTER_NODES_MAX];
@@ -141,6 +142,8 @@ void member_stop(struct member *m);
 enum err links_begin(struct member *m, const struct identity *identity, struct member_why *why);
 /* What others are to call. Returns how many. */
 uint32_t member_addresses(const struct member *m, char ret_addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]);
+/* For an acceptor that is made here. */
+uint64_t member_acceptor_id(struct member *m);
 /* The key of the pool here; a witness has none. */
 struct pool_key member_own_key(const struct member *m);
 /* This node as it should stand in the roster. */

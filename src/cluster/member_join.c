@@ -15,13 +15,6 @@
 
 enum { ENTER_MS = 5000, TAKEN_IN_MS = 8000, ALL_UP_MS = 2000, LOOK_MS = 20, JOIN_MEMORY = 4 << 20 };
 
-static uint64_t new_acceptor_id(struct member *m)
-{
-    uint64_t id;
-    io_random(m->io, &id, sizeof id);
-    return id | 1; /* never 0 */
-}
-
 /* [task] It is in no cluster, or is told to leave behind the one that it was removed from. */
 static enum err part(struct member *m, struct member_why *why)
 {
@@ -58,7 +51,7 @@ static enum err make_first(struct member *m, const char *name, const struct iden
     struct roster_node self;
     struct register_state state;
     struct acceptor acceptor;
-    uint64_t id = new_acceptor_id(m);
+    uint64_t id = member_acceptor_id(m);
     struct acceptor_set set = acceptor_set_of(&id, 1);
     size_t size;
     m->number = identity->node;
@@ -375,7 +368,7 @@ static enum err join(struct member *m, const struct token *token, struct member_
     uint32_t host = 0;
     TRY(part(m, why));
     m->number = token->node;
-    member_self(m, new_acceptor_id(m), &self);
+    member_self(m, member_acceptor_id(m), &self);
     enum err err = enter(m, token, &self, &identity, &host, why);
     if (err == OK) err = clear(m, why);
     if (err == OK) err = take_key(m, &identity, why);

@@ -182,8 +182,8 @@ static void save(struct member *m)
     if (m->renewed) err = save_renewal(m);
     if (err == OK) err = state_save(m);
     uint64_t now = io_now_ns(m->io);
-    if (err == OK || (m->told_ns > 0 && now - m->told_ns < TELL_NS)) return;
-    m->told_ns = now;
+    if (err == OK || (m->told_disk_ns > 0 && now - m->told_disk_ns < TELL_NS)) return;
+    m->told_disk_ns = now;
     member_say(m, true, "cannot write into %.200s what this node keeps of its cluster: %s", m->config.folder, err_text(err));
 }
 

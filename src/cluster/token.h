@@ -86,9 +86,5 @@ struct token_claim {
  * expired, or used by another), with a sentence in `why`. */
 enum err token_redeem(struct token_book *book, const struct token_claim *claim, uint64_t now_s, char why[IDENTITY_WHY_MAX],
                       struct token_entry *ret_entry, bool *ret_again);
-/* Takes back what was issued for this node number; harmless when there is none. */
-void token_revoke(struct token_book *book, uint32_t node);
-/* Tokens that can still be redeemed. */
-uint32_t token_waiting(const struct token_book *book, uint64_t now_s);
 
 #endif
