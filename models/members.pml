@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Members of the register (src/cluster/register.c, rules 10 to 12) for small bounds: three acceptors, of which the first one is the
+ * Members of the register (src/cluster/register.c, rules 10 to 13) for small bounds: three acceptors, of which the first one is the
  * whole set at the beginning, and two proposers with BALLOTS ballots between them. Each ballot is a call: a change of the value, or a
  * step of the members towards {2} or {2 3}; with BEGUN such a change to {2} has been begun before. As in register.pml, a question and its answer are one step, and an ACCEPT may
  * arrive late.
  *
  * A state holds the tags of its changes, three bits each, and who the members are: the set, the next one, the epoch. The claim:
  * each version has one tag and each epoch one membership, and nobody is told of an older one than was known when he began.
+ *
+ * The change of the value by ballot 2, if it is one, bars the third acceptor, for good. Who knows that names it in no step; and once
+ * it is barred and no member, it never is one again.
  *
  * models/check runs it, and again with each rule switched off by -D: then an assertion must fail.
  */
@@ -20,6 +23,10 @@
 #define NEXT(s) (((s) >> 15) & 7)
 #define EPOCH(s) (((s) >> 18) & 7)
 #define STATE(tags, now, next, epoch) ((tags) | ((now) << 12) | ((next) << 15) | ((epoch) << 18))
+#define THIRD 4
+#define BARRED(s) (((s) & 7) == 2 || ((s) & 56) == 16 || ((s) & 448) == 128)
+#define IS_IN(s) (((NOW(s) | NEXT(s)) & THIRD) != 0)
+#define IS_OUT(s) (BARRED(s) && NEXT(s) == 0 && !IS_IN(s))
 #define VERSION(s) (TAGS(s) == 0 -> 0 : (TAGS(s) < 8 -> 1 : (TAGS(s) < 64 -> 2 : (TAGS(s) < 512 -> 3 : 4))))
 #define TAG(s, v) (((s) >> (3 * ((v) - 1))) & 7)
 
@@ -37,6 +44,7 @@ int state[3]; /* 0: empty */
 int proposed[6];
 
 byte known_tag[6], floor, known_members[6], epoch_floor;
+byte out; /* the first epoch in which the third was barred and no member */
 
 inline take(i, b)
 {
@@ -77,6 +85,11 @@ inline told(s)
     assert(VERSION(s) >= since && EPOCH(s) >= epoch_since);
     assert(known_members[EPOCH(s)] == 0 || known_members[EPOCH(s)] == MEMBERS(s));
     known_members[EPOCH(s)] = MEMBERS(s);
+    assert(out == 0 || !IS_IN(s) || EPOCH(s) < out);
+    if
+    :: IS_OUT(s) && out == 0 -> out = EPOCH(s)
+    :: else -> skip
+    fi;
     if
     :: VERSION(s) > floor -> floor = VERSION(s)
     :: else -> skip
@@ -109,7 +122,14 @@ inline ask_accept(i)
     }
 }
 
-/* The next step of the members, or the same state again; rules 11 and 12. */
+/* Rule 13. */
+#ifdef STEP_UNSEEN
+#define UNSEEN false
+#else
+#define UNSEEN (VERSION(found) != known)
+#endif
+
+/* The next step of the members, or the same state again; rules 11 to 13. */
 inline step()
 {
     if
@@ -122,11 +142,11 @@ inline step()
         found = STATE(TAGS(found), NEXT(found), 0, EPOCH(found) + 1)
     :: else ->
         if
-        :: NOW(found) == target -> skip
+        :: NOW(found) == target || UNSEEN -> skip
 #ifdef ONE_STEP
-        :: NOW(found) != target -> found = STATE(TAGS(found), target, 0, EPOCH(found) + 1)
+        :: NOW(found) != target && !UNSEEN -> found = STATE(TAGS(found), target, 0, EPOCH(found) + 1)
 #else
-        :: NOW(found) != target -> found = STATE(TAGS(found), NOW(found), target, EPOCH(found) + 1)
+        :: NOW(found) != target && !UNSEEN -> found = STATE(TAGS(found), NOW(found), target, EPOCH(found) + 1)
 #endif
         fi
     fi
@@ -141,7 +161,8 @@ inline step()
 
 proctype proposer(byte own)
 {
-    byte b = own, mask, best, v, target, since, epoch_since, confirmed = 1;
+    byte b = own, mask, best, v, target, since, epoch_since, confirmed = 1, known;
+    bool barred; /* as far as it knows */
     int found;
 #ifdef OWN_VIEW
     int view = STATE(0, 1, 0, 1);
@@ -155,7 +176,7 @@ next_call:
     if
     :: skip /* the value */
     :: target = 2
-    :: target = 6
+    :: !barred -> target = 6
     fi;
     do
     :: ask_promise(0)
@@ -184,7 +205,9 @@ next_call:
     skip;
     atomic {
         told(found);
-        confirmed = EPOCH(found)
+        confirmed = EPOCH(found);
+        known = VERSION(found);
+        barred = BARRED(found)
 #ifdef OWN_VIEW
         ; view = found & ~4095
 #endif

@@ -8,8 +8,8 @@
  * Trouble, as drawn by the seed: messages that are lost, doubled, late; links that are cut in one direction; nodes that stand
  * still, and nodes that crash, at any step of writing their files: what was being written is there, is not, or is torn. At a
  * restart one of two whole files may turn out damaged; in some histories both, once: that acceptor is gone, and its node comes
- * back with a new one. Meanwhile members change, as far as the seed wants: by one, or all at once. Then all is mended, and
- * everybody must get through.
+ * back with a new one. Meanwhile members change, as far as the seed wants: by one, or all at once, and some are barred for
+ * good. Then all is mended, and everybody must get through.
  */
 #include "sim/quorum.h"
 
@@ -30,6 +30,8 @@ enum {
     EVENTS_MAX = 4096,
     WAITING_MAX = 16,
     ID_STEP = 1000, /* acceptor ids: node + ID_STEP * how often it was made */
+    BARRED_MAX = 3,
+    BARS = 50000, /* changes that bar somebody, per million */
     CALM_MS = 60000,
     STALL_MS = 30000, /* nobody waits longer once all is mended */
 };
@@ -84,6 +86,7 @@ struct node {
     struct call call;
     struct quorum_change *undecided;
     uint64_t known; /* version */
+    uint8_t barred; /* by it */
     struct register_members members;
     uint64_t reads, changes; /* that were OK, since all was mended */
 };
@@ -293,6 +296,25 @@ static void call_later(struct node *n)
     event_add(EVENT_CALL, n->number, 0, 1000 + below(1000 * (uint64_t)q->mix.think_ms));
 }
 
+static uint32_t count_bits(uint32_t bits)
+{
+    uint32_t count = 0;
+    for (; bits != 0; bits &= bits - 1) count++;
+    return count;
+}
+
+/* Nobody who is barred, as far as is known; and there is always somebody who is not. */
+static struct acceptor_set without_barred(const struct node *n, const struct acceptor_set *set)
+{
+    uint64_t ids[ACCEPTORS_MAX];
+    uint32_t count = 0, first = 1;
+    while (n->barred & 1u << first) first++;
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->ids[i] > NODES || !(n->barred & 1u << set->ids[i])) ids[count++] = set->ids[i];
+    if (count == 0) ids[count++] = q->nodes[first].acceptor.id;
+    return acceptor_set_of(ids, count);
+}
+
 /* A set that is alive now: as it was with one more or less, or any. */
 static struct acceptor_set draw_set(const struct node *n)
 {
@@ -307,7 +329,15 @@ static struct acceptor_set draw_set(const struct node *n)
         if (any ? below(NODES) < wanted : in != (i == one)) ids[count++] = other->acceptor.id;
     }
     if (count == 0) ids[count++] = n->acceptor.id;
-    return acceptor_set_of(ids, count);
+    set = acceptor_set_of(ids, count);
+    return without_barred(n, &set);
+}
+
+/* What the next value bars: no fewer. */
+static uint8_t draw_barred(const struct node *n)
+{
+    if (q->mix.change_members == 0 || q->calm || count_bits(n->barred) == BARRED_MAX || !chance(BARS)) return n->barred;
+    return (uint8_t)(n->barred | 1u << (1 + below(NODES)));
 }
 
 static void start_cas(struct node *n, struct register_effects *e)
@@ -324,9 +354,10 @@ static void start_cas(struct node *n, struct register_effects *e)
     if (!again) {
         prng_fill(&q->prng, n->call.value, VALUE_MAX);
         memcpy(n->call.value, &tag, sizeof tag);
+        n->call.value[sizeof tag] = draw_barred(n);
     }
     struct register_change change = {
-        .expected = expected, .tag = tag, .again = again, .bytes = n->call.value, .size = 16 + (uint32_t)(tag.number % 32)};
+        .expected = expected, .tag = tag, .again = again, .bytes = n->call.value, .size = 17 + (uint32_t)(tag.number % 31)};
     register_cas(&n->proposer, &change, prng_next(&q->prng), e);
 }
 
@@ -335,10 +366,10 @@ static void call_start(struct node *n)
     if (!proposer_is_idle(&n->proposer)) return;
     struct register_effects e = {0};
     n->call.before = quorum_now(&judge);
-    if (!q->calm && chance(q->mix.change_members)) {
+    if (n->known > 0 && !q->calm && chance(q->mix.change_members)) {
         n->call.verb = REGISTER_VERB_MEMBERS;
         n->call.set = draw_set(n);
-        register_members(&n->proposer, &n->call.set, prng_next(&q->prng), &e);
+        register_members(&n->proposer, &n->call.set, n->known, prng_next(&q->prng), &e);
     } else if (n->known == 0 || (q->calm ? n->reads <= n->changes : chance(q->mix.reads))) {
         n->call.verb = REGISTER_VERB_READ;
         register_read(&n->proposer, prng_next(&q->prng), &e);
@@ -371,6 +402,7 @@ static void call_over(struct node *n, const struct register_effects *e)
     if (e->state.version > 0) {
         quorum_told(&judge, n->call.before, &e->state);
         n->known = e->state.version;
+        n->barred = quorum_barred(&e->state);
         n->members = e->state.members;
     }
     if (n->call.verb == REGISTER_VERB_READ && e->err == OK) ask_fate(n, &e->state);
@@ -483,6 +515,7 @@ static void node_up(struct node *n)
     proposer_init(&n->proposer, &config, n->buffer);
     n->members = config.members;
     n->known = 0;
+    n->barred = 0;
     n->up = true;
     SAY("node %u: starts, boot %u, id %" PRIu64, n->number, config.boot, n->acceptor.id);
     call_later(n);
@@ -604,7 +637,7 @@ static void weather_draw(struct weather *mix)
 /* What makes it likely that a missing rule is missed. */
 static void weather_aim(struct weather *mix, int mutation)
 {
-    bool members = mutation >= MUTATE_OWN_VIEW && mutation <= MUTATE_STEP_UNDECIDED;
+    bool members = mutation >= MUTATE_OWN_VIEW && mutation <= MUTATE_STEP_UNSEEN;
     bool files = mutation == MUTATE_ANSWER_EARLY || mutation == MUTATE_FORGET_PROMISE || mutation == MUTATE_ONE_FILE ||
                  mutation == MUTATE_LOST_IS_NEW;
     if (members) {

@@ -10,6 +10,9 @@
  * that took place is that of a call that was made, was not denied, and replaced the version that it expected. Order all calls
  * by version, changes before those who saw them: that is a sequential history, and what was just said makes it one that
  * respects time.
+ *
+ * Values also say which acceptors are barred, as a roster says who is leaving; a version bars no fewer than the one before. Who
+ * changes the members leaves out whom the value that he knows bars. So whoever was barred and is out is never a member again.
  */
 #ifndef IZAR_SIM_QUORUM_H
 #define IZAR_SIM_QUORUM_H
@@ -17,7 +20,7 @@
 #include "cluster/register.h"
 #include "sim/lab.h"
 
-enum { QUORUM_VERSIONS = 8192, QUORUM_EPOCHS = 2048, QUORUM_CHANGES = 16384 };
+enum { QUORUM_VERSIONS = 8192, QUORUM_EPOCHS = 2048, QUORUM_CHANGES = 16384, QUORUM_BARRED = 8 };
 
 /* A change that somebody asked for. */
 struct quorum_change {
@@ -39,7 +42,13 @@ struct quorum_judge {
         uint64_t content;
     } versions[QUORUM_VERSIONS];
     struct register_members epochs[QUORUM_EPOCHS]; /* epoch 0: not known */
+    struct {
+        uint64_t out, in; /* the first epoch in which it was barred and no member, the last one in which it was one; 0: none */
+    } barred[QUORUM_BARRED];
 };
+
+/* Which acceptors a value bars: bit i for that with the id i. */
+uint8_t quorum_barred(const struct register_state *state);
 
 /* What was known when a call began. */
 struct quorum_before {

@@ -67,6 +67,28 @@ static void told_members(struct quorum_judge *judge, const struct register_membe
         lab_fail(judge->lab, "epoch %llu has two sets of members", (unsigned long long)members->epoch);
 }
 
+uint8_t quorum_barred(const struct register_state *state)
+{
+    const uint8_t *bytes = state->bytes;
+    return state->size > sizeof(struct register_tag) ? bytes[sizeof(struct register_tag)] : 0;
+}
+
+/* Rule 13. */
+static void told_barred(struct quorum_judge *judge, const struct register_state *state)
+{
+    const struct register_members *members = &state->members;
+    for (uint32_t id = 1; id < QUORUM_BARRED; id++) {
+        uint64_t *out = &judge->barred[id].out, *in = &judge->barred[id].in, epoch = members->epoch;
+        bool is_in = acceptor_set_has(&members->now, id) || acceptor_set_has(&members->next, id);
+        bool is_out = !is_in && members->next.count == 0 && (quorum_barred(state) & 1u << id);
+        if (is_out && (*out == 0 || epoch < *out)) *out = epoch;
+        if (is_in && epoch > *in) *in = epoch;
+        if (*out > 0 && *in > *out)
+            lab_fail(judge->lab, "acceptor %u was barred and out in epoch %llu, and is a member in epoch %llu", id,
+                     (unsigned long long)*out, (unsigned long long)*in);
+    }
+}
+
 void quorum_told(struct quorum_judge *judge, struct quorum_before before, const struct register_state *state)
 {
     uint64_t v = state->version;
@@ -82,6 +104,7 @@ void quorum_told(struct quorum_judge *judge, struct quorum_before before, const 
     judge->versions[v].content_known = true;
     judge->versions[v].content = content;
     told_members(judge, &state->members);
+    told_barred(judge, state);
     if (v < before.floor)
         lab_fail(judge->lab, "version %llu after %llu was known", (unsigned long long)v, (unsigned long long)before.floor);
     if (state->members.epoch < before.epoch_floor)

@@ -205,8 +205,7 @@ static json_t *cluster_json(const struct node *node)
     bool whole = known && safe && count_nodes(node, roster).missing_count == 0;
     const char *health = !majority ? "down" : !whole ? "degraded" : "ok";
     json_t *o =
-        json_pack("{s:b, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "member",
-                  roster != NULL && !member_was_removed(node->member), "node", node->config.name, "health",
+        json_pack("{s:b, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "member", member, "node", node->config.name, "health",
                   member ? health : "none", "summary", text, "majority", majority, "acceptors", (json_int_t)of, "acceptors_up",
                   (json_int_t)up, "version", (json_int_t)member_version(node->member), "volumes", volumes);
     json_object_set_new(o, "name", known ? json_string(roster->name) : json_null());

@@ -5,8 +5,9 @@
  * Damage to both does: then it does not open, and is replaced by an acceptor with a new id, as a change of members. There is no
  * way from a lost acceptor to one that looks like new but for acceptor_file_make, which somebody has to call.
  *
- * Each opening counts as a start of the node: the boot number grows, durable in both, before it is told. Proposers take it into
- * their ballots.
+ * Each opening counts as a start of the node: the boot number grows, durable in both, before it is told. So the older or
+ * damaged file is written again, too. Ballots do not have this number, but that of the identity (member.c), which outlives a
+ * lost acceptor.
  *
  * Lives on one loop; what waits is called from a task.
  */

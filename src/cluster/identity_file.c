@@ -127,6 +127,13 @@ static void take_pool_key(struct cursor *c, struct pool_key *key)
     memcpy(key->at, at, sizeof key->at);
 }
 
+/* Whole, or nobody. */
+static bool is_plausible(const struct identity *identity)
+{
+    if (identity->node != 0) return identity->node <= NODE_NUMBER_MAX;
+    return identity->ca.bytes + identity->ca_key.bytes + identity->key.bytes + identity->certificate.bytes == 0;
+}
+
 static enum err head_check(const void *at, size_t size, struct disk_identity *ret_head)
 {
     struct disk_identity head;
@@ -160,7 +167,7 @@ enum err identity_decode(const void *at, size_t size, struct identity *ret_ident
     identity.boot = get32(head.boot);
     memcpy(identity.cluster.b, head.cluster, sizeof identity.cluster.b);
     uint32_t entries = get32(head.entries);
-    if (c.bad || entries > TOKEN_BOOK_MAX || identity.node == 0 || identity.node > NODE_NUMBER_MAX) return ERR_DECODE;
+    if (c.bad || entries > TOKEN_BOOK_MAX || !is_plausible(&identity)) return ERR_DECODE;
     for (uint32_t i = 0; i < entries; i++) take_entry(&c, &book.entries[i]);
     if (get32(head.version) > VERSION_WITHOUT_POOL_KEY) take_pool_key(&c, &identity.pool_key);
     if (c.bad || c.left != 0) return ERR_DECODE;
@@ -218,7 +225,7 @@ static enum err load(struct identity_file *f)
     if (copies[0].err == ERR_NEW_FORMAT || copies[1].err == ERR_NEW_FORMAT) {
         err = ERR_NEW_FORMAT;
     } else if (good[best]) {
-        f->known = true;
+        f->known = copies[best].identity.node != 0;
         f->identity = copies[best].identity;
         f->book = copies[best].book;
         f->generation = copies[best].generation;
@@ -264,6 +271,11 @@ const struct identity *identity_file_now(const struct identity_file *file)
     return file->known ? &file->identity : NULL;
 }
 
+const struct identity *identity_file_last(const struct identity_file *file)
+{
+    return file->known || file->identity.pool_key.known ? &file->identity : NULL;
+}
+
 const struct token_book *identity_file_book(const struct identity_file *file)
 {
     return &file->book;
@@ -275,5 +287,16 @@ enum err identity_file_save(struct identity_file *file, const struct identity *i
     file->known = true;
     file->identity = *identity;
     file->book = *book;
+    return OK;
+}
+
+enum err identity_file_forget(struct identity_file *file)
+{
+    struct identity nobody = {.cluster = file->identity.cluster, .pool_key = file->identity.pool_key};
+    struct token_book book = {.entries[0].node = 0};
+    TRY(write_both(file, &nobody, &book));
+    file->known = false;
+    file->identity = nobody;
+    file->book = book;
     return OK;
 }

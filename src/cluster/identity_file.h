@@ -13,6 +13,9 @@
  *     entries of the book, 80 bytes each: digest of the secret 32, expiry 8, node 4, role 1, used 1, zero 2, digest of the
  *                request 32
  *     from version 2 on, on nodes with data: secret of the pools' fingerprints 64
+ *
+ * Node 0 is nobody: who was removed from a cluster and is about to become a member of one is forgotten first, in the same way
+ * as anything is written. Of such a file only the cluster and the secret of fingerprints mean something.
  */
 #ifndef IZAR_CLUSTER_IDENTITY_FILE_H
 #define IZAR_CLUSTER_IDENTITY_FILE_H
@@ -31,9 +34,14 @@ enum err identity_file_open(struct io *io, struct mem *mem, const char *folder, 
 void identity_file_close(struct identity_file *file);
 /* Who this node is; NULL: it belongs to no cluster yet. */
 const struct identity *identity_file_now(const struct identity_file *file);
+/* Likewise; or, of a node that was forgotten, the cluster that it was in, and the key of its pools. NULL: there was none. */
+const struct identity *identity_file_last(const struct identity_file *file);
 const struct token_book *identity_file_book(const struct identity_file *file);
 /* [task] Makes both durable, then they hold. On an error the old ones hold here, and after a restart it may be either. */
 enum err identity_file_save(struct identity_file *file, const struct identity *identity, const struct token_book *book);
+
+/* [task] This node is nobody any more, durable. On an error it may or may not be after a restart. */
+enum err identity_file_forget(struct identity_file *file);
 
 /* The bytes of one file. Returns their number, at most IDENTITY_FILE_MAX. */
 uint32_t identity_encode(const struct identity *identity, const struct token_book *book, uint64_t generation,

@@ -164,6 +164,17 @@ static void accept_next(struct listening *listening)
 
 /* ---- the clock ---- */
 
+/* The connection over this path ends, and is told to be lost from the loop. */
+static void path_abort(struct link *link, uint32_t path)
+{
+    struct link_conn *conn = link->paths[path].conn;
+    if (conn == NULL) return;
+    if (conn->socket != NULL)
+        io_socket_abort(conn->socket);
+    else if (conn->rx_busy)
+        io_connect_abort(&conn->rx_op);
+}
+
 /* Delay doubles, with a quarter of jitter, so that two nodes that restart do not march in step. */
 void path_failed(struct link *link, uint32_t path)
 {
@@ -176,11 +187,48 @@ void path_failed(struct link *link, uint32_t path)
     p->dial_ns = io_now_ns(l->io) + delay_ms * IO_MS_NS;
 }
 
+static uint32_t conns_of(const struct link *link)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) count += link->paths[i].conn != NULL;
+    return count;
+}
+
+/* The last connection of a link that has most of them, if any has two. */
+static void cut_surplus(struct links *l)
+{
+    struct link *most = NULL;
+    uint32_t conns = 1, last = 0;
+    for (struct list *i = l->links.next; i != &l->links; i = i->next) {
+        struct link *link = CONTAINER(i, struct link, of_links);
+        if (conns_of(link) <= conns) continue;
+        conns = conns_of(link);
+        most = link;
+    }
+    if (most == NULL) return;
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++)
+        if (most->paths[i].conn != NULL) last = i;
+    path_abort(most, last);
+}
+
+bool link_has_room(struct link *link)
+{
+    struct links *l = link->links;
+    uint32_t without = 0;
+    for (struct list *i = l->links.next; i != &l->links; i = i->next)
+        without += conns_of(CONTAINER(i, struct link, of_links)) == 0;
+    if (conns_of(link) > 0) return l->conn_count + without < l->config.conns_max;
+    if (l->conn_count >= l->config.conns_max) cut_surplus(l);
+    return l->conn_count < l->config.conns_max;
+}
+
 static void dial_due(struct link *link, uint64_t now_ns)
 {
     if (!link->dials || link->closed) return;
-    for (uint32_t i = 0; i < link->path_count; i++)
-        if (link->paths[i].conn == NULL && now_ns >= link->paths[i].dial_ns) link_conn_dial(link, i);
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) {
+        const struct path *p = &link->paths[i];
+        if (p->address[0] != '\0' && p->conn == NULL && now_ns >= p->dial_ns) link_conn_dial(link, i);
+    }
 }
 
 static void tick(struct io_timer *timer)
@@ -308,11 +356,6 @@ const char *links_listen_text(const struct links *links, uint32_t i, char *buf, 
     return io_listener_text(links->listens[i].listener, buf, size);
 }
 
-void *links_arg(const struct links *links)
-{
-    return links->config.arg;
-}
-
 void links_let_join(struct links *links, bool on)
 {
     links->let_join = on;
@@ -343,14 +386,21 @@ static uint32_t links_count(const struct links *l)
     return count;
 }
 
+static bool are_addresses(const char *const *addresses, uint32_t count)
+{
+    if (count > LINK_PATHS_MAX) return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (addresses[i][0] == '\0' || strlen(addresses[i]) >= IO_ADDRESS_TEXT) return false;
+    return true;
+}
+
 enum err link_open(struct links *links, uint32_t node, const char *const *addresses, uint32_t count, void *owner,
                    struct link **ret_link)
 {
-    if (node == 0 || node > NODE_NUMBER_MAX || node == links->identity.node || count > LINK_PATHS_MAX) return ERR_ARGUMENT;
+    if (node == 0 || node > NODE_NUMBER_MAX || node == links->identity.node) return ERR_ARGUMENT;
+    if (!are_addresses(addresses, count)) return ERR_ARGUMENT;
     if (links_find(links, node) != NULL) return ERR_NAME_EXISTS;
     if (links_count(links) >= LINK_PEERS_MAX) return ERR_LIMIT;
-    for (uint32_t i = 0; i < count; i++)
-        if (strlen(addresses[i]) >= IO_ADDRESS_TEXT) return ERR_ARGUMENT;
     struct link *link = mem_alloc(links->mem, sizeof *link);
     if (link == NULL) return ERR_NO_MEMORY;
     link->links = links;
@@ -362,6 +412,47 @@ enum err link_open(struct links *links, uint32_t node, const char *const *addres
     for (uint32_t i = 0; i < count; i++) memcpy(link->paths[i].address, addresses[i], strlen(addresses[i]) + 1);
     list_push(&links->links, &link->of_links);
     *ret_link = link;
+    return OK;
+}
+
+/* ---- other addresses ---- */
+
+/* Whoever connects to us does so where he wants: then there is nothing to cut. */
+static void path_gone(struct link *link, uint32_t path)
+{
+    link->paths[path].address[0] = '\0';
+    if (link->dials) path_abort(link, path);
+}
+
+/* Better one that no connection is on any more: what people are told of that one names its address. */
+static void path_come(struct link *link, const char *address)
+{
+    struct path *free = NULL;
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++) {
+        struct path *p = &link->paths[i];
+        if (strcmp(p->address, address) == 0) return;
+        if (p->address[0] == '\0' && (free == NULL || (free->conn != NULL && p->conn == NULL))) free = p;
+    }
+    assert(free != NULL);
+    memcpy(free->address, address, strlen(address) + 1);
+    free->dial_ns = free->told = 0;
+    free->backoff_ms = 0;
+}
+
+static bool is_among(const char *address, const char *const *addresses, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(address, addresses[i]) == 0) return true;
+    return false;
+}
+
+enum err link_addresses(struct link *link, const char *const *addresses, uint32_t count)
+{
+    if (!are_addresses(addresses, count)) return ERR_ARGUMENT;
+    for (uint32_t i = 0; i < LINK_PATHS_MAX; i++)
+        if (link->paths[i].address[0] != '\0' && !is_among(link->paths[i].address, addresses, count)) path_gone(link, i);
+    for (uint32_t i = 0; i < count; i++) path_come(link, addresses[i]);
+    link->path_count = count;
     return OK;
 }
 
@@ -389,11 +480,6 @@ void link_cut(struct link *link, uint32_t path)
 void *link_owner(const struct link *link)
 {
     return link->owner;
-}
-
-struct links *link_links(const struct link *link)
-{
-    return link->links;
 }
 
 uint32_t link_node(const struct link *link)

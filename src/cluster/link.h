@@ -97,7 +97,7 @@ struct links_config {
     uint32_t quiet_ms;                 /* [none] what fails in this time from the beginning of links, or of a link, is not told:
                                         * nodes that have just met are not ready at the same moment */
     uint32_t window_bytes;             /* [2 MiB] of messages that a connection may hold, at least LINK_COST_MAX */
-    uint32_t conns_max;                /* [16] connections, without strangers */
+    uint32_t conns_max;                /* [16] connections, without strangers; with fewer than links some links stay down */
     uint32_t strangers_max;            /* [8] connections of who has not said yet who it is */
     uint16_t version_min, version_max; /* [what this release speaks] */
     uint64_t features, required;
@@ -111,7 +111,6 @@ enum err links_open(const struct links_config *config, struct links **ret_links,
 void links_close(struct links *links);
 /* Where it listens, with the real port. Returns `buf`. */
 const char *links_listen_text(const struct links *links, uint32_t i, char *buf, size_t size);
-void *links_arg(const struct links *links);
 /* Whether peers without a certificate may ask to join; false at first. */
 void links_let_join(struct links *links, bool on);
 /* Renews our certificate when it is due; it does so by itself every minute. */
@@ -133,10 +132,12 @@ void links_stats(const struct links *links, struct links_stats *ret_stats);
  * ERR_NO_MEMORY. */
 enum err link_open(struct links *links, uint32_t node, const char *const *addresses, uint32_t count, void *owner,
                    struct link **ret_link);
+/* The peer has other addresses now. Connections over those that stay, stay; those over one that is gone are cut, and new ones
+ * are dialled. ERR_ARGUMENT. */
+enum err link_addresses(struct link *link, const char *const *addresses, uint32_t count);
 /* Cuts its connections; its streams are done before. No callback for it runs any more. NULL is fine. */
 void link_close(struct link *link);
 void *link_owner(const struct link *link);
-struct links *link_links(const struct link *link);
 uint32_t link_node(const struct link *link);
 bool link_is_up(const struct link *link);
 uint32_t link_boot(const struct link *link);     /* 0: it was never up */
@@ -194,5 +195,7 @@ void link_send(struct link_stream *stream, uint16_t kind, const void *head, uint
 /* `answer` carries what the joiner will be. The join is over; the struct belongs to links again. */
 void link_join_accept(struct link_join *join, const struct join_answer *answer);
 void link_join_refuse(struct link_join *join, const char *why);
+/* False: its connection is gone, and whoever asks again does so anew. It is to be answered all the same. */
+bool link_join_waits(const struct link_join *join);
 
 #endif

@@ -27,7 +27,7 @@ const char *link_conn_text(const struct link_conn *conn, char *buf, size_t size)
     struct text t;
     text_init(&t, buf, size);
     if (conn->link != NULL) text_add(&t, "node %u ", conn->link->node);
-    if (conn->link != NULL && conn->dialled)
+    if (conn->link != NULL && conn->dialled && conn->link->paths[conn->path].address[0] != '\0')
         text_add(&t, "at %s", conn->link->paths[conn->path].address);
     else
         text_add(&t, "from %s", conn->socket != NULL ? io_socket_peer(conn->socket, peer, sizeof peer) : "?");
@@ -93,7 +93,10 @@ void link_conn_cut(struct link_conn *conn, const char *why)
     bool was_ready = conn->state == CONN_READY;
     struct link *link = conn->link;
     conn->state = CONN_CLOSING; /* first: who is told may close the link */
-    leave_count(conn);
+    if (conn->joining)
+        conn->counts = true; /* as long as it waits for its answer, because its memory does */
+    else
+        leave_count(conn);
     if (why != NULL) tell_end(conn, was_ready ? "lost" : "did not come up", why);
     if (conn->socket != NULL)
         io_socket_abort(conn->socket);
@@ -113,6 +116,7 @@ bool link_conn_reap(struct link_conn *conn)
 {
     struct links *l = conn->links;
     if (conn->state != CONN_CLOSING || conn->rx_busy || conn->tx_busy || conn->messages_out > 0 || conn->joining) return false;
+    if (conn->counts) leave_count(conn);
     io_socket_close(conn->socket);
     tls_close(conn->tls);
     receive_close(conn);
@@ -286,7 +290,7 @@ static void connected(struct io_net *op)
 void link_conn_dial(struct link *link, uint32_t path)
 {
     struct links *l = link->links;
-    struct link_conn *conn = l->conn_count < l->config.conns_max ? conn_new(l) : NULL;
+    struct link_conn *conn = link_has_room(link) ? conn_new(l) : NULL;
     if (conn == NULL) {
         path_failed(link, path);
         return;
@@ -364,16 +368,15 @@ static void join_link(struct link_conn *conn, struct link *link)
 }
 
 /* True when it may not be taken in, and has been told. */
-static bool is_one_too_many(struct link_conn *conn, const struct link *link, const struct hello *hello)
+static bool is_one_too_many(struct link_conn *conn, struct link *link, const struct hello *hello)
 {
-    struct links *l = conn->links;
     if (link->ready > 0 && memcmp(link->peer_boot, hello->boot, BOOT_BYTES) != 0) {
         link_conn_refuse(conn, REFUSAL_DUPLICATE,
                          "another process with the identity of this node is connected: was a node copied? (After a "
                          "crash this is over within the time-out)");
         return true;
     }
-    if (conn->dialled || l->conn_count < l->config.conns_max) return false;
+    if (conn->dialled || link_has_room(link)) return false;
     link_conn_refuse(conn, REFUSAL_LIMIT, "there are too many connections");
     return true;
 }

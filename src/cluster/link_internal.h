@@ -89,10 +89,11 @@ struct link_conn {
     struct link_join join;
     struct join_answer join_answer;
     bool joining; /* the user has it */
+    bool counts;  /* CLOSING, and still one of the strangers */
 };
 
 struct path {
-    char address[IO_ADDRESS_TEXT];
+    char address[IO_ADDRESS_TEXT]; /* empty: none */
     struct link_conn *conn;
     uint64_t dial_ns; /* not before */
     uint32_t backoff_ms;
@@ -152,6 +153,9 @@ void links_tell(struct links *links, bool is_problem, const char *format, ...) T
 struct link *links_find(struct links *links, uint32_t node);
 uint64_t links_now_s(struct links *links);
 void path_failed(struct link *link, uint32_t path);
+/* Whether this link may have one connection more. Links that have none come first: places are kept free for them, and a link
+ * that has several gives one up, soon. */
+bool link_has_room(struct link *link);
 
 /* ---- link_conn.c ---- */
 

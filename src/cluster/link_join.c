@@ -63,6 +63,11 @@ void link_join_refuse(struct link_join *join, const char *why)
     if (conn->state == CONN_JOINING) link_conn_refuse(conn, REFUSAL_JOIN, why);
 }
 
+bool link_join_waits(const struct link_join *join)
+{
+    return CONTAINER(join, struct link_conn, join)->state == CONN_JOINING;
+}
+
 /* ---- renewing ---- */
 
 static bool der_from(const void *at, size_t size, struct der *ret_der)

@@ -204,6 +204,13 @@ void member_self(const struct member *m, uint64_t acceptor, struct roster_node *
     ret_node->address_count = member_addresses(m, ret_node->addresses);
 }
 
+uint64_t member_acceptor_id(struct member *m)
+{
+    uint64_t id;
+    io_random(m->io, &id, sizeof id);
+    return id | 1; /* never 0 */
+}
+
 struct pool_key member_own_key(const struct member *m)
 {
     struct pool_key key = {.known = m->config.role == ROSTER_DATA};
@@ -218,7 +225,6 @@ static enum err open_acceptor(struct member *m, struct member_why *why)
 {
     bool repaired = false;
     struct acceptor fresh;
-    uint64_t id;
     enum err err = acceptor_file_open(m->io, m->mem, m->config.folder, &m->acceptor, &repaired);
     if (err == OK && memcmp(acceptor_file_now(m->acceptor)->cluster, m->cluster.b, sizeof m->cluster.b) != 0) {
         acceptor_file_close(m->acceptor);
@@ -228,8 +234,7 @@ static enum err open_acceptor(struct member *m, struct member_why *why)
     }
     if (err == ERR_NO_ACCEPTOR || err == ERR_ACCEPTOR_LOST) {
         member_say(m, true, "%s: this node begins with a new one, which holds nothing until the others say so", err_text(err));
-        io_random(m->io, &id, sizeof id);
-        acceptor_make(&fresh, m->cluster.b, id | 1, NULL);
+        acceptor_make(&fresh, m->cluster.b, member_acceptor_id(m), NULL);
         err = acceptor_file_make(m->io, m->mem, m->config.folder, &fresh);
         if (err == OK) err = acceptor_file_open(m->io, m->mem, m->config.folder, &m->acceptor, &repaired);
     }
@@ -277,7 +282,7 @@ enum err member_start(struct member *m, struct member_why *why)
     m->number = identity.node;
     m->cluster = identity.cluster;
     m->removed = m->stopping = m->renewed = m->kicked = m->done = false;
-    m->settle_ns = m->told_ns = 0;
+    m->settle_ns = m->told_ns = m->told_disk_ns = m->seen_count = 0;
     if (m->links == NULL) TRY(links_begin(m, &identity, why));
     identity.boot++;
     if (!identity.pool_key.known && identity.node == FOUNDER) identity.pool_key = member_own_key(m); /* of an older version */

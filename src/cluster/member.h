@@ -18,11 +18,13 @@
  * certificates, the copy on disk, and what an interrupted change of members still needs. Each step is durable before
  * the next, and each can be found in the roster, so whoever starts, or is left, goes on with it:
  *     join     the host: roster, the node is JOINING until its token ends; then the book; then the answer
- *              the joiner: acceptor, roster as it was told, identity: from now on it is a member, and makes itself LIVE
+ *              the joiner: forgets who it was; acceptor, roster as it was told, identity: from now on it is a member, and
+ *              makes itself LIVE
  *              then the lowest numbered node that is up changes the set of acceptors (roster_acceptors)
  *     remove   roster: LEAVING; acceptors without it; roster: gone, and its number is never given again
  *
- * A joiner that is not heard of again is forgotten when its token has ended.
+ * A joiner that is not heard of again is forgotten when its token has ended: by the clock of whoever forgets it, which may be
+ * wrong, so no sooner than some minutes after he first saw it.
  *
  * All of it lives on one loop. What waits is called from a task.
  */
@@ -64,7 +66,7 @@ struct member_config {
     uint32_t advertise_count;
     const char *advertise[ROSTER_ADDRESSES_MAX];
     /* 0: the defaults of links and of member.c */
-    uint32_t heartbeat_ms, timeout_ms, wait_ms;
+    uint32_t heartbeat_ms, timeout_ms, wait_ms, forget_ms;
 };
 
 /* [task] Belongs to a cluster again when it did. ERR_NO_MEMORY, what the files say, or why it cannot listen. */
@@ -83,7 +85,7 @@ const struct register_members *member_acceptors(const struct member *member);
 uint32_t member_number(const struct member *member); /* of this node; 0: none */
 uint32_t member_boot(const struct member *member);   /* starts of this node as a member, counted; 0: none */
 /* The secret of fingerprints of all pools in its cluster; also of the one that it was removed from. With a token: of the
- * cluster that it is for. False: this node does not know it. */
+ * cluster that it is for, also when it is nobody's member any more. False: this node does not know it. */
 bool member_knows_key(const struct member *member, const char *token, uint8_t ret_key[POOL_KEY_BYTES]);
 /* True for this node, and for one whose link is up. */
 bool member_is_up(const struct member *member, uint32_t number);

@@ -93,13 +93,13 @@ const char *majority_text(const struct member *m, char *buf, size_t size)
     return buf;
 }
 
-/* What an edit refuses it has said by itself. */
+/* What an edit refuses it has said by itself. What was proposed may have happened, whatever ends the call. */
 static enum err tell(struct member *m, enum err err, struct member_why *why)
 {
     char text[200];
     if (err == OK) return OK;
     majority_text(m, text, sizeof text);
-    if (m->stopping) return member_tell_why(why, ERR_STOPPED, "this node is stopping");
+    if (m->stopping && err != ERR_UNDECIDED) return member_tell_why(why, ERR_STOPPED, "this node is stopping");
     if (err == ERR_NO_QUORUM) member_tell_why(why, err, "nothing was changed: %s", text);
     if (err == ERR_UNDECIDED) member_tell_why(why, err, "it is not known whether that was changed: %s", text);
     if (err == ERR_CONFLICT) member_tell_why(why, err, "other nodes change the cluster all the time; nothing was changed");
@@ -156,16 +156,40 @@ enum err member_read(struct member *m, struct member_why *ret_why)
     return tell(m, err, ret_why);
 }
 
-enum err call_members(struct member *m, const struct acceptor_set *set, struct member_why *why)
+/* Who should hold the register as far as is known at this moment, if that is somebody else than does. */
+static bool should_hold(const struct member *m, struct acceptor_set *ret_set)
+{
+    const struct register_members *members = &m->known.members;
+    struct acceptor_set set = roster_acceptors(m->roster, members->next.count > 0 ? &members->next : &members->now);
+    *ret_set = set;
+    return set.count > 0 && (members->next.count > 0 || !acceptor_set_equal(&set, &members->now));
+}
+
+/* [task] As the roster has them that is known now, behind the gate, and only as long as it is the newest one (rule 13 of
+ * register.c): so nobody becomes an acceptor who is leaving. */
+static enum err members_once(struct member *m, bool *ret_changed)
 {
     struct register_effects e;
+    struct acceptor_set set;
+    if (m->known.version == 0 || m->roster->next == 0) return ERR_NO_QUORUM;
+    if (!should_hold(m, &set)) return OK;
+    begin(m);
+    register_members(&m->proposer, &set, m->known.version, chance(m), &e);
+    enum err err = end(m, &e);
+    *ret_changed = err == OK;
+    return err;
+}
+
+enum err call_members(struct member *m, bool *ret_changed, struct member_why *why)
+{
+    struct acceptor_set set;
     TRY(check_active(m, why));
+    if (!should_hold(m, &set)) return OK; /* the housekeeper asks all the time */
     gate_enter(&m->calls);
     enum err err = check_active(m, why);
     if (err == OK) {
-        begin(m);
-        register_members(&m->proposer, set, chance(m), &e);
-        err = end(m, &e);
+        err = ERR_CONFLICT;
+        for (uint32_t i = 0; i < TRIES_MAX && err == ERR_CONFLICT && !m->stopping; i++) err = members_once(m, ret_changed);
     }
     gate_leave(&m->calls);
     return tell(m, err, why);
@@ -184,7 +208,6 @@ static enum err propose(struct member *m, const void *bytes, size_t size)
         register_cas(&m->proposer, &change, chance(m), &e);
         err = end(m, &e);
         change.again |= err == ERR_UNDECIDED;
-        if (err == ERR_NO_QUORUM && change.again) err = ERR_UNDECIDED;
         bool told = m->effects.state.version > 0; /* decided, and it cannot be told any more how */
         if (err != ERR_UNDECIDED || told || m->stopping) break;
     }

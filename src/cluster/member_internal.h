@@ -40,7 +40,7 @@ struct peer {
     struct link_stream stream;
     uint32_t under_way, waiting; /* parcels */
     uint32_t address_count;
-    char addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]; /* that the link was opened with */
+    char addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]; /* that the link has */
     uint64_t gone_ns;                                          /* not 0: not in the roster any more since */
     bool users, parting; /* the user was told of it; he is told at this moment that it closes, and is waited for */
 };
@@ -60,6 +60,12 @@ struct parcel {
 struct waiting_join {
     struct list link;
     struct link_join *join;
+};
+
+/* Since when this node has seen another one JOINING. */
+struct seen {
+    uint32_t number;
+    uint64_t since_ns;
 };
 
 struct member {
@@ -114,8 +120,11 @@ struct member {
     struct io_task keeper;
     struct io_timer wake;
     bool keeping, kicked, renewed;
-    uint64_t settle_ns, told_ns; /* not before; the last complaint */
+    uint64_t settle_ns;             /* not before */
+    uint64_t told_disk_ns, told_ns; /* the last complaints: of the state folder, of the cluster */
     struct identity renewal;
+    uint32_t seen_count;
+    struct seen seen[ROSTER_NODES_MAX];
 };
 
 void member_help(struct member_why *why, const char *format, ...) TEXT_FORMAT(2, 3);
@@ -133,6 +142,8 @@ void member_stop(struct member *m);
 enum err links_begin(struct member *m, const struct identity *identity, struct member_why *why);
 /* What others are to call. Returns how many. */
 uint32_t member_addresses(const struct member *m, char ret_addresses[ROSTER_ADDRESSES_MAX][ROSTER_ADDRESS_SIZE]);
+/* For an acceptor that is made here. */
+uint64_t member_acceptor_id(struct member *m);
 /* The key of the pool here; a witness has none. */
 struct pool_key member_own_key(const struct member *m);
 /* This node as it should stand in the roster. */
@@ -171,8 +182,9 @@ struct peer *peer_find(const struct member *m, uint32_t number);
 void call_answered(struct member *m, const struct register_answer *answer);
 /* The call under way, if any, ends soon. */
 void call_stop(struct member *m);
-/* [task] */
-enum err call_members(struct member *m, const struct acceptor_set *set, struct member_why *why);
+/* [task] Brings the acceptors to what the newest roster says of them (roster_acceptors). OK also when there is nobody who could
+ * hold the register; `ret_changed`: they were others. */
+enum err call_members(struct member *m, bool *ret_changed, struct member_why *why);
 /* "2 of 3 acceptors are up; n2 is missing". Returns `buf`. */
 const char *majority_text(const struct member *m, char *buf, size_t size);
 

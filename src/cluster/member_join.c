@@ -3,9 +3,9 @@
  * How members come: the first one, tokens, and both sides of joining.
  *
  * The joiner introduces itself by a roster node, with the number that its token has. The host puts it into the roster, so that
- * nobody is a member whom the others do not know, and only then answers with a certificate. The joiner makes all it needs
- * durable, its identity last: whatever happens before that, it is no member, and what lies in its folder is written over the
- * next time.
+ * nobody is a member whom the others do not know, and only then answers with a certificate. The joiner forgets who it was, if
+ * it was removed from a cluster, and then makes all it needs durable, its identity last: whatever happens between, it is no
+ * member, and what lies in its folder is written over the next time.
  */
 #include <stdio.h>
 
@@ -15,22 +15,24 @@
 
 enum { ENTER_MS = 5000, TAKEN_IN_MS = 8000, ALL_UP_MS = 2000, LOOK_MS = 20, JOIN_MEMORY = 4 << 20 };
 
-static uint64_t new_acceptor_id(struct member *m)
-{
-    uint64_t id;
-    io_random(m->io, &id, sizeof id);
-    return id | 1; /* never 0 */
-}
-
-/* [task] A folder without a cluster, also when the last one was left in the middle. */
-static enum err clear(struct member *m, struct member_why *why)
+/* [task] It is in no cluster, or is told to leave behind the one that it was removed from. */
+static enum err part(struct member *m, struct member_why *why)
 {
     if (m->active && !m->removed) {
         member_help(why, "izar cluster status; another node can take it out: izar cluster remove %s", m->config.name);
         return member_tell_why(why, ERR_NAME_EXISTS, "this node belongs to cluster %s", m->roster->name);
     }
     if (m->active) member_stop(m);
-    enum err err = acceptor_file_erase(m->io, m->mem, m->config.folder);
+    return OK;
+}
+
+/* [task] A folder without a cluster, also when the last one was left in the middle. The identity goes first: with that of a
+ * removed node, nothing else may be of another. */
+static enum err clear(struct member *m, struct member_why *why)
+{
+    enum err err = identity_file_now(m->identities) != NULL ? identity_file_forget(m->identities) : OK;
+    if (err == OK) m->removed = false;
+    if (err == OK) err = acceptor_file_erase(m->io, m->mem, m->config.folder);
     return err == OK ? OK : member_tell_why(why, err, "cannot write into %.200s: %s", m->config.folder, err_text(err));
 }
 
@@ -49,7 +51,7 @@ static enum err make_first(struct member *m, const char *name, const struct iden
     struct roster_node self;
     struct register_state state;
     struct acceptor acceptor;
-    uint64_t id = new_acceptor_id(m);
+    uint64_t id = member_acceptor_id(m);
     struct acceptor_set set = acceptor_set_of(&id, 1);
     size_t size;
     m->number = identity->node;
@@ -72,6 +74,7 @@ static enum err create(struct member *m, const char *name, struct member_why *wh
 {
     struct cluster_id cluster;
     struct identity identity;
+    TRY(part(m, why));
     TRY(clear(m, why));
     io_random(m->io, &cluster, sizeof cluster);
     enum err err = identity_create(&cluster, 1, m->config.wall_s(), &identity);
@@ -167,6 +170,7 @@ enum err member_issue(struct member *m, enum roster_role role, uint64_t lifetime
 
 struct admission {
     struct roster_node node;
+    bool again; /* the book says that it was let in before; that is written after the roster has it */
 };
 
 /* One that joined before under this name and was not heard of since makes room. */
@@ -181,6 +185,8 @@ static enum err admit(struct roster *roster, void *arg, struct member_why *why)
                                a->node.name);
     if (there != NULL && there->stage != ROSTER_JOINING)
         return member_tell_why(why, ERR_DENIED, "node %u has joined already", there->number);
+    if (there == NULL && a->again)
+        return member_tell_why(why, ERR_DENIED, "node %u was removed: ask for a new token", a->node.number);
     if (same != NULL) roster_drop(roster, same->number);
     if (roster_of_acceptor(roster, a->node.acceptor) != NULL && there == NULL)
         return member_tell_why(why, ERR_DENIED, "its acceptor is one of another node: was a folder copied?");
@@ -216,7 +222,7 @@ static enum err let_in(struct member *m, struct link_join *join, struct join_ans
     uint64_t now_s = m->config.wall_s();
     memcpy(claim.binding, join->binding, sizeof claim.binding);
     memcpy(claim.proof, join->request.proof, sizeof claim.proof);
-    enum err err = token_redeem(&book, &claim, now_s, reason, &entry);
+    enum err err = token_redeem(&book, &claim, now_s, reason, &entry, &a.again);
     if (err != OK) return member_tell_why(why, err, "%s", reason);
     TRY(introduce(&join->request, &entry, &a.node, why));
     *answer = (struct join_answer){.node = entry.node, .ca = identity->ca};
@@ -237,7 +243,9 @@ void join_answer_one(struct member *m, struct link_join *join)
     struct member_why why = {.text = ""};
     enum err err = ERR_DENIED;
     gate_enter(&m->book);
-    if (identity_file_now(m->identities)->ca_key.bytes > 0)
+    if (!link_join_waits(join))
+        member_tell_why(&why, err, "it did not wait for an answer");
+    else if (identity_file_now(m->identities)->ca_key.bytes > 0)
         err = let_in(m, join, &answer, &why);
     else
         member_tell_why(&why, err, "this node is a witness and lets nobody in");
@@ -358,10 +366,11 @@ static enum err join(struct member *m, const struct token *token, struct member_
     struct identity identity;
     struct roster_node self;
     uint32_t host = 0;
-    TRY(clear(m, why));
+    TRY(part(m, why));
     m->number = token->node;
-    member_self(m, new_acceptor_id(m), &self);
+    member_self(m, member_acceptor_id(m), &self);
     enum err err = enter(m, token, &self, &identity, &host, why);
+    if (err == OK) err = clear(m, why);
     if (err == OK) err = take_key(m, &identity, why);
     if (err == OK) err = links_begin(m, &identity, why);
     if (err == OK) err = settle_in(m, token, &identity, &self, host);
@@ -374,7 +383,8 @@ static enum err join(struct member *m, const struct token *token, struct member_
 
 bool member_knows_key(const struct member *member, const char *token, uint8_t ret_key[POOL_KEY_BYTES])
 {
-    const struct identity *identity = identity_file_now(member->identities);
+    const struct identity_file *file = member->identities;
+    const struct identity *identity = token != NULL ? identity_file_last(file) : identity_file_now(file);
     struct token t;
     if (identity == NULL || !identity->pool_key.known) return false;
     if (token != NULL && token_decode(token, &t) != OK) return false;

@@ -21,7 +21,7 @@
 #define GONE_NS (2 * IO_S_NS)
 #define AGAIN_NS (3 * IO_S_NS)
 #define TELL_NS (60 * IO_S_NS)
-enum { FORGET_AFTER_S = 60 };
+enum { FORGET_AFTER_S = 60, FORGET_MS = 600000 };
 
 /* ---- waking up ---- */
 
@@ -83,14 +83,20 @@ void peers_close(struct member *m)
     while (!list_empty(&m->peers)) peer_close(CONTAINER(m->peers.next, struct peer, of_member));
 }
 
+static void take_addresses(struct peer *peer, const struct roster_node *node, const char *ret_addresses[ROSTER_ADDRESSES_MAX])
+{
+    peer->address_count = node->address_count;
+    memcpy(peer->addresses, node->addresses, sizeof peer->addresses);
+    for (uint32_t i = 0; i < node->address_count; i++) ret_addresses[i] = peer->addresses[i];
+}
+
 static void peer_open(struct member *m, const struct roster_node *node)
 {
     const char *addresses[ROSTER_ADDRESSES_MAX];
     struct peer *peer = mem_alloc(m->mem, sizeof *peer);
     if (peer == NULL) return;
-    *peer = (struct peer){.member = m, .number = node->number, .address_count = node->address_count};
-    memcpy(peer->addresses, node->addresses, sizeof peer->addresses);
-    for (uint32_t i = 0; i < node->address_count; i++) addresses[i] = peer->addresses[i];
+    *peer = (struct peer){.member = m, .number = node->number};
+    take_addresses(peer, node, addresses);
     enum err err = link_open(m->links, node->number, addresses, node->address_count, peer, &peer->link);
     if (err != OK) {
         member_say(m, true, "no link to node %s: %s", node->name, err_text(err));
@@ -102,13 +108,22 @@ static void peer_open(struct member *m, const struct roster_node *node)
     user_opened(peer);
 }
 
-/* The first peer whose link is not what the roster says. */
+/* What does not change does not cost a connection: addresses come and go that carry nothing. */
+static void peer_follow(struct peer *peer, const struct roster_node *node)
+{
+    const char *addresses[ROSTER_ADDRESSES_MAX];
+    if (same_addresses(peer, node)) return;
+    take_addresses(peer, node, addresses);
+    enum err err = link_addresses(peer->link, addresses, node->address_count);
+    if (err != OK) member_say(peer->member, true, "no link to the new addresses of node %s: %s", node->name, err_text(err));
+}
+
+/* The first peer that is not in the roster any more, and has heard why. */
 static struct peer *peer_wrong(struct member *m, uint64_t now_ns)
 {
     for (struct list *l = m->peers.next; l != &m->peers; l = l->next) {
         struct peer *peer = CONTAINER(l, struct peer, of_member);
         const struct roster_node *node = roster_find(m->roster, peer->number);
-        if (node != NULL && !same_addresses(peer, node)) return peer;
         if (node == NULL && peer->gone_ns == 0) {
             peer->gone_ns = now_ns;
             wire_state(m, peer); /* so it hears why */
@@ -128,7 +143,11 @@ static void follow_links(struct member *m)
     while ((wrong = peer_wrong(m, io_now_ns(m->io))) != NULL) peer_close(wrong);
     for (uint32_t i = 0; i < m->roster->node_count; i++) {
         const struct roster_node *node = &m->roster->nodes[i];
-        if (node->number != m->number && peer_find(m, node->number) == NULL) peer_open(m, node);
+        struct peer *peer = peer_find(m, node->number);
+        if (peer != NULL)
+            peer_follow(peer, node);
+        else if (node->number != m->number)
+            peer_open(m, node);
     }
 }
 
@@ -163,8 +182,8 @@ static void save(struct member *m)
     if (m->renewed) err = save_renewal(m);
     if (err == OK) err = state_save(m);
     uint64_t now = io_now_ns(m->io);
-    if (err == OK || (m->told_ns > 0 && now - m->told_ns < TELL_NS)) return;
-    m->told_ns = now;
+    if (err == OK || (m->told_disk_ns > 0 && now - m->told_disk_ns < TELL_NS)) return;
+    m->told_disk_ns = now;
     member_say(m, true, "cannot write into %.200s what this node keeps of its cluster: %s", m->config.folder, err_text(err));
 }
 
@@ -223,28 +242,66 @@ static bool is_keeper(const struct member *m)
 
 static enum err settle_acceptors(struct member *m, struct member_why *why)
 {
-    const struct register_members *now = &m->known.members;
-    struct acceptor_set set = roster_acceptors(m->roster, now->next.count > 0 ? &now->next : &now->now);
+    const struct acceptor_set *now = &m->known.members.now;
     char text[300];
-    if (set.count == 0 || (now->next.count == 0 && acceptor_set_equal(&set, &now->now))) return OK;
-    TRY(call_members(m, &set, why));
-    member_say(m, false, "the register is held by %u acceptor%s now: %s", set.count, set.count > 1 ? "s" : "",
-               members_text(&m->known.members, text, sizeof text));
+    bool changed = false;
+    TRY(call_members(m, &changed, why));
+    if (changed)
+        member_say(m, false, "the register is held by %u acceptor%s now: %s", now->count, now->count > 1 ? "s" : "",
+                   members_text(&m->known.members, text, sizeof text));
     return OK;
+}
+
+static uint64_t seen_since(const struct member *m, uint32_t number)
+{
+    for (uint32_t i = 0; i < m->seen_count; i++)
+        if (m->seen[i].number == number) return m->seen[i].since_ns;
+    return io_now_ns(m->io);
+}
+
+static void note_joiners(struct member *m)
+{
+    struct seen seen[ROSTER_NODES_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->roster->node_count; i++) {
+        const struct roster_node *node = &m->roster->nodes[i];
+        if (node->stage == ROSTER_JOINING) seen[count++] = (struct seen){node->number, seen_since(m, node->number)};
+    }
+    memcpy(m->seen, seen, count * sizeof seen[0]);
+    m->seen_count = count;
+}
+
+/* The end of a token is by the clock of who issued it, and ours may be hours ahead: a joiner has some time in any case. */
+static bool is_late(const struct member *m, const struct roster_node *joiner)
+{
+    uint32_t forget_ms = m->config.forget_ms > 0 ? m->config.forget_ms : FORGET_MS;
+    if (m->config.wall_s() <= joiner->until_s + FORGET_AFTER_S) return false;
+    return io_now_ns(m->io) - seen_since(m, joiner->number) > forget_ms * IO_MS_NS;
 }
 
 static bool is_over(const struct member *m, const struct roster_node *node)
 {
-    if (node->stage == ROSTER_JOINING) return m->config.wall_s() > node->until_s + FORGET_AFTER_S;
+    if (node->stage == ROSTER_JOINING) return is_late(m, node);
     return node->stage == ROSTER_LEAVING && m->known.members.next.count == 0 &&
            !acceptor_set_has(&m->known.members.now, node->acceptor);
 }
 
+struct dropping {
+    const struct member *member;
+    uint32_t number;
+    enum roster_stage stage;
+};
+
+/* The roster is a copy of the one that is known, so what is known of the acceptors holds for it: once this node leaves and is
+ * none of them, it never is again (rule 13 of register.c). */
 static enum err drop(struct roster *roster, void *arg, struct member_why *why)
 {
-    const struct roster_node *gone = arg, *there = roster_find(roster, gone->number);
-    if (there == NULL || there->stage != gone->stage) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
-    roster_drop(roster, gone->number);
+    const struct dropping *d = arg;
+    const struct roster_node *there = roster_find(roster, d->number);
+    if (there == NULL || there->stage != d->stage) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
+    if (there->stage == ROSTER_LEAVING && !is_over(d->member, there))
+        return member_tell_why(why, ERR_BUSY, "its acceptor still holds the register");
+    roster_drop(roster, d->number);
     return OK;
 }
 
@@ -253,7 +310,8 @@ static enum err settle_gone(struct member *m, struct member_why *why)
     for (uint32_t i = 0; i < m->roster->node_count; i++) {
         struct roster_node node = m->roster->nodes[i];
         if (!is_over(m, &node)) continue;
-        enum err err = member_change(m, drop, &node, why);
+        struct dropping dropping = {m, node.number, node.stage};
+        enum err err = member_change(m, drop, &dropping, why);
         if (err == OK)
             member_say(m, false,
                        node.stage == ROSTER_JOINING ? "node %s never came: its place is free again" : "node %s was removed",
@@ -263,9 +321,10 @@ static enum err settle_gone(struct member *m, struct member_why *why)
     return OK;
 }
 
+/* Only what was decided says so: an acceptor may have accepted a roster without us that nobody else has. */
 static void note_removal(struct member *m)
 {
-    bool removed = m->roster->next > 0 && roster_find(m->roster, m->number) == NULL;
+    bool removed = m->known.version > 0 && m->roster->next > 0 && roster_find(m->roster, m->number) == NULL;
     if (removed && !m->removed)
         member_say(m, true, "this node was removed from cluster %s; izar cluster create or join makes it a member again",
                    m->roster->name);
@@ -279,6 +338,7 @@ static void settle(struct member *m)
     uint64_t now = io_now_ns(m->io);
     uint32_t up, of;
     note_removal(m);
+    note_joiners(m);
     bool able = m->known.version > 0 && m->roster->next > 0 && !m->removed && !m->stopping;
     if (!able || now < m->settle_ns || !member_has_majority(m, &up, &of)) return;
     enum err err = settle_self(m, &why);
@@ -307,6 +367,19 @@ void keeper_run(void *arg)
 
 /* ---- removing ---- */
 
+/* Whoever is left must have data: such a node has the key of the CA, too. */
+static bool has_data(const struct roster *roster)
+{
+    for (uint32_t i = 0; i < roster->node_count; i++)
+        if (roster->nodes[i].stage == ROSTER_LIVE && roster->nodes[i].role == ROSTER_DATA) return true;
+    return false;
+}
+
+static enum err tell_last(const struct roster_node *node, struct member_why *why)
+{
+    return member_tell_why(why, ERR_BUSY, "without node %s no node with data would be left", node->name);
+}
+
 /* Why not, before anything is changed: a majority of those who would hold the register then must be up. */
 static enum err may_go(struct member *m, const struct roster_node *node, struct member_why *why)
 {
@@ -315,15 +388,13 @@ static enum err may_go(struct member *m, const struct roster_node *node, struct 
     *left = *m->roster;
     roster_drop(left, node->number);
     struct acceptor_set set = roster_acceptors(left, &m->known.members.now);
+    if (!has_data(left)) return tell_last(node, why);
     for (uint32_t i = 0; i < set.count; i++) {
         const struct roster_node *of = roster_of_acceptor(left, set.ids[i]);
         up += of != NULL && member_is_up(m, of->number);
     }
-    if (set.count > 0 && up > set.count / 2) return OK;
+    if (up > set.count / 2) return OK;
     member_help(why, "start the nodes that are missing first; izar cluster status names them");
-    if (set.count == 0) {
-        return member_tell_why(why, ERR_BUSY, "without node %s no node with data would be left", node->name);
-    }
     return member_tell_why(why, ERR_BUSY, "without node %s the register would be held by %u acceptor%s, of which %u %s up",
                            node->name, set.count, set.count > 1 ? "s" : "", up, up == 1 ? "is" : "are");
 }
@@ -336,7 +407,8 @@ static enum err begin_leaving(struct roster *roster, void *arg, struct member_wh
     struct roster_node node = *there;
     node.stage = ROSTER_LEAVING;
     node.until_s = 0;
-    return roster_put(roster, &node);
+    TRY(roster_put(roster, &node));
+    return has_data(roster) ? OK : tell_last(&node, why); /* others may have removed some since may_go looked */
 }
 
 enum err member_remove(struct member *m, uint32_t number, struct member_why *ret_why)
@@ -352,8 +424,8 @@ enum err member_remove(struct member *m, uint32_t number, struct member_why *ret
     TRY(may_go(m, &node, ret_why));
     TRY(member_change(m, begin_leaving, &number, ret_why));
     enum err err = settle_acceptors(m, ret_why);
-    node.stage = ROSTER_LEAVING;
-    if (err == OK) err = member_change(m, drop, &node, ret_why);
+    struct dropping dropping = {m, number, ROSTER_LEAVING};
+    if (err == OK) err = member_change(m, drop, &dropping, ret_why);
     if (err == OK) member_say(m, false, "node %s was removed", node.name);
     if (err == OK || err == ERR_NO_NAME) return OK; /* the housekeeper was faster */
     struct member_why rest = *ret_why;

@@ -39,6 +39,9 @@
  *     attempts at different changes of the same set. {A} and {B} need not: hence
  * 12. a step is taken only from members that are known to be decided: the proposer has seen that epoch accepted by its quorum.
  *     With two undecided steps in a row, one proposer could decide under A what another under B does not meet.
+ * 13. the first of the two steps is taken only from the version of the value that its caller looked at. What the value says of
+ *     who may be a member holds for every step that is taken after it: whoever has made it say that somebody leaves, and then
+ *     finds him in neither set, knows that he does not come back.
  * Growing by one or by three, shrinking, replacing are all the same. Before {A -> B} is proposed, a majority of B must have
  * promised: otherwise a set of dead machines could be voted in, and nothing could be decided any more (this is liveness, not
  * safety). Acceptors that leave are asked to accept, too, but do not count; so they know that they are out. They must be kept
@@ -166,6 +169,14 @@ static void outbid(struct proposer *p, struct ballot by, uint64_t random, struct
 
 /* ---- the step ---- */
 
+/* Rule 13: the members would be changed by what was known of an older value. */
+static bool is_outdated(const struct proposer *p)
+{
+    const struct register_members *found = &p->found.members;
+    bool begins = found->next.count == 0 && !acceptor_set_equal(&found->now, &p->target);
+    return begins && p->found.version != p->expected && !MUTATED(MUTATE_STEP_UNSEEN);
+}
+
 /* What the members should be next; rules 11 and 12. False: nothing to do, or not yet. */
 static bool step_members(const struct proposer *p, const struct register_members *found, struct register_members *ret_next)
 {
@@ -220,7 +231,10 @@ static void propose(struct proposer *p, struct register_effects *e)
     case REGISTER_VERB_READ: break;
     case REGISTER_VERB_CAS: make_change(p); break;
     case REGISTER_VERB_MEMBERS:
-        steps = step_members(p, &p->found.members, &p->proposed.members);
+        if (is_outdated(p))
+            p->outcome = ERR_CONFLICT;
+        else
+            steps = step_members(p, &p->found.members, &p->proposed.members);
         p->maybe |= steps;
         break;
     }
@@ -241,7 +255,7 @@ static void decided(struct proposer *p, struct register_effects *e)
     p->config.members = *members;
     p->confirmed = members->epoch;
     bool there = members->next.count == 0 && acceptor_set_equal(&members->now, &p->target);
-    if (p->verb == REGISTER_VERB_MEMBERS && !there) {
+    if (p->verb == REGISTER_VERB_MEMBERS && p->outcome == OK && !there) {
         p->attempts++; /* that one was no failure */
         prepare(p, e);
     } else {
@@ -406,11 +420,13 @@ void register_cas(struct proposer *p, const struct register_change *change, uint
     prepare(p, ret_effects);
 }
 
-void register_members(struct proposer *p, const struct acceptor_set *set, uint64_t random, struct register_effects *ret_effects)
+void register_members(struct proposer *p, const struct acceptor_set *set, uint64_t expected, uint64_t random,
+                      struct register_effects *ret_effects)
 {
     (void)random;
-    assert(set->count > 0);
+    assert(set->count > 0 && expected > 0);
     begin_call(p, REGISTER_VERB_MEMBERS, ret_effects);
+    p->expected = expected;
     p->target = *set;
     prepare(p, ret_effects);
 }

@@ -222,7 +222,8 @@ const struct register_members *proposer_members(const struct proposer *p);
  * from the caller's source.
  *
  *     OK               it took place; what holds is in `state`
- *     ERR_CONFLICT     CAS: the version was not the expected one, and this change did not and will not take place
+ *     ERR_CONFLICT     CAS: the version was not the expected one, and this change did not and will not take place. MEMBERS:
+ *                      likewise, the members are others than `set`, and no step towards it will be made for this call any more
  *     ERR_NO_QUORUM    too few acceptors answer; nothing was changed and nothing will be
  *     ERR_UNDECIDED    CAS, MEMBERS: proposed, but too few answer. It may have taken place, or may yet; a later read tells
  *                      (register_fate), and so does the same CAS `again` with the same tag. With a state (its version is not 0)
@@ -243,9 +244,10 @@ struct register_tag register_new_tag(struct proposer *p);
 void register_cas(struct proposer *p, const struct register_change *change, uint64_t random,
                   struct register_effects *ret_effects);
 
-/* Makes `set` (1 to ACCEPTORS_MAX) the acceptors, in as many steps as it takes; a change that somebody left unfinished is
- * finished first. A majority of the new ones must be up before anything is changed. */
-void register_members(struct proposer *p, const struct acceptor_set *set, uint64_t random,
+/* Makes `set` (1 to ACCEPTORS_MAX) the acceptors, in as many steps as it takes, if the version of the value, by which they were
+ * chosen, is still `expected`; a change that somebody left unfinished is finished first, whatever the version. A majority of
+ * the new ones must be up before anything is changed. */
+void register_members(struct proposer *p, const struct acceptor_set *set, uint64_t expected, uint64_t random,
                       struct register_effects *ret_effects);
 
 /* An answer came; any answer, however late. */

@@ -246,31 +246,19 @@ static struct token_entry *entry_of(struct token_book *book, const struct token_
 }
 
 enum err token_redeem(struct token_book *book, const struct token_claim *claim, uint64_t now_s, char why[IDENTITY_WHY_MAX],
-                      struct token_entry *ret_entry)
+                      struct token_entry *ret_entry, bool *ret_again)
 {
     uint8_t asked[DIGEST_BYTES_MAX];
     digest_of(DIGEST_SHA256, claim->request->at, claim->request->bytes, asked);
     struct token_entry *e = entry_of(book, claim);
     why[0] = '\0';
-    if (e == NULL) return deny(why, "nobody issued this token here, or it was taken back: ask for a new one");
+    if (e == NULL) return deny(why, "nobody issued this token here: ask for a new one");
     if (is_free(e, now_s)) return deny(why, "the token has expired: ask for a new one");
     if (e->used && memcmp(e->request_digest, asked, sizeof e->request_digest) != 0)
         return deny(why, "the token was used already, by another: ask for a new one");
+    *ret_again = e->used;
     e->used = 1;
     memcpy(e->request_digest, asked, sizeof e->request_digest);
     *ret_entry = *e;
     return OK;
-}
-
-void token_revoke(struct token_book *book, uint32_t node)
-{
-    for (uint32_t i = 0; i < TOKEN_BOOK_MAX; i++)
-        if (book->entries[i].node == node) book->entries[i] = (struct token_entry){.expires_s = 0};
-}
-
-uint32_t token_waiting(const struct token_book *book, uint64_t now_s)
-{
-    uint32_t waiting = 0;
-    for (uint32_t i = 0; i < TOKEN_BOOK_MAX; i++) waiting += !is_free(&book->entries[i], now_s);
-    return waiting;
 }

@@ -18,7 +18,8 @@
  *
  * The side that issued it keeps a book: SHA-256 of the secret, expiry, for which node number. Redeeming is single use, but
  * bound to the request of who redeemed: when the answer was lost on its way, the same joiner may ask again with the same
- * request until the token expires, and nobody else may. The book must be durable before an answer goes out.
+ * request until the token expires, and nobody else may; and only as long as it is a member (`ret_again`), because a node that
+ * was removed has all of it, too. The book must be durable before an answer goes out, and after the joiner is a member.
  */
 #ifndef IZAR_CLUSTER_TOKEN_H
 #define IZAR_CLUSTER_TOKEN_H
@@ -81,12 +82,9 @@ struct token_claim {
     uint8_t binding[TOKEN_BINDING_BYTES], proof[TOKEN_PROOF_BYTES];
     const struct der *request;
 };
-/* Redeems the token whose secret was proven. ERR_DENIED (unknown, expired, or used by another), with a sentence in `why`. */
+/* Redeems the token whose secret was proven. `ret_again`: it was redeemed before, with the same request. ERR_DENIED (unknown,
+ * expired, or used by another), with a sentence in `why`. */
 enum err token_redeem(struct token_book *book, const struct token_claim *claim, uint64_t now_s, char why[IDENTITY_WHY_MAX],
-                      struct token_entry *ret_entry);
-/* Takes back what was issued for this node number; harmless when there is none. */
-void token_revoke(struct token_book *book, uint32_t node);
-/* Tokens that can still be redeemed. */
-uint32_t token_waiting(const struct token_book *book, uint64_t now_s);
+                      struct token_entry *ret_entry, bool *ret_again);
 
 #endif

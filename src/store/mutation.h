@@ -72,7 +72,8 @@
     X(MUTATE_OWN_VIEW, "10: promises count by the members that the proposer knew, not by those that it found")                 \
     X(MUTATE_ONE_STEP, "11: members change in one step")                                                                       \
     X(MUTATE_NEW_SET_ALONE, "11: while members change, a majority of the new ones is enough")                                  \
-    X(MUTATE_STEP_UNDECIDED, "12: members change again before the last change is known to be decided")
+    X(MUTATE_STEP_UNDECIDED, "12: members change again before the last change is known to be decided")                         \
+    X(MUTATE_STEP_UNSEEN, "13: members are changed by what was known of an older value")
 
 /* The rules of replication (volume/replica/replica.h), by their numbers; looked for with sim/replica.h. */
 #define REPLICA_MUTATIONS(X)                                                                                                   \

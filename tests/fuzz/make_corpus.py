@@ -270,6 +270,7 @@ TOKENS = {
     "later": b"IZJ2-AAAA",
     "bytes": TOKEN,
     "file": struct.pack("<8sIIQII16sII", b"IZARIDEN", 1, 56 + len(IDENTITY), 3, 0, 1, b"cluster", 1, 0) + IDENTITY,
+    "nobody": struct.pack("<8sIIQII16sII16x", b"IZARIDEN", 2, 56 + 16 + 64, 4, 0, 0, b"cluster", 0, 0) + b"s" * 64,
 }
 
 

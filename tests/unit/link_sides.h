@@ -107,7 +107,7 @@ struct side {
     uint32_t joins;
 };
 
-static struct side sides[3]; /* by node, from 1 */
+static struct side sides[4]; /* by node, from 1 */
 
 static inline uint32_t id_of(uint32_t i)
 {

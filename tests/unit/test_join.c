@@ -86,6 +86,8 @@ TEST(tokens_survive_copying)
 
 /* ---- the book ---- */
 
+static bool was_again;
+
 /* Redeems on a session of its own: what another one heard is of no use. */
 static enum err redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRET_BYTES], const struct der *request,
                        uint64_t now_s, char why[IDENTITY_WHY_MAX], struct token_entry *ret_entry)
@@ -94,9 +96,9 @@ static enum err redeem(struct token_book *book, const uint8_t secret[TOKEN_SECRE
     struct token_claim claim = {.binding = {++sessions}, .request = request};
     token_prove(secret, claim.binding, claim.proof);
     claim.binding[1] ^= 1;
-    if (token_redeem(book, &claim, now_s, why, ret_entry) == OK) return ERR_MISCOMPARE;
+    if (token_redeem(book, &claim, now_s, why, ret_entry, &was_again) == OK) return ERR_MISCOMPARE;
     claim.binding[1] ^= 1;
-    return token_redeem(book, &claim, now_s, why, ret_entry);
+    return token_redeem(book, &claim, now_s, why, ret_entry, &was_again);
 }
 
 static void story_of_book(struct story *story)
@@ -107,21 +109,17 @@ static void story_of_book(struct story *story)
     struct der mine = {.bytes = 3, .at = "abc"}, his = {.bytes = 3, .at = "abd"};
     char why[IDENTITY_WHY_MAX];
     uint8_t wrong[TOKEN_SECRET_BYTES] = {1}, none[TOKEN_SECRET_BYTES] = {0};
-    EXPECT(token_waiting(&book, NOW) == 0);
     EXPECT(redeem(&book, none, &mine, NOW, why, &e) == ERR_DENIED);
-    EXPECT(token_issue(&book, story->io, TOKEN_WITNESS, 3, NOW, HOUR_S, &t) == OK && token_waiting(&book, NOW) == 1);
+    EXPECT(token_issue(&book, story->io, TOKEN_WITNESS, 3, NOW, HOUR_S, &t) == OK);
     EXPECT(redeem(&book, wrong, &mine, NOW, why, &e) == ERR_DENIED && strstr(why, "nobody issued") != NULL);
     EXPECT(redeem(&book, t.secret, &mine, NOW + HOUR_S, why, &e) == ERR_DENIED && strstr(why, "expired") != NULL);
-    EXPECT(redeem(&book, t.secret, &mine, NOW + 1, why, &e) == OK && e.node == 3 && e.role == TOKEN_WITNESS);
-    EXPECT(redeem(&book, t.secret, &mine, NOW + 2, why, &e) == OK); /* the answer was lost */
+    EXPECT(redeem(&book, t.secret, &mine, NOW + 1, why, &e) == OK && e.node == 3 && e.role == TOKEN_WITNESS && !was_again);
+    EXPECT(redeem(&book, t.secret, &mine, NOW + 2, why, &e) == OK && was_again); /* the answer was lost */
     EXPECT(redeem(&book, t.secret, &his, NOW + 3, why, &e) == ERR_DENIED && strstr(why, "used already") != NULL);
     for (uint32_t i = 1; i < TOKEN_BOOK_MAX; i++)
         EXPECT(token_issue(&book, story->io, TOKEN_NODE, 10 + i, NOW, HOUR_S, &more) == OK);
     EXPECT(memcmp(more.secret, t.secret, sizeof t.secret) != 0);
     EXPECT(token_issue(&book, story->io, TOKEN_NODE, 99, NOW, HOUR_S, &t) == ERR_LIMIT);
-    token_revoke(&book, more.node);
-    EXPECT(redeem(&book, more.secret, &mine, NOW, why, &e) == ERR_DENIED);
-    EXPECT(token_issue(&book, story->io, TOKEN_NODE, 99, NOW, HOUR_S, &t) == OK);
     EXPECT(token_issue(&book, story->io, TOKEN_NODE, 99, NOW + HOUR_S, HOUR_S, &t) == OK); /* expired ones make room */
 }
 
@@ -162,6 +160,32 @@ static bool holds(const struct identity_file *f, const struct identity *identity
            memcmp(identity_file_book(f), book, sizeof *book) == 0;
 }
 
+static bool is_nobody(const struct identity_file *f, const struct identity *last)
+{
+    const struct identity *left = identity_file_last(f);
+    if (identity_file_now(f) != NULL || left == NULL || left->node != 0 || left->key.bytes != 0) return false;
+    return memcmp(&left->pool_key, &last->pool_key, sizeof left->pool_key) == 0 &&
+           memcmp(&left->cluster, &last->cluster, sizeof left->cluster) == 0;
+}
+
+/* One of the two files as it was a while ago. */
+static uint8_t copied[IDENTITY_FILE_MAX];
+static size_t copied_bytes;
+
+static bool copy_file(int i)
+{
+    FILE *f = fopen(file_path(i), "rb");
+    copied_bytes = f != NULL ? fread(copied, 1, sizeof copied, f) : 0;
+    return f != NULL && fclose(f) == 0 && copied_bytes > 0;
+}
+
+static bool copy_back(int i)
+{
+    FILE *f = fopen(file_path(i), "wb");
+    bool good = f != NULL && fwrite(copied, 1, copied_bytes, f) == copied_bytes;
+    return f != NULL && fclose(f) == 0 && good;
+}
+
 static void story_of_files(struct story *story)
 {
     struct token_book book = {.entries[0].node = 0};
@@ -187,6 +211,20 @@ static void story_of_files(struct story *story)
     with_key = foreign;
     with_key.pool_key = (struct pool_key){true, {1, 2, 3}};
     EXPECT(identity_file_save(f, &with_key, &book) == OK);
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && holds(f, &with_key, &book));
+    identity_file_close(f);
+
+    /* Nobody: in both, or in the first only when the power went; the next one is somebody again. */
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && identity_file_forget(f) == OK && is_nobody(f, &with_key));
+    EXPECT(identity_file_save(f, &with_key, &book) == OK && holds(f, &with_key, &book) && copy_file(1));
+    EXPECT(identity_file_forget(f) == OK && copy_back(1));
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && is_nobody(f, &with_key));
+    identity_file_close(f);
+    EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && is_nobody(f, &with_key));
+    EXPECT(identity_file_save(f, &with_key, &book) == OK && holds(f, &with_key, &book) && copy_file(1));
+    EXPECT(identity_file_forget(f) == OK && copy_back(1) && damage(0, -1));
     identity_file_close(f);
     EXPECT(identity_file_open(story->io, mem, folder, &f) == OK && holds(f, &with_key, &book));
     identity_file_close(f);
@@ -259,7 +297,7 @@ static void on_join(void *arg, struct link_join *join)
     memcpy(claim.binding, join->binding, sizeof claim.binding);
     memcpy(claim.proof, join->request.proof, sizeof claim.proof);
     host.info_is_right = join->request.info_bytes == 5 && memcmp(join->request.info, "about", 5) == 0;
-    if (token_redeem(&host.book, &claim, wall_now, why, &e) != OK) {
+    if (token_redeem(&host.book, &claim, wall_now, why, &e, &was_again) != OK) {
         link_join_refuse(join, why);
         return;
     }
@@ -346,7 +384,6 @@ static void story_of_joining(struct story *story)
     EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &third, &by) == ERR_DENIED &&
            strstr(why, "used already") != NULL);
     /* A witness gets no key of the CA, nor that of the pools. */
-    token_revoke(&host.book, 2);
     EXPECT(issue(story->io, links, TOKEN_WITNESS, &t));
     EXPECT(link_enter(story->io, mem, &t, &info, NOW, LIMIT_MS, why, &third, &by) == OK && third.ca_key.bytes == 0 && by == 1);
     EXPECT(!third.pool_key.known);

@@ -3,11 +3,18 @@
  * Links between nodes, over real sockets of the loopback, on both back ends.
  *
  * Goal: messages of a stream arrive in order, whole and once, over all addresses at once; a connection that is cut, silent or
- * that is not read is noticed in time, its streams go on over the others with a new session. Method: each story is a task on
+ * that is not read is noticed in time, its streams go on over the others with a new session; with too few connections for all
+ * addresses, each peer has one. Method: each story is a task on
  * one loop that plays all nodes. Contents are made from stream, session and number, so that each message can be judged alone.
  * Times of waiting are generous; what has to be noticed in time is measured.
  */
 #include "tests/unit/link_sides.h"
+
+/* Both ends of a link; the one with the lower number dials. */
+static bool link_pair(uint32_t low, uint32_t high)
+{
+    return link_sides(low, high) && link_open(sides[high].links, low, NULL, 0, &sides[high], &sides[high].link) == OK;
+}
 
 /* ---- stories ---- */
 
@@ -63,6 +70,70 @@ static void story_of_cuts(struct story *story)
     stop_sending(&sides[2]);
     side_close(1);
     side_close(2);
+}
+
+/* Addresses come and go under load: what goes over one that stays is not lost, and the link is never down. */
+static void story_of_other_addresses(struct story *story)
+{
+    char text[2][IO_ADDRESS_TEXT];
+    const char *at[3] = {"127.0.0.3:1", text[0], text[1]}; /* nobody is at the first */
+    struct links_stats stats;
+    struct links_config patient = {.timeout_ms = LONG_MS};
+    send_until = UINT64_MAX;
+    EXPECT(open_side(story->io, 1, &identities[1], patient) && open_side(story->io, 2, &identities[2], patient));
+    for (uint32_t i = 0; i < 2; i++) links_listen_text(sides[2].links, i, text[i], sizeof text[i]);
+    EXPECT(link_open(sides[1].links, 2, at + 1, 1, &sides[1], &sides[1].link) == OK);
+    EXPECT(link_open(sides[2].links, 1, NULL, 0, &sides[2], &sides[2].link) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 1) && wait_ready(story->io, sides[2].link, 1));
+    start_sending(&sides[1]);
+    start_sending(&sides[2]);
+    /* One that does not answer comes first; then a good one, and the first goes. */
+    EXPECT(link_addresses(sides[1].link, at, 2) == OK && link_addresses(sides[2].link, at, 2) == OK);
+    io_task_sleep(story->io, 200 * IO_MS_NS);
+    EXPECT(link_addresses(sides[1].link, at + 1, 2) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    links_stats(sides[1].links, &stats);
+    EXPECT(stats.lost == 0 && stats.connected == 2);
+    /* The one of the beginning goes; it comes back, and the other goes. */
+    EXPECT(link_addresses(sides[1].link, at + 2, 1) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 1) && wait_ready(story->io, sides[2].link, 1));
+    io_task_sleep(story->io, 300 * IO_MS_NS); /* nobody dials it any more */
+    EXPECT(link_ready(sides[1].link) == 1 && link_addresses(sides[1].link, at, 3) == OK);
+    EXPECT(wait_ready(story->io, sides[1].link, 2) && wait_ready(story->io, sides[2].link, 2));
+    EXPECT(link_addresses(sides[1].link, at, 2) == OK && wait_ready(story->io, sides[1].link, 1));
+    links_stats(sides[1].links, &stats);
+    EXPECT(stats.lost == 2 && stats.connected == 3);
+    send_until = 0;
+    EXPECT(wait_sent(story->io, &sides[1]) && wait_sent(story->io, &sides[2]));
+    EXPECT(wait_got(story->io, &sides[1], &sides[2]) && wait_got(story->io, &sides[2], &sides[1]));
+    EXPECT(sides[1].wrong == 0 && sides[2].wrong == 0 && sides[1].downs == 0 && sides[2].downs == 0);
+    at[0] = "";
+    EXPECT(link_addresses(sides[1].link, at, 1) == ERR_ARGUMENT);
+    stop_sending(&sides[1]);
+    stop_sending(&sides[2]);
+    side_close(1);
+    side_close(2);
+}
+
+/* There are places for two connections where each peer wants two: at the side that dials, or at the one that is dialled. The
+ * second link is opened when the first has taken both. */
+static void story_of_few_connections(struct story *story)
+{
+    for (uint32_t hub = 1; hub <= 3; hub += 2) {
+        struct links_config few = {.timeout_ms = LONG_MS, .conns_max = 2}, many = {.timeout_ms = LONG_MS};
+        for (uint32_t i = 1; i <= 3; i++) EXPECT(open_side(story->io, i, &identities[i], i == hub ? few : many));
+        uint32_t first = hub == 1 ? 2 : 1, second = hub == 1 ? 3 : 2;
+        EXPECT(link_pair(min32(hub, first), max32(hub, first)) && wait_ready(story->io, sides[first].link, 2));
+        struct link *before = sides[hub].link;
+        EXPECT(link_pair(min32(hub, second), max32(hub, second)));
+        EXPECT(wait_ready(story->io, sides[second].link, 1) && wait_ready(story->io, sides[first].link, 1));
+        io_task_sleep(story->io, 500 * IO_MS_NS); /* and so it stays */
+        EXPECT(link_ready(sides[hub].link) == 1 && link_ready(before) == 1);
+        EXPECT(sides[1].downs + sides[2].downs + sides[3].downs == 0);
+        link_close(before);
+        EXPECT(wait_ready(story->io, sides[hub].link, 2)); /* nobody else wants it */
+        for (uint32_t i = 1; i <= 3; i++) side_close(i);
+    }
 }
 
 /* A receiver that gives nothing back holds up bulk, and neither urgent messages nor heartbeats. */
@@ -323,6 +394,16 @@ TEST(one_address_is_cut_and_comes_back)
     CHECK(tell(story_of_cuts));
 }
 
+TEST(addresses_come_and_go)
+{
+    CHECK(tell(story_of_other_addresses));
+}
+
+TEST(each_link_has_a_connection_before_one_has_two)
+{
+    CHECK(tell(story_of_few_connections));
+}
+
 TEST(a_receiver_that_keeps_messages_holds_up_bulk_only)
 {
     CHECK(tell(story_of_back_pressure));
@@ -353,7 +434,7 @@ TEST(certificates_renew_themselves_over_links)
     CHECK(tell(story_of_renewal));
 }
 
-TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back,
-      a_receiver_that_keeps_messages_holds_up_bulk_only, a_restarted_peer_is_another_boot,
-      versions_and_features_are_agreed_or_refused, silence_is_noticed_in_time, what_was_given_up_is_not_delivered,
-      certificates_renew_themselves_over_links)
+TESTS(messages_arrive_in_order_over_two_addresses, one_address_is_cut_and_comes_back, addresses_come_and_go,
+      each_link_has_a_connection_before_one_has_two, a_receiver_that_keeps_messages_holds_up_bulk_only,
+      a_restarted_peer_is_another_boot, versions_and_features_are_agreed_or_refused, silence_is_noticed_in_time,
+      what_was_given_up_is_not_delivered, certificates_renew_themselves_over_links)

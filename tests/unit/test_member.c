@@ -3,11 +3,11 @@
  * Members of a cluster: what they agree on, and what they finish after somebody else was interrupted.
  *
  * Goal: changes from all sides at once are each made once; a value as large as it may be travels whole; a lost acceptor is
- * replaced; whoever left a joining or leaving node in the roster and died, the others finish it; without a majority nothing
- * is changed and it is said; numbers are not given twice; nodes with data have the key of all pools; who else talks over the
- * links hears of each that comes and goes, and is waited for before one goes. Method: up to three members in one process, on
- * one loop of the real seam over the loopback, with folders of their own; interrupted changes are made by hand, as the roster
- * shows them.
+ * replaced; whoever left a joining or leaving node in the roster and died, the others finish it; of two nodes that remove each
+ * other at once one stays; without a majority nothing is changed and it is said; numbers are not given twice; nodes with data
+ * have the key of all pools; who else talks over the links hears of each that comes and goes, and is waited for before one
+ * goes. Method: up to three members in one process, on one loop of the real seam over the loopback, with folders of their own;
+ * interrupted changes are made by hand, as the roster shows them.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,11 +15,13 @@
 #include "base/bytes.h"
 #include "cluster/acceptor_file.h"
 #include "cluster/identity_file.h"
-#include "cluster/member.h"
+#include "cluster/link_internal.h"
+#include "cluster/member_internal.h"
 #include "tests/check.h"
 #include "tests/unit/story.h"
 
 enum { NODES = 3, ADDS = 12, PATIENCE_MS = 15000, LOOK_MS = 5, LIFETIME_S = 600 };
+enum { KEPT_BYTES = 32 << 10, IDENTITIES = 0, ACCEPTORS = 2, ROSTERS = 4, KEPT = 6 }; /* files, two of each kind */
 #define NOW 1800000000ull
 
 /* Waits for what happens by itself. */
@@ -37,10 +39,19 @@ struct node {
     bool keeps_its_key;
 };
 
+/* A file of the second node, at one moment. */
+struct kept {
+    bool is_there;
+    size_t size;
+    uint8_t bytes[KEPT_BYTES];
+};
+static struct kept at_clear[KEPT], at_end[KEPT];
+
 static struct node nodes[NODES + 1]; /* by their place, from 1 */
 static struct member_why why;
 static char told[8000];
 static uint32_t answer_ms, silent_ms; /* that acceptors, and links, are given */
+static uint32_t forget_ms;            /* that a joiner is given, whatever the clocks say */
 
 static uint64_t wall(void)
 {
@@ -60,10 +71,13 @@ static void own_key(void *arg, uint8_t ret_key[POOL_KEY_BYTES])
     memcpy(ret_key, n->key, POOL_KEY_BYTES);
 }
 
+static void keep_files(struct kept kept[KEPT]);
+
 static enum err take_key(void *arg, const uint8_t key[POOL_KEY_BYTES], struct member_why *ret_why)
 {
     struct node *n = arg;
     n->keys_taken++;
+    keep_files(at_clear);
     if (!n->keeps_its_key) {
         memcpy(n->key, key, POOL_KEY_BYTES);
         return OK;
@@ -94,7 +108,8 @@ static bool open_node(struct story *story, uint32_t i, enum roster_role role)
                                    .listen = {n->listen},
                                    .heartbeat_ms = 50,
                                    .timeout_ms = silent_ms,
-                                   .wait_ms = answer_ms};
+                                   .wait_ms = answer_ms,
+                                   .forget_ms = forget_ms};
     return member_open(&config, &n->member, &why) == OK;
 }
 
@@ -238,6 +253,24 @@ static void story_of_changes(struct story *story)
     SOON(agree(NODES));
 }
 
+/* A node stops in the middle of a change: when it was proposed, it may have happened. */
+static void story_of_stopping(struct story *story)
+{
+    static struct adder adder;
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    uint32_t next = member_roster(at(2))->next;
+    adder = (struct adder){.member = at(1)};
+    EXPECT(io_task_start(story->io, &adder.task, adder_run, &adder) == OK);
+    while (at(1)->proposer.phase != REGISTER_ACCEPTING) io_task_sleep(story->io, 0);
+    uint32_t made = adder.made;
+    close_node(1);
+    EXPECT(adder.over && adder.unknown == 1 && adder.made == made);
+    io_task_done(&adder.task);
+    EXPECT(member_read(at(2), &why) == OK);
+    EXPECT(member_roster(at(2))->next == next + made || member_roster(at(2))->next == next + made + 1);
+}
+
 /* ---- the largest value ---- */
 
 static uint8_t item[REGISTER_BYTES_MAX];
@@ -275,17 +308,23 @@ static void story_of_size(struct story *story)
 
 /* ---- what others left ---- */
 
-static enum err leave_behind(struct roster *roster, void *arg, struct member_why *ret_why)
+static enum err let_in(struct roster *roster, void *arg, struct member_why *ret_why)
 {
     struct roster_node never = {.number = roster->next++, .stage = ROSTER_JOINING, .role = ROSTER_DATA, .name = "never"};
-    const uint32_t *leaving = arg;
+    (void)arg;
     (void)ret_why;
     never.acceptor = 4242;
     never.until_s = NOW - 3600;
+    return roster_put(roster, &never);
+}
+
+static enum err leave_behind(struct roster *roster, void *arg, struct member_why *ret_why)
+{
+    const uint32_t *leaving = arg;
+    TRY(let_in(roster, NULL, ret_why));
     struct roster_node node = *roster_find(roster, *leaving);
     node.stage = ROSTER_LEAVING;
-    TRY(roster_put(roster, &node));
-    return roster_put(roster, &never);
+    return roster_put(roster, &node);
 }
 
 static void story_of_leftovers(struct story *story)
@@ -303,6 +342,102 @@ static void story_of_leftovers(struct story *story)
     SOON(agree(NODES));
 }
 
+/* ---- removals at once ---- */
+
+struct remover {
+    struct io_task task;
+    struct member *member;
+    uint32_t number;
+    enum err err;
+    bool over;
+    struct member_why why;
+};
+
+static void remover_run(void *arg)
+{
+    struct remover *r = arg;
+    r->err = member_remove(r->member, r->number, &r->why);
+    r->over = true;
+}
+
+/* Whoever comes to this gate waits until he lets go. */
+struct holder {
+    struct io_task task;
+    struct gate *gate;
+    bool holds, lets_go, over;
+};
+
+static struct io *the_io;
+
+static void holder_run(void *arg)
+{
+    struct holder *h = arg;
+    gate_enter(h->gate);
+    h->holds = true;
+    while (!h->lets_go) io_task_sleep(the_io, IO_MS_NS);
+    gate_leave(h->gate);
+    h->over = true;
+}
+
+static bool begin_to_hold(struct holder *h, struct gate *gate)
+{
+    *h = (struct holder){.gate = gate};
+    return io_task_start(the_io, &h->task, holder_run, h) == OK;
+}
+
+static enum err leave(struct roster *roster, void *arg, struct member_why *ret_why)
+{
+    const uint32_t *number = arg;
+    struct roster_node node = *roster_find(roster, *number);
+    (void)ret_why;
+    node.stage = ROSTER_LEAVING;
+    return roster_put(roster, &node);
+}
+
+/* The two nodes with data remove each other. The second has looked, and found that it may, when the first has begun; and nobody
+ * goes on with that before the second is through. */
+static void story_of_removals_at_once(struct story *story)
+{
+    static struct remover remover;
+    static struct holder holders[3];
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    uint32_t first = member_number(at(1)), second = member_number(at(2));
+    remover = (struct remover){.member = at(2), .number = first};
+    EXPECT(io_task_start(story->io, &remover.task, remover_run, &remover) == OK);
+    for (uint32_t i = 1; i <= 2; i++) EXPECT(begin_to_hold(&holders[i], &at(i)->calls));
+    SOON(holders[1].holds && holders[2].holds);
+    EXPECT(!remover.over && member_change(at(3), leave, &second, &why) == OK);
+    holders[2].lets_go = true;
+    SOON(remover.over);
+    holders[1].lets_go = true;
+    SOON(holders[1].over && holders[2].over);
+    for (uint32_t i = 1; i <= 2; i++) io_task_done(&holders[i].task);
+    io_task_done(&remover.task);
+    EXPECT(remover.err == ERR_BUSY && strstr(remover.why.text, "no node with data would be left") != NULL);
+    SOON(held_by(1, 1) && member_roster(at(1))->node_count == 2 && member_was_removed(at(2)));
+    EXPECT(member_change(at(1), add_one, NULL, &why) == OK && member_change(at(3), add_one, NULL, &why) == OK);
+
+    /* Nor does the witness remove the last one. */
+    EXPECT(member_remove(at(3), first, &why) == ERR_BUSY && strstr(why.text, "no node with data would be left") != NULL);
+}
+
+/* The clock of the housekeeper is ahead: what is let in by a token that ends soon has ended already. */
+static void story_of_a_clock_ahead(struct story *story)
+{
+    forget_ms = 0; /* as in the product */
+    EXPECT(open_node(story, 1, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(member_change(at(1), let_in, NULL, &why) == OK);
+    uint32_t number = member_roster(at(1))->next - 1;
+    for (uint32_t i = 0; i < 6; i++) {
+        keeper_kick(at(1));
+        io_task_sleep(story->io, 50 * IO_MS_NS);
+    }
+    EXPECT(roster_find(member_roster(at(1)), number) != NULL);
+    at(1)->config.forget_ms = 1;
+    SOON(roster_find(member_roster(at(1)), number) == NULL);
+}
+
 static void story_of_a_lost_acceptor(struct story *story)
 {
     EXPECT(make_cluster(story));
@@ -315,6 +450,34 @@ static void story_of_a_lost_acceptor(struct story *story)
     SOON(agree(NODES));
     EXPECT(roster_find(member_roster(at(3)), number)->acceptor != before);
     EXPECT(member_change(at(2), add_one, NULL, &why) == OK);
+}
+
+/* What its acceptor accepted, and nobody has decided, is all that a node knows: that it is not in there means nothing. */
+static void story_of_a_state_that_was_not_decided(struct story *story)
+{
+    static uint8_t bytes[REGISTER_BYTES_MAX];
+    static struct roster without;
+    struct acceptor accepted;
+    size_t size = 0;
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    without = *member_roster(at(2));
+    roster_drop(&without, member_number(at(2)));
+    EXPECT(roster_encode(&without, bytes, sizeof bytes, &size) == OK);
+    struct register_state state = at(2)->known;
+    state.version++;
+    state.bytes = bytes;
+    state.size = (uint32_t)size;
+    acceptor_make(&accepted, at(2)->cluster.b, at(2)->acceptor_id, &state);
+    for (uint32_t i = 1; i <= NODES; i++) close_node(i);
+    forget(2, "acceptor");
+    forget(2, "roster");
+    struct mem *mem = mem_open(8 << 20);
+    EXPECT(mem != NULL && acceptor_file_make(story->io, mem, nodes[2].folder, &accepted) == OK);
+    mem_close(mem);
+    EXPECT(open_node(story, 2, ROSTER_DATA));
+    for (int i = 0; i < 20; i++) keeper_kick(at(2)), io_task_sleep(story->io, LOOK_MS * IO_MS_NS);
+    EXPECT(!member_was_removed(at(2)) && member_roster(at(2)) == NULL && peer_find(at(2), 1) != NULL);
 }
 
 static void story_of_a_minority(struct story *story)
@@ -335,6 +498,42 @@ static void story_of_a_minority(struct story *story)
     EXPECT(member_remove(at(1), 1, &why) == ERR_ARGUMENT && member_remove(at(1), 99, &why) == ERR_NO_NAME);
     EXPECT(open_node(story, 2, ROSTER_DATA));
     SOON(agree(NODES));
+}
+
+/* ---- addresses ---- */
+
+static const char *elsewhere;
+
+static enum err put_address(struct roster *roster, void *arg, struct member_why *ret_why)
+{
+    const uint32_t *number = arg;
+    struct roster_node node = *roster_find(roster, *number);
+    (void)ret_why;
+    snprintf(node.addresses[node.address_count++], sizeof node.addresses[0], "%s", elsewhere);
+    return roster_put(roster, &node);
+}
+
+static uint64_t links_lost(uint32_t i)
+{
+    struct links_stats stats;
+    links_stats(at(i)->links, &stats);
+    return stats.lost;
+}
+
+/* The others hear of an address that a node does not have, and then from it that it does not. */
+static void story_of_an_address(struct story *story)
+{
+    silent_ms = 5000;
+    elsewhere = "127.0.0.9:9";
+    EXPECT(make_cluster(story));
+    SOON(agree(NODES));
+    uint32_t number = member_number(at(2));
+    uint64_t version = member_version(at(1)), before = links_lost(1) + links_lost(2) + links_lost(3);
+    EXPECT(member_change(at(1), put_address, &number, &why) == OK);
+    SOON(member_version(at(1)) >= version + 2 && agree(NODES));
+    EXPECT(roster_find(member_roster(at(1)), number)->address_count == 1);
+    SOON(peer_find(at(1), number)->address_count == 1);
+    EXPECT(links_lost(1) + links_lost(2) + links_lost(3) == before);
 }
 
 /* ---- the key of the pools ---- */
@@ -396,6 +595,160 @@ static void story_of_keys(struct story *story)
     EXPECT(forget_key(story, 1) && open_node(story, 1, ROSTER_DATA) && has_key_of_first(1));
 }
 
+/* ---- the same request twice ---- */
+
+struct joiner {
+    struct io_task task;
+    char token[TOKEN_TEXT_MAX];
+    enum err err;
+    bool over;
+    struct member_why why;
+};
+
+static void joiner_run(void *arg)
+{
+    struct joiner *j = arg;
+    j->err = member_join(at(2), j->token, &j->why);
+    j->over = true;
+}
+
+static struct link_conn *conn_that_joins(void)
+{
+    struct list *conns = &at(1)->links->conns;
+    for (struct list *l = conns->next; l != conns; l = l->next)
+        if (CONTAINER(l, struct link_conn, of_links)->state == CONN_JOINING) return CONTAINER(l, struct link_conn, of_links);
+    return NULL;
+}
+
+/* The host has decided to let it in when the connection is lost; the joiner shows the same request to the host's other address.
+ * `removed`: and is removed before that is looked at. */
+static bool ask_twice(struct story *story, bool removed, struct joiner *j)
+{
+    static struct holder calls, book;
+    struct token token;
+    *j = (struct joiner){.over = false};
+    if (member_issue(at(1), ROSTER_DATA, LIFETIME_S, j->token, &token, &why) != OK) return false;
+    memcpy(token.addresses[token.address_count++], token.addresses[0], sizeof token.addresses[0]);
+    if (token_encode(&token, j->token) != OK) return false;
+    if (!begin_to_hold(&calls, &at(1)->calls) || io_task_start(story->io, &j->task, joiner_run, j) != OK) return false;
+    while (list_empty(&at(1)->calls.waiting) || conn_that_joins() == NULL) io_task_sleep(story->io, IO_MS_NS);
+    link_conn_cut(conn_that_joins(), "the test cuts it");
+    while (conn_that_joins() == NULL) io_task_sleep(story->io, IO_MS_NS);
+    if (!begin_to_hold(&book, &at(1)->book)) return false;
+    calls.lets_go = true;
+    while (!book.holds) io_task_sleep(story->io, IO_MS_NS);
+    bool joining = roster_find(member_roster(at(1)), token.node)->stage == ROSTER_JOINING;
+    if (removed && member_remove(at(1), token.node, &why) != OK) return false;
+    book.lets_go = true;
+    while (!j->over || !book.over || !calls.over) io_task_sleep(story->io, IO_MS_NS);
+    io_task_done(&j->task);
+    io_task_done(&book.task);
+    io_task_done(&calls.task);
+    return joining;
+}
+
+/* The connection is lost before the host looks: nobody was let in, the token is as good as before, and the place among the
+ * strangers is taken as long as the connection's memory is. */
+static void story_of_a_joiner_that_went(struct story *story)
+{
+    static struct holder book;
+    static struct joiner j;
+    struct token token;
+    struct links_stats stats;
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(member_issue(at(1), ROSTER_DATA, LIFETIME_S, j.token, &token, &why) == OK);
+    EXPECT(begin_to_hold(&book, &at(1)->book) && io_task_start(story->io, &j.task, joiner_run, &j) == OK);
+    SOON(conn_that_joins() != NULL);
+    uint64_t version = member_version(at(1));
+    link_conn_cut(conn_that_joins(), "the test cuts it");
+    SOON(j.over);
+    links_stats(at(1)->links, &stats);
+    EXPECT(j.err == ERR_REFUSED && stats.strangers == 1);
+    book.lets_go = true;
+    SOON(book.over && list_empty(&at(1)->links->conns));
+    links_stats(at(1)->links, &stats);
+    EXPECT(stats.strangers == 0 && stats.conns == 0 && member_version(at(1)) == version);
+    EXPECT(member_join(at(2), j.token, &why) == OK && member_roster(at(1))->node_count == 2);
+    io_task_done(&book.task);
+    io_task_done(&j.task);
+}
+
+static void story_of_asking_twice(struct story *story)
+{
+    static struct joiner j;
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(ask_twice(story, true, &j));
+    why = j.why;
+    EXPECT(j.err == ERR_DENIED && strstr(why.text, "was removed: ask for a new token") != NULL);
+    EXPECT(member_roster(at(1))->node_count == 1 && member_roster(at(2)) == NULL);
+    EXPECT(ask_twice(story, false, &j));
+    EXPECT(j.err == OK && member_roster(at(1))->node_count == 2);
+}
+
+/* ---- who comes again, and whose machine dies meanwhile ---- */
+
+static const char *kept_path(uint32_t i)
+{
+    static const char *const what[] = {"identity", "acceptor", "roster"};
+    static char path[300];
+    snprintf(path, sizeof path, "%s/%s.%u", nodes[2].folder, what[i / 2], i % 2);
+    return path;
+}
+
+static void keep_files(struct kept kept[KEPT])
+{
+    for (uint32_t i = 0; i < KEPT; i++) {
+        FILE *f = fopen(kept_path(i), "rb");
+        kept[i].is_there = f != NULL;
+        kept[i].size = f != NULL ? fread(kept[i].bytes, 1, KEPT_BYTES, f) : 0;
+        if (f != NULL) fclose(f);
+    }
+}
+
+static bool put_file(uint32_t i, const struct kept *kept)
+{
+    unlink(kept_path(i));
+    if (!kept->is_there) return true;
+    FILE *f = fopen(kept_path(i), "wb");
+    bool good = f != NULL && fwrite(kept->bytes, 1, kept->size, f) == kept->size;
+    return f != NULL && fclose(f) == 0 && good;
+}
+
+/* It joins again, and the power goes when all before the file `cut` is what it is at the end, and that and the rest is what it
+ * was when the node was let in. */
+static void story_of_coming_again(struct story *story)
+{
+    static const uint32_t order[] = {ACCEPTORS, ACCEPTORS + 1, ROSTERS, ROSTERS + 1, IDENTITIES, IDENTITIES + 1};
+    uint32_t number = 0;
+    uint8_t key[POOL_KEY_BYTES];
+    char text[TOKEN_TEXT_MAX];
+    struct token token;
+    EXPECT(open_node(story, 1, ROSTER_DATA) && open_node(story, 2, ROSTER_DATA) && member_create(at(1), "c", &why) == OK);
+    EXPECT(join(1, 2, ROSTER_DATA, &number));
+    for (uint32_t cut = 0; cut <= 4; cut++) {
+        EXPECT(member_remove(at(1), number, &why) == OK);
+        SOON(member_was_removed(at(2)));
+        EXPECT(join(1, 2, ROSTER_DATA, &number)); /* at_clear is kept meanwhile */
+        close_node(2);
+        keep_files(at_end);
+        for (uint32_t i = 0; i < KEPT; i++) EXPECT(put_file(order[i], i < cut ? &at_end[order[i]] : &at_clear[order[i]]));
+        EXPECT(open_node(story, 2, ROSTER_DATA));
+        EXPECT(member_number(at(2)) == 0 && member_roster(at(2)) == NULL && !member_was_removed(at(2)));
+        EXPECT(member_issue(at(1), ROSTER_DATA, LIFETIME_S, text, &token, &why) == OK && member_knows_key(at(2), text, key));
+        EXPECT(!member_knows_key(at(2), NULL, key) && member_remove(at(1), number, &why) == OK);
+        EXPECT(member_join(at(2), text, &why) == OK && member_number(at(2)) == token.node);
+        number = token.node;
+    }
+    /* A token that is no good leaves it what it was. */
+    EXPECT(member_remove(at(1), number, &why) == OK);
+    SOON(member_was_removed(at(2)));
+    token.secret[0] ^= 1;
+    EXPECT(token_encode(&token, text) == OK && member_join(at(2), text, &why) == ERR_DENIED);
+    close_node(2);
+    EXPECT(open_node(story, 2, ROSTER_DATA));
+    SOON(member_was_removed(at(2)));
+}
+
 /* ---- who else talks over the links ---- */
 
 enum {
@@ -426,7 +779,6 @@ struct talker {
 
 static struct talker talkers[NODES + 1];
 static uint8_t letter_body[LETTER_BODY];
-static struct io *the_io;
 
 static void talker_lost(struct link_stream *stream)
 {
@@ -537,7 +889,6 @@ static void give_back(struct talker *t)
 /* Two nodes, each with somebody who talks: one from the first moment, one who comes later. */
 static bool make_talkers(struct story *story, uint32_t *ret_number)
 {
-    the_io = story->io;
     silent_ms = 5000; /* much is sent; what is lost here is cut or closed */
     for (uint32_t i = 0; i < LETTER_BODY; i++) letter_body[i] = (uint8_t)(i * 5 + (i >> 9));
     if (!open_node(story, 1, ROSTER_DATA) || !open_node(story, 2, ROSTER_DATA)) return false;
@@ -634,6 +985,7 @@ static void story_of_a_user_in_the_middle(struct story *story)
 static void story_run(void *arg)
 {
     struct story *story = arg;
+    the_io = story->io;
     if (places_found(story->io)) story->tell(story);
     if (story->failed_line != 0) {
         printf("# %s:%u: did not hold; last reason: %s; told was:\n%snot ok\n", __FILE__, story->failed_line, why.text, told);
@@ -658,6 +1010,7 @@ static unsigned tell_story(void (*what)(struct story *story))
     told[0] = '\0';
     answer_ms = 200;
     silent_ms = 500;
+    forget_ms = 1;
     memset(nodes, 0, sizeof nodes);
     if (!folders_made() || io_group_open(&(struct io_config){.loops = 1}, &group) != OK) return 1;
     story.world = group;
@@ -673,6 +1026,11 @@ TEST(changes_from_all_sides_are_each_made_once)
     CHECK_EQ(tell_story(story_of_changes), 0);
 }
 
+TEST(a_change_that_was_proposed_is_unknown_when_the_node_stops)
+{
+    CHECK_EQ(tell_story(story_of_stopping), 0);
+}
+
 TEST(the_largest_value_travels_whole)
 {
     CHECK_EQ(tell_story(story_of_size), 0);
@@ -683,9 +1041,24 @@ TEST(what_was_interrupted_is_finished)
     CHECK_EQ(tell_story(story_of_leftovers), 0);
 }
 
+TEST(removals_at_once_leave_somebody)
+{
+    CHECK_EQ(tell_story(story_of_removals_at_once), 0);
+}
+
+TEST(a_joiner_has_time_whatever_the_clock_says)
+{
+    CHECK_EQ(tell_story(story_of_a_clock_ahead), 0);
+}
+
 TEST(a_lost_acceptor_is_replaced)
 {
     CHECK_EQ(tell_story(story_of_a_lost_acceptor), 0);
+}
+
+TEST(what_was_not_decided_removes_nobody)
+{
+    CHECK_EQ(tell_story(story_of_a_state_that_was_not_decided), 0);
 }
 
 TEST(a_minority_changes_nothing)
@@ -693,9 +1066,29 @@ TEST(a_minority_changes_nothing)
     CHECK_EQ(tell_story(story_of_a_minority), 0);
 }
 
+TEST(an_address_more_costs_no_link)
+{
+    CHECK_EQ(tell_story(story_of_an_address), 0);
+}
+
 TEST(who_joins_with_data_gets_the_key_of_the_pools)
 {
     CHECK_EQ(tell_story(story_of_keys), 0);
+}
+
+TEST(who_comes_again_is_nobody_in_between)
+{
+    CHECK_EQ(tell_story(story_of_coming_again), 0);
+}
+
+TEST(who_did_not_wait_is_not_let_in)
+{
+    CHECK_EQ(tell_story(story_of_a_joiner_that_went), 0);
+}
+
+TEST(a_token_is_good_for_one_membership)
+{
+    CHECK_EQ(tell_story(story_of_asking_twice), 0);
 }
 
 TEST(a_user_talks_over_the_links)
@@ -708,6 +1101,9 @@ TEST(a_user_is_waited_for)
     CHECK_EQ(tell_story(story_of_a_user_in_the_middle), 0);
 }
 
-TESTS(changes_from_all_sides_are_each_made_once, the_largest_value_travels_whole, what_was_interrupted_is_finished,
-      a_lost_acceptor_is_replaced, a_minority_changes_nothing, who_joins_with_data_gets_the_key_of_the_pools,
+TESTS(changes_from_all_sides_are_each_made_once, a_change_that_was_proposed_is_unknown_when_the_node_stops,
+      the_largest_value_travels_whole, what_was_interrupted_is_finished, removals_at_once_leave_somebody,
+      a_joiner_has_time_whatever_the_clock_says, a_lost_acceptor_is_replaced, what_was_not_decided_removes_nobody,
+      a_minority_changes_nothing, an_address_more_costs_no_link, who_joins_with_data_gets_the_key_of_the_pools,
+      who_comes_again_is_nobody_in_between, a_token_is_good_for_one_membership, who_did_not_wait_is_not_let_in,
       a_user_talks_over_the_links, a_user_is_waited_for)

@@ -167,7 +167,7 @@ TEST(members_change_in_two_steps)
     struct trio t;
     struct acceptor_set set = set_of(1, 2, 4);
     trio_init(&t);
-    register_members(&t.proposer, &set, 1, &t.e);
+    register_members(&t.proposer, &set, 1, 1, &t.e);
     trio_talk(&t, 15);
     CHECK(t.e.done && t.e.err == OK);
     CHECK_EQ(t.e.state.members.epoch, 3);
@@ -186,7 +186,7 @@ TEST(a_dead_set_is_not_voted_in)
     struct trio t;
     struct acceptor_set set = set_of(4, 0, 0);
     trio_init(&t);
-    register_members(&t.proposer, &set, 1, &t.e);
+    register_members(&t.proposer, &set, 1, 1, &t.e);
     trio_talk(&t, 7);
     while (!t.e.done) {
         register_timeout(&t.proposer, 1, &t.e);
@@ -195,6 +195,42 @@ TEST(a_dead_set_is_not_voted_in)
     CHECK_ERR(ERR_NO_QUORUM, t.e.err);
     CHECK(read_is(&t, 7, 1, "first"));
     CHECK_EQ(t.e.state.members.epoch, 1);
+}
+
+static enum err change_members(struct trio *t, const struct acceptor_set *set, uint64_t expected)
+{
+    register_members(&t->proposer, set, expected, 1, &t->e);
+    trio_talk(t, 15);
+    while (!t->e.done) {
+        register_timeout(&t->proposer, 1, &t->e);
+        trio_talk(t, 15);
+    }
+    return t->e.err;
+}
+
+TEST(members_are_changed_by_the_newest_value_only)
+{
+    struct trio t;
+    struct acceptor_set first = set_of(1, 2, 3), set = set_of(1, 2, 4);
+    trio_init(&t);
+    CHECK_OK(cas(&t, 7, 1, "4 is leaving"));
+    CHECK_ERR(ERR_CONFLICT, change_members(&t, &set, 1));
+    CHECK(t.e.state.version == 2 && t.e.state.members.epoch == 1 && read_is(&t, 7, 2, "4 is leaving"));
+    CHECK_OK(change_members(&t, &first, 1)); /* so it is, whatever the version */
+    CHECK_EQ(t.e.state.members.epoch, 1);
+
+    /* What somebody has begun is finished; only then the version counts. */
+    CHECK_OK(change_members(&t, &set, 2));
+    CHECK_OK(cas(&t, 15, 2, "back"));
+    for (uint32_t i = 0; i < 4; i++) { /* {1 2 4} to {1 2 3}, decided, and not finished */
+        t.acceptors[i].state.members.next = first;
+        t.acceptors[i].state.members.epoch = 4;
+    }
+    set = set_of(1, 0, 0);
+    CHECK_ERR(ERR_CONFLICT, change_members(&t, &set, 2));
+    CHECK(t.e.state.version == 3 && acceptor_set_equal(&t.e.state.members.now, &first) && t.e.state.members.next.count == 0);
+    CHECK_OK(change_members(&t, &set, 3));
+    CHECK(read_is(&t, 1, 3, "back"));
 }
 
 TEST(an_acceptor_keeps_its_promise)
@@ -488,6 +524,7 @@ TEST(a_value_of_the_largest_size_is_kept)
 }
 
 TESTS(a_value_is_read_and_replaced, too_few_acceptors_change_nothing, a_change_that_nobody_heard_of_is_undecided,
-      members_change_in_two_steps, a_dead_set_is_not_voted_in, an_acceptor_keeps_its_promise, messages_survive_the_wire,
-      what_cannot_be_is_refused, a_cut_at_every_change_forgets_nothing, a_lost_acceptor_is_not_a_new_one,
-      a_failed_write_is_not_answered, a_value_of_the_largest_size_is_kept)
+      members_change_in_two_steps, a_dead_set_is_not_voted_in, members_are_changed_by_the_newest_value_only,
+      an_acceptor_keeps_its_promise, messages_survive_the_wire, what_cannot_be_is_refused,
+      a_cut_at_every_change_forgets_nothing, a_lost_acceptor_is_not_a_new_one, a_failed_write_is_not_answered,
+      a_value_of_the_largest_size_is_kept)
