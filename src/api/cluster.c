@@ -11,12 +11,6 @@
 
 enum { LIFETIME_DEFAULT_S = 3600, LIFETIME_MAX_S = 7 * 86400, TOKEN_FIELD_MAX = 2 * TOKEN_TEXT_MAX };
 
-static enum err tell(struct call *call, enum err err, const struct member_why *why)
-{
-    problem_help(&call->problem, "%s", why->help);
-    return problem_tell(&call->problem, err, "%s", why->text);
-}
-
 /* ---- nodes ---- */
 
 static const char *state_of(const struct node *node, const struct roster_node *n)
@@ -230,7 +224,7 @@ enum err cluster_create(struct call *call)
     TRY(fields_read(call->body, fields, 1, &call->problem));
     TRY(catalog_check_name("cluster", name, &call->problem));
     enum err err = member_create(call->node->member, name, &why);
-    if (err != OK) return tell(call, err, &why);
+    if (err != OK) return call_tell_why(call, err, &why);
     call->status = 201;
     call->answer = cluster_json(call->node);
     return OK;
@@ -245,7 +239,7 @@ enum err cluster_join(struct call *call)
     TRY(fields_read(call->body, fields, 1, &call->problem));
     TRY(node_key_may_join(call->node, token, &call->problem));
     enum err err = member_join(call->node->member, token, &why);
-    if (err != OK) return tell(call, err, &why);
+    if (err != OK) return call_tell_why(call, err, &why);
     call->status = 201;
     call->answer = cluster_json(call->node);
     return OK;
@@ -267,7 +261,7 @@ enum err tokens_create(struct call *call)
     bool witness = strcmp(role, "witness") == 0;
     if (!witness && strcmp(role, "data") != 0) return problem_tell(&call->problem, ERR_ARGUMENT, "\"role\" is data or witness");
     enum err err = member_issue(call->node->member, witness ? ROSTER_WITNESS : ROSTER_DATA, lifetime_s, text, &token, &why);
-    if (err != OK) return tell(call, err, &why);
+    if (err != OK) return call_tell_why(call, err, &why);
     call->status = 201;
     call->answer = json_pack("{s:s, s:s, s:I, s:s}", "token", text, "role", role, "number", (json_int_t)token.node, "expires",
                              host_time_text(token.expires_s, expires));
@@ -286,5 +280,5 @@ enum err nodes_delete(struct call *call)
         return problem_tell(&call->problem, ERR_NO_NAME, "there is no node %.100s in a cluster of this one", call->parts[0]);
     }
     enum err err = member_remove(call->node->member, n->number, &why);
-    return err == OK ? OK : tell(call, err, &why);
+    return err == OK ? OK : call_tell_why(call, err, &why);
 }

@@ -62,6 +62,8 @@ void node_change_end(struct node *node);
 /* Flags and numbers of the query. ERR_ARGUMENT: not what it should be. */
 enum err call_flag(struct call *call, const char *name, bool *ret_flag);
 enum err call_number(struct call *call, const char *name, uint64_t max, uint64_t *ret_number);
+/* The problem is what the cluster says about `err`, which is returned. */
+enum err call_tell_why(struct call *call, enum err err, const struct member_why *why);
 
 /* [task] One change after the other. A handler of a change is within one. */
 void node_change_begin(struct node *node);

@@ -116,12 +116,6 @@ enum err node_replicas_open(struct node *node)
 
 /* ---- creating ---- */
 
-static enum err tell_why(struct call *call, enum err err, const struct member_why *why)
-{
-    problem_help(&call->problem, "%s", why->help);
-    return problem_tell(&call->problem, err, "%s", why->text);
-}
-
 /* This node first, then the others that are up: those with fewest volumes, by the roster. */
 static enum err choose_nodes(struct call *call, uint32_t copies, struct placement *place)
 {
@@ -172,7 +166,7 @@ enum err node_replicas_create(struct call *call, const char *name, uint64_t size
     node_change_end(node); /* `make` is a change, too */
     enum err err = replicas_create(node->replicas, &place, &number, &why);
     node_change_begin(node);
-    return err == OK ? OK : tell_why(call, err, &why);
+    return err == OK ? OK : call_tell_why(call, err, &why);
 }
 
 enum err node_replicas_delete(struct call *call, uint32_t number)
@@ -182,7 +176,7 @@ enum err node_replicas_delete(struct call *call, uint32_t number)
     node_change_end(node);
     enum err err = replicas_delete(node->replicas, number, &why);
     node_change_begin(node);
-    return err == OK ? OK : tell_why(call, err, &why);
+    return err == OK ? OK : call_tell_why(call, err, &why);
 }
 
 /* ---- showing ---- */

@@ -141,6 +141,12 @@ static enum err read_body(struct call *call)
     return OK;
 }
 
+enum err call_tell_why(struct call *call, enum err err, const struct member_why *why)
+{
+    problem_help(&call->problem, "%s", why->help);
+    return problem_tell(&call->problem, err, "%s", why->text);
+}
+
 enum err call_flag(struct call *call, const char *name, bool *ret_flag)
 {
     const char *value = web_query(call->request, name);
