@@ -17,8 +17,8 @@
  *
  * What fails in the store ends the replica's part in it: the core is told (ON_FAILED) and the others go on without it.
  *
- * A message that does not fit (a record without its blocks, a step whose stretch is not what it says) is dropped before the core
- * sees it: nothing that another node sends ends this one.
+ * A message that does not fit (a record without its blocks, a step whose stretch is not what it says) is dropped before the
+ * core sees it: nothing that another node sends ends this one.
  *
  * What is not here yet: only changes of blocks are carried; sizes and keyed state are not. So a replica that learns must have a
  * volume of the same size, and none of them may have keyed state but local keys, or contents are never found equal.

@@ -2,9 +2,9 @@
 /*
  * Records of a replica in the store: prepared, published, discarded.
  *
- * The core decides on publishing and discarding; it happens here as soon as no read needs the records as they are, and no digest
- * must be without them. What depends on it waits for it: reads for publishing (host_reads_go), the core for discarding
- * (ON_DISCARDED).
+ * The core decides on publishing and discarding; it happens here as soon as no read needs the records as they are, and no
+ * digest must be without them. What depends on it waits for it: reads for publishing (host_reads_go), the core for
+ * discarding (ON_DISCARDED).
  */
 #include "volume/replica/host_internal.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Catching up, at the teacher: what changed is found and read ahead, a stretch for each learner at a time, and goes out with the
- * next step, together with the content of its records.
+ * Catching up, at the teacher: what changed is found and read ahead, a stretch for each learner at a time, and goes out with
+ * the next step, together with the content of its records.
  *
- *     WALK   from the cursor on, as far as a stretch has room, or a look at the map goes. What was committed when the core asked
- *            is published first: the reading must not miss it. Holes are told as holes: the learner may have something there
+ *     WALK   from the cursor on, as far as a stretch has room, or a look at the map goes. What was committed when the core
+ *            asked is published first: the reading must not miss it. Holes are told as holes: the learner may have something
+ *            there
  *     STEP   records of zeros and holes are told as they were; of others the blocks are read as they are now. Those that are
  *            newer than the record are set again by records that come after it; where that would matter, publishing waits for
  *            the learner (host_check.c)
@@ -24,8 +25,8 @@ enum {
 /* ---- a stretch in the making ---- */
 
 /*
- * What is to go into it is listed in parts, then the blocks of these are read, several reads at once, behind the place where the
- * stretch will have grown to, and made into it from there on.
+ * What is to go into it is listed in parts, then the blocks of these are read, several reads at once, behind the place where
+ * the stretch will have grown to, and made into it from there on.
  */
 static void parts_begin(struct host_teacher *t, struct stretch_writer *w)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stretches: what the blocks of one step of catch-up hold, as bytes: the body of a STEP on the wire, and nothing else in memory.
- * Version 1.
+ * Stretches: what the blocks of one step of catch-up hold, as bytes: the body of a STEP on the wire, and nothing else in
+ * memory. Version 1.
  *
  *     stretch = struct wire_stretch, then `walked` runs of the walk, by ascending blocks, none within another, then `recorded`
  *               runs: one for each record of the step that is no NOOP, in their order, with its blocks
@@ -104,7 +104,8 @@ struct stretch_run {
     struct block_digest digests[RECORD_BLOCKS_MAX]; /* ENTRY_NEW; `stored` lies in the stretch */
 };
 
-/* Is this what the step needs, of a volume of so many blocks? Then stretch_open and stretch_next do not fail. ERR_DECODE, ERR_CHECKSUM. */
+/* Is this what the step needs, of a volume of so many blocks? Then stretch_open and stretch_next do not fail. ERR_DECODE,
+ * ERR_CHECKSUM. */
 enum err stretch_check(const uint8_t *bytes, size_t size, const struct replica_step *step, uint64_t blocks);
 enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *ret_reader);
 /* The next run, while some are left. ERR_DECODE. */
