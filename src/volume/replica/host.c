@@ -57,7 +57,7 @@ static void read_told(struct io_msg *msg)
 static void read_end(struct replica_host *h, struct host_read *r, enum err err)
 {
     r->err = err;
-    r->since = h->published;
+    r->since = MUTATED(MUTATE_SINCE_AHEAD) ? h->end : h->published;
     r->msg.handle = read_told;
     io_send(h->config.io, &r->msg);
 }
@@ -96,6 +96,21 @@ static void read_answer(struct replica_host *h, uint64_t id, bool allowed)
     }
 }
 
+/* All sessions have ended: what came over them must not happen any more, whenever each of them is told (rule 12). */
+static void sessions_end(struct replica_host *h)
+{
+    for (struct list *l; (l = list_pop(&h->changes_waiting)) != NULL;)
+        change_end(h, CONTAINER(l, struct host_change, link), ERR_AGAIN);
+    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
+        struct host_change *c = h->changes[i];
+        if (c == NULL) continue;
+        replica_step(h->core, &(struct replica_event){.kind = REPLICA_ON_LOST, .now = h->stepped_us, .session = c->session});
+        if (h->changes[i] == NULL) continue;
+        h->changes[i] = NULL;
+        change_end(h, c, ERR_AGAIN);
+    }
+}
+
 static bool change_begin(struct replica_host *h, uint32_t place, struct host_change *c)
 {
     c->content = content_take(h->config.contents, CONTENT_LOCAL, c->what, c->count);
@@ -104,13 +119,13 @@ static bool change_begin(struct replica_host *h, uint32_t place, struct host_cha
     struct replica_change change = {.kind = c->what == ENTRY_NEW ? REPLICA_WRITE : REPLICA_FREE,
                                     .count = c->count,
                                     .lba = c->lba,
-                                    .since = c->since,
+                                    .since = MUTATED(MUTATE_SINCE_DROPPED) ? 0 : c->since,
                                     .body = c->content->name};
     h->changes[place] = c;
     h->change_ids[place] = ++h->ids;
-    host_step(h,
-              &(struct replica_event){
-                  .kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .arrived = c->arrived_us, .change = &change});
+    uint64_t arrived = MUTATED(MUTATE_WAIT_AGELESS) ? 0 : c->arrived_us;
+    host_step(h, &(struct replica_event){
+                     .kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .arrived = arrived, .change = &change});
     return true;
 }
 
@@ -257,14 +272,11 @@ void host_step(struct replica_host *h, struct replica_event *event)
     if (h->closing) return;
     event->now = host_now_us(h);
     h->reset = false;
-    if (event->now - h->stepped_us > h->config.setup.timing.heartbeat_us)
+    if (event->now - h->stepped_us > h->config.setup.timing.heartbeat_us && !MUTATED(MUTATE_PAUSE_UNNOTICED))
         replica_step(h->core, &(struct replica_event){.kind = REPLICA_ON_TICK, .now = event->now});
     h->stepped_us = event->now;
-    /* It stood still, and all sessions have ended: what came over them must not happen any more (rule 12). */
-    if (h->reset && event->kind == REPLICA_ON_CHANGE)
-        answer(h, event->id, REPLICA_BUSY);
-    else
-        replica_step(h->core, event);
+    if (h->reset) sessions_end(h); /* it stood still */
+    if (!h->reset || event->kind != REPLICA_ON_CHANGE) replica_step(h->core, event);
     while (more(h, event->now, &next)) replica_step(h->core, &next);
     forwards_sweep(h);
     clients_wake(h);
