@@ -15,8 +15,9 @@ enum {
     SEGMENT_SHIFT = 18,
     STORE_MEMORY = 24 << 20,
     HOST_MEMORY = 32 << 20,
-    CONTENTS = 24, /* for each use */
     CREDIT = 400,
+    THAW_NS = 1000, /* what waits in its sockets reaches it before it goes on */
+    CONTENTS = 24,  /* for each use */
 };
 
 /* Formatted, and never used: each disk begins as a copy of it, because all stores of one cluster have one key. */
@@ -32,137 +33,6 @@ bool cluster_chance(struct cluster *c, uint32_t per_thousand)
     return prng_below(&c->prng, 1000) < per_thousand;
 }
 
-/* ---- pipes ---- */
-
-static void letter_free(struct cluster_letter *letter)
-{
-    free(letter->digests);
-    free(letter->bytes);
-    free(letter);
-}
-
-static void pipe_empty(struct cluster_pipe *p)
-{
-    for (struct list *l; (l = list_pop(&p->letters)) != NULL;) letter_free(CONTAINER(l, struct cluster_letter, link));
-    io_cancel(p->cluster->io, &p->timer);
-}
-
-static void pipe_arm(struct cluster_pipe *p)
-{
-    struct io *io = p->cluster->io;
-    if (list_empty(&p->letters) || p->timer.place != 0) return;
-    uint64_t at = CONTAINER(p->letters.next, struct cluster_letter, link)->at, now = io_now_ns(io);
-    io_after(io, at > now ? at - now : 0, &p->timer);
-}
-
-/* False: the receiver has no room for it now. */
-static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter)
-{
-    static const enum content_use uses[] = {
-        [REPLICA_FORWARD] = CONTENT_FORWARD, [REPLICA_RECORD] = CONTENT_RECORD, [REPLICA_STEP] = CONTENT_STEP};
-    struct cluster *c = p->cluster;
-    struct cluster_node *to = &c->node[p->to];
-    struct replica_content *content = NULL;
-    bool strikes = letter->message.kind == REPLICA_STEP && letter->has_content && p->to == c->strike_node;
-    if (!to->ready || p->cut) return true;
-    if (letter->has_content) {
-        content = content_take(&to->contents, uses[letter->message.kind], letter->what, letter->count);
-        if (content == NULL) return false;
-        bool stretch = content_is_stretch(content);
-        if (stretch) memcpy(content->bytes, letter->bytes, content->used = letter->used);
-        for (uint32_t i = 0; !stretch && letter->what == ENTRY_NEW && i < letter->count; i++)
-            content_add(content, i, &letter->digests[i]);
-    }
-    host_message(to->host, &letter->message, content);
-    if (strikes && c->strikes > 0 && cluster_chance(c, 300)) {
-        c->strikes--;
-        io_cancel(c->io, &c->strike);
-        io_after(c->io, cluster_below(c, 4 * sim_latency_ns(c->sim) + IO_MS_NS), &c->strike);
-    }
-    return true;
-}
-
-static void pipe_fires(struct io_timer *timer)
-{
-    struct cluster_pipe *p = CONTAINER(timer, struct cluster_pipe, timer);
-    struct cluster_letter *letter = CONTAINER(p->letters.next, struct cluster_letter, link);
-    if (letter_deliver(p, letter)) {
-        /* What came of it may have emptied the pipe. */
-        if (list_empty(&p->letters) || p->letters.next != &letter->link) return;
-        list_remove(&letter->link);
-        letter_free(letter);
-    } else {
-        letter->at = io_now_ns(p->cluster->io) + IO_MS_NS;
-    }
-    pipe_arm(p);
-}
-
-static void letter_fill(struct cluster_letter *letter, const struct replica_content *content)
-{
-    letter->has_content = true;
-    letter->what = content->what;
-    letter->count = content->count;
-    letter->used = content->used;
-    if (content->what != ENTRY_NEW) return;
-    letter->bytes = must(malloc(max32(content->used, 1)));
-    memcpy(letter->bytes, content->bytes, content->used);
-    if (content_is_stretch(content)) return;
-    letter->digests = must(malloc(content->count * sizeof *letter->digests));
-    for (uint32_t i = 0; i < content->count; i++) {
-        letter->digests[i] = content->digests[i];
-        letter->digests[i].stored = letter->bytes + (content->digests[i].stored - content->bytes);
-    }
-}
-
-/* What is told of catching up. */
-static void say_step(struct cluster *c, uint32_t from, uint32_t to, const struct replica_message *m, uint32_t bytes)
-{
-    const struct replica_step *s = &m->u.step;
-    if (m->kind == REPLICA_WANT)
-        sim_say(c->sim, "node %u wants a step: base %llu, block %llu, applied %llu%s%s", from,
-                (unsigned long long)s->learn.base, (unsigned long long)s->learn.cursor, (unsigned long long)s->learn.applied,
-                s->check ? ", checking" : "", s->digested ? ", told" : "");
-    if (m->kind == REPLICA_STEP)
-        sim_say(c->sim, "node %u has a step for %u: %u records, %llu blocks, %u bytes%s%s%s, to %llu", from, to, s->count,
-                (unsigned long long)s->stretch, bytes, s->gap ? ", a gap" : "", s->check ? ", check" : "",
-                s->digested ? ", digest" : "", (unsigned long long)s->learn.applied);
-    if (m->kind == REPLICA_FOLLOW) sim_say(c->sim, "node %u follows from %llu", from, (unsigned long long)s->mark.sequence);
-    if (m->kind == REPLICA_AGAIN) sim_say(c->sim, "node %u tells %u to learn the rest", from, to);
-}
-
-static void wire_send(void *arg, uint8_t node, const struct replica_message *message, struct replica_content *content)
-{
-    struct cluster_node *from = arg;
-    struct cluster *c = from->cluster;
-    struct cluster_pipe *p = &c->pipe[from->number][node];
-    if (p->session == 0 || p->cut) return;
-    say_step(c, p->from, p->to, message, content != NULL ? content->used : 0);
-    struct cluster_letter *letter = must(calloc(1, sizeof *letter));
-    uint64_t after = list_empty(&p->letters) ? 0 : CONTAINER(p->letters.prev, struct cluster_letter, link)->at;
-    letter->at = max64(after, io_now_ns(c->io) + (50 + cluster_below(c, c->delay_us)) * IO_US_NS);
-    letter->message = *message;
-    if (content != NULL) letter_fill(letter, content);
-    list_push(&p->letters, &letter->link);
-    pipe_arm(p);
-}
-
-static void link_set(struct cluster *c, uint32_t a, uint32_t b, uint64_t session)
-{
-    pipe_empty(&c->pipe[a][b]);
-    pipe_empty(&c->pipe[b][a]);
-    c->pipe[a][b].session = c->pipe[b][a].session = session;
-    if (c->node[a].ready) host_link(c->node[a].host, (uint8_t)b, session);
-    if (c->node[b].ready) host_link(c->node[b].host, (uint8_t)a, session);
-}
-
-void cluster_link_reset(struct cluster *c, uint32_t a, uint32_t b)
-{
-    if (a == b || !c->node[a].ready || !c->node[b].ready) return;
-    sim_say(c->sim, "link between %u and %u is reset", a, b);
-    link_set(c, a, b, 0);
-    link_set(c, a, b, ++c->sessions);
-}
-
 /* ---- the register ---- */
 
 static void ask_fires(struct io_timer *timer)
@@ -170,6 +40,10 @@ static void ask_fires(struct io_timer *timer)
     struct cluster_ask *ask = CONTAINER(timer, struct cluster_ask, timer);
     struct cluster_node *n = ask->node;
     struct cluster *c = n->cluster;
+    if (ask->answered && n->life == ask->life && cluster_is_frozen(n)) {
+        io_after(c->io, IO_MS_NS, &ask->timer);
+        return;
+    }
     if (!ask->answered) {
         const struct replica_config *proposed = &ask->config;
         if (proposed->version == c->config.version + 1) {
@@ -222,7 +96,7 @@ static void wire_reset(void *arg)
 {
     struct cluster_node *n = arg;
     sim_say(n->cluster->sim, "node %u drops its sessions", n->number);
-    n->cluster->resets++;
+    n->cluster->counts.resets++;
     client_lost(n->cluster, n->number, false);
 }
 
@@ -245,7 +119,7 @@ static enum err start(struct cluster_node *n)
     TRY(store_open(n->io, &config, &n->store, NULL));
     if (!n->created) TRY(create(n));
     n->mem = mem_open(HOST_MEMORY);
-    TRY(contents_init(&n->contents, n->mem, CONTENTS));
+    TRY(contents_init(&n->contents, n->mem, c->contents));
     struct replica_host_config host = {
         .io = n->io,
         .store = n->store,
@@ -253,7 +127,7 @@ static enum err start(struct cluster_node *n)
         .contents = &n->contents,
         .volume = 1,
         .setup = {.node = (uint8_t)n->number, .timing = c->timing, .walk_blocks = 64, .strict = c->strict},
-        .wires = {n, wire_send, wire_fetch, wire_propose, wire_fence, wire_reset},
+        .wires = {n, cluster_send, wire_fetch, wire_propose, wire_fence, wire_reset},
         .boot = ++n->boot,
         .first_join = n->replaced ? 0 : 1,
         .credit = CREDIT};
@@ -294,13 +168,15 @@ static void start_run(void *arg)
     n->err = start(n);
     n->starting = false;
     if (sim_is_off(n->cluster->sim) || !n->up) return;
+    if (n->err != OK && n->cluster->bad_disks && n->number == n->cluster->bad_node) return;
     if (n->err != OK) {
         lab_fail(n->cluster->lab, "node %u does not start: %s", n->number, err_name(n->err));
         return;
     }
     n->ready = true;
     for (uint32_t other = 0; other < n->cluster->nodes; other++)
-        if (other != n->number && n->cluster->node[other].ready) link_set(n->cluster, n->number, other, ++n->cluster->sessions);
+        if (other != n->number && n->cluster->node[other].ready)
+            cluster_link(n->cluster, n->number, other, ++n->cluster->sessions);
 }
 
 static void power_fires(struct io_timer *timer)
@@ -361,8 +237,10 @@ void cluster_crash(struct cluster *c, uint32_t node)
     counts_add(&c->counts, n);
     n->up = n->ready = false;
     n->life++;
+    n->relinked = 0;
+    io_cancel(c->io, &n->thaw);
     for (uint32_t other = 0; other < c->nodes; other++)
-        if (other != node && c->pipe[node][other].session != 0) link_set(c, node, other, 0);
+        if (other != node && c->pipe[node][other].session != 0) cluster_link(c, node, other, 0);
     client_lost(c, node, true);
     sim_machine_cut(c->sim, node + 1);
     /* Opening a store holds memory of its own: it runs to its end without power. */
@@ -375,6 +253,35 @@ void cluster_crash(struct cluster *c, uint32_t node)
     n->store = NULL;
     n->mem = NULL;
     sim_machine_on(c->sim, node + 1);
+}
+
+void cluster_revive(struct cluster *c, uint32_t node)
+{
+    const struct cluster_node *n = &c->node[node];
+    if (!n->up || n->starting || (n->ready && host_failed(n->host) == OK)) return;
+    c->counts.failures++;
+    cluster_crash(c, node);
+    cluster_start(c, node, IO_MS_NS * (1 + cluster_below(c, 500)));
+}
+
+static void thaws(struct io_timer *timer)
+{
+    cluster_thaw(CONTAINER(timer, struct cluster_node, thaw));
+}
+
+bool cluster_is_frozen(const struct cluster_node *n)
+{
+    return n->thaw.place != 0 && n->thaw.due_ns > io_now_ns(n->cluster->io);
+}
+
+void cluster_freeze(struct cluster *c, uint32_t node, uint64_t span_ns)
+{
+    struct cluster_node *n = &c->node[node];
+    if (!n->ready || n->thaw.place != 0) return;
+    c->counts.freezes++;
+    sim_machine_freeze(c->sim, node + 1, span_ns + THAW_NS);
+    n->thaw.fire = thaws;
+    io_after(c->io, span_ns, &n->thaw);
 }
 
 /* Somebody else in sync has everything, and no change of the register that is under way says otherwise. */
@@ -451,7 +358,10 @@ static void node_begin(struct cluster *c, uint32_t i)
 static void aim(struct cluster *c, int mutation)
 {
     c->cut_power = c->cut_all = c->cut_links = c->cut_register = c->cut_paths = c->lose = c->lose_disk = 0;
-    c->clients_count = CLUSTER_CLIENTS;
+    c->clients_count = CLUSTER_FEW;
+    c->freeze = c->silent = c->shared = 0;
+    c->contents = CONTENTS;
+    c->bad_disks = false;
     c->delay_us = 30000;
     switch (mutation) {
     case MUTATE_RESEND_CURRENT:
@@ -463,8 +373,39 @@ static void aim(struct cluster *c, int mutation)
         c->cut_power = 500;
         c->lose = 1000;
         c->quick = c->slow_reads = true;
+        c->contents = 3; /* what is prepared is read again */
         break;
     case MUTATE_SESSION_UNTOLD: c->cut_paths = 900; break;
+    case MUTATE_DURABLE_EARLY:
+        c->cut_all = 500;
+        c->quick = true;
+        break;
+    case MUTATE_DISCARD_UNSAID:
+        c->cut_power = 700;
+        c->quick = true;
+        break;
+    case MUTATE_WAIT_AGELESS:
+        c->clients_count = CLUSTER_CLIENTS;
+        c->contents = 3;
+        c->silent = 1000;
+        c->cut_links = c->cut_register = 300;
+        c->eager = true;
+        break;
+    case MUTATE_PAUSE_UNNOTICED:
+        c->silent = 1000;
+        c->delay_us = 3000;
+        c->freeze = 400;
+        c->eager = true;
+        c->shared = 8;
+        break;
+    case MUTATE_SINCE_DROPPED:
+    case MUTATE_SINCE_AHEAD: c->updated = 1; break;
+    case MUTATE_FAILURE_UNTOLD:
+        c->nodes = 2;
+        c->bad_disks = true;
+        c->bad_node = 0;
+        c->cut_power = 400;
+        break;
     default: break;
     }
 }
@@ -472,7 +413,7 @@ static void aim(struct cluster *c, int mutation)
 static void draw(struct cluster *c)
 {
     c->nodes = 2 + (uint32_t)cluster_below(c, 2);
-    c->clients_count = 1 + (uint32_t)cluster_below(c, CLUSTER_CLIENTS);
+    c->clients_count = 1 + (uint32_t)cluster_below(c, cluster_chance(c, 200) ? CLUSTER_CLIENTS : CLUSTER_FEW);
     c->strict = cluster_chance(c, 150);
     c->timing = cluster_chance(c, 300) ? replica_timing_default : replica_timing_fast;
     c->delay_us = cluster_chance(c, 500) ? 300 : 30000;
@@ -484,6 +425,13 @@ static void draw(struct cluster *c)
     c->cut_paths = cluster_chance(c, 400) ? 400 : 0;
     c->lose_disk = cluster_chance(c, 300) ? 200 : 0;
     c->slow_reads = cluster_chance(c, 150);
+    c->freeze = cluster_chance(c, 300) ? 150 : 0;
+    c->silent = cluster_chance(c, 400) ? 600 : 0;
+    c->shared = cluster_chance(c, 400) ? 4 + (uint32_t)cluster_below(c, 60) : 0;
+    c->bad_disks = cluster_chance(c, 200);
+    c->bad_node = (uint32_t)cluster_below(c, c->nodes);
+    c->updated = 1 + (uint32_t)cluster_below(c, CLUSTER_BLOCKS - CLUSTER_OWNED);
+    c->contents = cluster_chance(c, 400) ? 3 + (uint32_t)cluster_below(c, CONTENTS) : CONTENTS;
 }
 
 void cluster_begin(struct cluster *c, struct lab *lab, const struct history_options *options)
@@ -493,6 +441,8 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     c->io = sim_machine(c->sim, 0);
     prng_init(&c->prng, options->seed ^ 0xc1057e5);
     list_init(&c->asks);
+    list_init(&c->commands);
+    list_init(&c->commands_over);
     draw(c);
     if (options->mutation >= MUTATE_HOST) aim(c, options->mutation);
     plan_begin(c, plan_of(options->seed, options->mutation));
@@ -500,12 +450,13 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     c->hasty = c->slow_reads || answer_us > c->timing.heartbeat_us / 2;
     if (c->slow_reads && sim_latency_ns(c->sim) < IO_MS_NS) sim_fault(c->sim, SIM_SLOW_READ, 100000, UINT32_MAX);
     blank_begin(c);
-    for (uint32_t a = 0; a < CLUSTER_NODES; a++) {
-        for (uint32_t b = 0; b < CLUSTER_NODES; b++) {
-            c->pipe[a][b] = (struct cluster_pipe){.cluster = c, .from = a, .to = b, .timer.fire = pipe_fires};
-            list_init(&c->pipe[a][b].letters);
-        }
+    if (c->bad_disks) {
+        sim_fault_only(c->sim, c->bad_node + 1);
+        sim_fault(c->sim, SIM_READ_ERROR, 2000, UINT32_MAX);
+        sim_fault(c->sim, SIM_WRITE_ERROR, 1000, 1 + (uint32_t)cluster_below(c, 4));
     }
+    wires_begin(c);
+    judge_begin(c);
     for (uint32_t i = 0; i < c->nodes; i++) {
         c->config.in_sync |= node_bit(i);
         c->config.join[i] = 1;
@@ -518,11 +469,8 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
 void cluster_end(struct cluster *c)
 {
     for (uint32_t i = 0; i < c->nodes; i++) cluster_crash(c, i);
-    for (uint32_t a = 0; a < CLUSTER_NODES; a++)
-        for (uint32_t b = 0; b < CLUSTER_NODES; b++) pipe_empty(&c->pipe[a][b]);
+    wires_end(c);
+    judge_end(c);
+    client_forget(c);
     for (struct list *l; (l = list_pop(&c->asks)) != NULL;) free(CONTAINER(l, struct cluster_ask, link));
-    for (uint32_t i = 0; i < CLUSTER_CLIENTS; i++) {
-        free(c->clients[i].data);
-        free(c->clients[i].room);
-    }
 }

@@ -26,7 +26,13 @@ enum cluster_plan plan_of(uint64_t seed, int mutation)
     case MUTATE_LEARNED_WINDOWLESS:
     case MUTATE_KEY_EARLY:
     case MUTATE_DIGEST_UNHELD:
-    case MUTATE_WALK_NO_HOLES: return PLAN_RETURN;
+    case MUTATE_WALK_NO_HOLES:
+    case MUTATE_LEARNED_EARLY:
+    case MUTATE_LEARNING_UNSAID:
+    case MUTATE_WALK_UNPUBLISHED:
+    case MUTATE_STEP_UNPUBLISHED:
+    case MUTATE_DIGEST_EARLY:
+    case MUTATE_APPLY_UNDER_DIGEST: return PLAN_RETURN;
     default: return PLAN_NONE;
     }
 }
@@ -35,9 +41,10 @@ void plan_begin(struct cluster *c, enum cluster_plan plan)
 {
     if (plan == PLAN_NONE) return;
     c->nodes = 3;
-    c->clients_count = CLUSTER_CLIENTS;
+    c->clients_count = CLUSTER_FEW;
+    c->shared = 0;
     c->delay_us = 300;
-    c->slow_reads = false;
+    c->slow_reads = c->bad_disks = false;
     c->only_blocks = plan == PLAN_BYTES;
     c->eager = plan != PLAN_REPLACED;
 }
@@ -106,7 +113,8 @@ static void cut_off(struct cluster *c, bool cut)
 {
     for (uint32_t i = 0; i < c->nodes; i++) {
         if (i == AWAY) continue;
-        c->pipe[i][AWAY].cut = c->pipe[AWAY][i].cut = cut;
+        cluster_cut(c, i, AWAY, cut);
+        cluster_cut(c, AWAY, i, cut);
         if (!cut) cluster_link_reset(c, i, AWAY);
     }
 }
@@ -138,8 +146,8 @@ static uint64_t stored_bytes(struct cluster *c)
     uint8_t *block = must(aligned_alloc(BLOCK_SIZE, 2 * BLOCK_SIZE));
     struct block_digest digest;
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < CLUSTER_BLOCKS; i++) {
-        content_fill(client_content(i, c->blocks[i].acked), block);
+    for (uint32_t i = 0; i < CLUSTER_OWNED; i++) {
+        content_fill(judge_content(i, c->blocks[i].acked), block);
         digest_block(store_key(c->node[c->config.owner].store), block, block + BLOCK_SIZE, &digest);
         bytes += chunk_stored(digest.size);
     }
@@ -150,13 +158,13 @@ static uint64_t stored_bytes(struct cluster *c)
 /* Every block is written while it is away, most of them more than once; then nobody writes until it is back. */
 static void moves_bytes(struct cluster *c)
 {
-    uint32_t before[CLUSTER_BLOCKS];
+    uint32_t before[CLUSTER_OWNED];
     if (!goes_away(c)) return;
-    for (uint32_t i = 0; i < CLUSTER_BLOCKS; i++) before[i] = c->blocks[i].acked;
-    for (uint32_t left = CLUSTER_BLOCKS; left > 0 && !lab_failed(c->lab);) {
+    for (uint32_t i = 0; i < CLUSTER_OWNED; i++) before[i] = c->blocks[i].acked;
+    for (uint32_t left = CLUSTER_OWNED; left > 0 && !lab_failed(c->lab);) {
         cluster_run_ms(c, 100);
         left = 0;
-        for (uint32_t i = 0; i < CLUSTER_BLOCKS; i++) left += c->blocks[i].acked == before[i];
+        for (uint32_t i = 0; i < CLUSTER_OWNED; i++) left += c->blocks[i].acked == before[i];
     }
     c->quiet = true;
     if (!cluster_until(c, clients_rest, WAIT_MS, "clients do not stop")) return;
@@ -168,16 +176,25 @@ static void moves_bytes(struct cluster *c)
     struct cluster_counts n = cluster_counts(c);
     uint64_t blocks = n.blocks - old.blocks, bytes = n.step_bytes - old.step_bytes;
     bool it_alone = n.learned == old.learned + 1; /* where all is slow others may have left for a while */
-    if (it_alone && (blocks > CLUSTER_BLOCKS + CLUSTER_BLOCKS / 5 || bytes > changed + changed / 5 + 65536))
+    if (it_alone && (blocks > CLUSTER_OWNED + CLUSTER_OWNED / 5 || bytes > changed + changed / 5 + 65536))
         lab_fail(c->lab, "%llu blocks in %llu bytes were sent for %u blocks that changed, %llu bytes",
-                 (unsigned long long)blocks, (unsigned long long)bytes, CLUSTER_BLOCKS, (unsigned long long)changed);
+                 (unsigned long long)blocks, (unsigned long long)bytes, CLUSTER_OWNED, (unsigned long long)changed);
     client_go_on(c);
+}
+
+/* There is something to be lost. */
+static bool has_written(struct cluster *c)
+{
+    uint32_t written = 0;
+    for (uint32_t i = 0; i < CLUSTER_OWNED; i++) written += c->blocks[i].acked != 0;
+    return written >= CLUSTER_FEW;
 }
 
 static void loses_disk(struct cluster *c)
 {
     uint32_t node = (uint32_t)cluster_below(c, c->nodes);
     cluster_run_ms(c, 1000);
+    if (!cluster_until(c, has_written, WAIT_MS, "nothing is written")) return;
     if (!cluster_replace(c, node)) lab_fail(c->lab, "no disk may be lost");
     cluster_start(c, node, IO_MS_NS * (1 + cluster_below(c, 1500)));
     cluster_run_ms(c, 1000);

@@ -31,6 +31,13 @@ static uint64_t a_while(struct cluster *c)
     }
 }
 
+/* Short, or so long that its sessions end, while clients may still wait for it. */
+static uint64_t frozen_for(struct cluster *c)
+{
+    uint64_t stale = c->timing.stale_us * IO_US_NS;
+    return cluster_chance(c, 500) ? a_while(c) : stale + cluster_below(c, stale + stale / 2);
+}
+
 struct mending {
     struct io_timer timer;
     struct cluster *cluster;
@@ -43,7 +50,8 @@ static void mends(struct io_timer *timer)
     struct mending *m = CONTAINER(timer, struct mending, timer);
     struct cluster *c = m->cluster;
     if (m->link) {
-        c->pipe[m->a][m->b].cut = c->pipe[m->b][m->a].cut = false;
+        cluster_cut(c, m->a, m->b, false);
+        cluster_cut(c, m->b, m->a, false);
         cluster_link_reset(c, m->a, m->b);
     } else {
         c->node[m->a].register_cut = false;
@@ -62,8 +70,8 @@ static void cut_link(struct cluster *c, uint32_t a, uint32_t b)
 {
     bool both = cluster_chance(c, 600);
     sim_say(c->sim, "link cut from %u to %u%s", a, b, both ? " and back" : "");
-    c->pipe[a][b].cut = true;
-    c->pipe[b][a].cut |= both;
+    cluster_cut(c, a, b, true);
+    if (both) cluster_cut(c, b, a, true);
     mend_in(c, a_while(c), a, b, true);
 }
 
@@ -86,6 +94,7 @@ static void goes_wrong(struct io_timer *timer)
     if (cluster_chance(c, c->cut_power)) die(c, a);
     if (cluster_chance(c, c->cut_links)) cut_link(c, a, b);
     if (cluster_chance(c, c->lose)) cluster_link_reset(c, a, b);
+    if (cluster_chance(c, c->freeze)) cluster_freeze(c, a, frozen_for(c));
     for (uint32_t i = 0; i < c->clients_count; i++)
         if (cluster_chance(c, c->cut_paths)) client_drop(c, i);
     if (cluster_chance(c, c->cut_register)) {
@@ -106,11 +115,11 @@ static void trouble(struct cluster *c)
 
 /* ---- the end ---- */
 
-/* No disk fails here but as a whole, so no replica has a reason to, and none holds what others do not. */
+/* A replica has no reason to fail unless its disk does, and none holds what others do not. */
 static void judge_replica(struct cluster *c, const struct cluster_node *n)
 {
     if (!n->ready) return;
-    if (host_failed(n->host) != OK)
+    if (host_failed(n->host) != OK && !(c->bad_disks && n->number == c->bad_node))
         lab_fail(c->lab, "the replica of node %u fails: %s", n->number, err_name(host_failed(n->host)));
     if (host_core_counts(n->host)->mismatches > 0) lab_fail(c->lab, "node %u learned something else", n->number);
 }
@@ -121,6 +130,7 @@ void cluster_run_ms(struct cluster *c, uint64_t ms)
     while (!lab_failed(c->lab) && sim_now_ns(c->sim) < until) {
         sim_run_for(c->sim, 1000, until - sim_now_ns(c->sim));
         for (uint32_t i = 0; i < c->nodes; i++) judge_replica(c, &c->node[i]);
+        if (c->bad_disks) cluster_revive(c, c->bad_node);
     }
 }
 
@@ -129,12 +139,15 @@ static void mend_all(struct cluster *c)
     c->calm = true;
     c->strikes = 0;
     sim_fault(c->sim, SIM_SLOW_READ, 0, 0);
+    sim_fault(c->sim, SIM_READ_ERROR, 0, 0);
+    sim_fault(c->sim, SIM_WRITE_ERROR, 0, 0);
     io_cancel(c->io, &c->strike);
     for (uint32_t a = 0; a < c->nodes; a++) {
         c->node[a].register_cut = false;
         for (uint32_t b = a + 1; b < c->nodes; b++) {
             bool cut = c->pipe[a][b].cut || c->pipe[b][a].cut;
-            c->pipe[a][b].cut = c->pipe[b][a].cut = false;
+            cluster_cut(c, a, b, false);
+            cluster_cut(c, b, a, false);
             if (cut) cluster_link_reset(c, a, b);
         }
     }
@@ -263,13 +276,10 @@ static bool look(struct comparing *w, uint64_t lba, uint32_t count, bool mapped)
 /* What clients know of the blocks that have numbers. */
 static void judge_blocks(struct comparing *w)
 {
-    struct cluster *c = w->cluster;
     for (uint32_t b = 0; b < CLUSTER_BLOCKS; b++) {
-        uint32_t number, at = b % CHECK_BLOCKS;
+        uint32_t at = b % CHECK_BLOCKS;
         if (at == 0 && !look(w, b, CHECK_BLOCKS, false)) return;
-        if (!client_number(c, b, w->data + (size_t)at * BLOCK_SIZE, &number) || number != c->blocks[b].acked)
-            lab_fail(c->lab, "node %u holds number %u of block %u, acknowledged was %u", w->node, number, b,
-                     c->blocks[b].acked);
+        judge_look(w->cluster, w->node, b, w->data + (size_t)at * BLOCK_SIZE);
     }
 }
 
@@ -362,6 +372,9 @@ static void say_counts(struct cluster *c)
             (unsigned long long)n.joins, (unsigned long long)n.learned, (unsigned long long)n.steps,
             (unsigned long long)n.blocks, (unsigned long long)n.step_bytes, (unsigned long long)n.digests,
             (unsigned long long)n.lapses);
+    sim_say(c->sim, "%llu updates, %llu freezes, %llu failures, %llu times all sessions dropped, %llu forwards without room",
+            (unsigned long long)n.updates, (unsigned long long)n.freezes, (unsigned long long)n.failures,
+            (unsigned long long)n.resets, (unsigned long long)n.dropped);
     sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks, publishing waited %llu times for a read",
             (unsigned long long)n.gaps, (unsigned long long)n.passes, (unsigned long long)n.replaced,
             (unsigned long long)n.waited);

@@ -140,6 +140,11 @@ void sim_fault(struct sim *sim, enum sim_fault fault, uint32_t per_million, uint
     sim->left[fault] = times;
 }
 
+void sim_fault_only(struct sim *sim, uint32_t machine)
+{
+    sim->fault_only = machine;
+}
+
 uint64_t sim_struck(const struct sim *sim, enum sim_fault fault)
 {
     return sim->struck[fault];
@@ -179,6 +184,7 @@ static bool fault_fits(enum sim_fault fault, const struct io_op *op)
 static void op_draw_fate(struct sim *sim, struct io_op *op)
 {
     op->tries = FATE_FINE;
+    if (sim->fault_only != UINT32_MAX && op->file->io->number != sim->fault_only) return;
     for (enum sim_fault f = 0; f < SIM_FAULTS; f++) {
         if (sim->left[f] == 0 || !fault_fits(f, op) || !prng_chance(&sim->fate, sim->odds[f])) continue;
         sim->left[f]--;

@@ -66,15 +66,19 @@ static void event_sink(struct sim *sim, uint32_t place, struct event event)
     event_place(sim, place, event);
 }
 
-void event_push(struct io *io, enum event_kind kind, void *what, uint64_t delay_ns)
+static void event_add(struct sim *sim, struct event event)
 {
-    struct sim *sim = io->sim;
     if (sim->events + 1 >= sim->event_room) {
         sim->event_room = sim->event_room ? 2 * sim->event_room : 256;
         sim->heap = must(realloc(sim->heap, sim->event_room * sizeof *sim->heap));
     }
-    struct event event = {sim->now + delay_ns, prng_next(&sim->schedule), kind, io->number, what};
     event_rise(sim, ++sim->events, event);
+}
+
+void event_push(struct io *io, enum event_kind kind, void *what, uint64_t delay_ns)
+{
+    struct sim *sim = io->sim;
+    event_add(sim, (struct event){sim->now + delay_ns, prng_next(&sim->schedule), kind, io->number, what});
 }
 
 static struct event event_take(struct sim *sim, uint32_t place)
@@ -169,18 +173,35 @@ void io_memory_large(void *at, size_t size)
 
 /* ---- running ---- */
 
+/* What a machine that is frozen would do now, it does when it is not any more, in any order. */
+static bool is_put_off(struct sim *sim, struct event event)
+{
+    uint64_t until = sim->machines[event.machine].frozen_until;
+    if (sim->now >= until) return false;
+    event.at = until;
+    if (event.kind != EVENT_MESSAGE) event.tie = prng_next(&sim->schedule);
+    event_rise(sim, ++sim->events, event);
+    return true;
+}
+
 static void run_message(struct sim *sim)
 {
-    struct io_msg *msg = sim->sent[sim->sent_first].msg;
+    struct sent sent = sim->sent[sim->sent_first];
     sim->sent_first = (sim->sent_first + 1) % sim->sent_room;
     sim->sent_count--;
+    struct io *to = &sim->machines[sent.machine];
+    if (sim->now < to->frozen_until) { /* messages keep theirs among each other */
+        event_add(sim, (struct event){to->frozen_until, to->frozen_tie++, EVENT_MESSAGE, to->number, sent.msg});
+        return;
+    }
     sim_note(sim, sim->now + 1);
-    msg->handle(msg);
+    sent.msg->handle(sent.msg);
 }
 
 static void run_event(struct sim *sim)
 {
     struct event event = event_take(sim, 1);
+    if (is_put_off(sim, event)) return;
     sim_note(sim, sim->now + ((uint64_t)event.kind << 62));
     switch (event.kind) {
     case EVENT_OP: op_complete(sim, event.what); break;
@@ -193,6 +214,11 @@ static void run_event(struct sim *sim)
         struct io_job *job = event.what;
         job->work(job);
         job->done(job);
+        break;
+    }
+    case EVENT_MESSAGE: {
+        struct io_msg *msg = event.what;
+        msg->handle(msg);
         break;
     }
     }
@@ -255,8 +281,10 @@ static void seed_all(struct sim *sim, uint64_t seed, bool trace)
     sim->changes = sim->reads = sim->cut_at = 0;
     sim->off = false;
     for (int i = 0; i < SIM_MACHINES_MAX; i++) sim->machines[i].off = false;
+    for (int i = 0; i < SIM_MACHINES_MAX; i++) sim->machines[i].frozen_until = 0;
     sim->hash = seed;
     sim->damages = 0;
+    sim->fault_only = UINT32_MAX;
     memset(sim->odds, 0, sizeof sim->odds);
     memset(sim->left, 0, sizeof sim->left);
     memset(sim->struck, 0, sizeof sim->struck);

@@ -79,6 +79,7 @@ void sim_machine_cut(struct sim *sim, uint32_t number)
     }
     settle_pending(io, NULL, mood);
     io->off = true;
+    io->frozen_until = 0;
     sim_note(sim, mood);
     sim_say(sim, "machine %u LOSES POWER, %s what was not durable", number, mood_names[mood]);
 }
@@ -92,6 +93,14 @@ void sim_machine_on(struct sim *sim, uint32_t number)
     files_forget(sim, io);
     io->off = false;
     sim_say(sim, "machine %u has power", number);
+}
+
+void sim_machine_freeze(struct sim *sim, uint32_t number, uint64_t span_ns)
+{
+    assert(number < SIM_MACHINES_MAX && !sim->machines[number].off);
+    sim->machines[number].frozen_until = sim->now + span_ns;
+    sim->machines[number].frozen_tie = prng_next(&sim->schedule) / 2;
+    sim_say(sim, "machine %u is frozen for %llu ms", number, (unsigned long long)(span_ns / 1000000));
 }
 
 void sim_cut_at(struct sim *sim, uint64_t n)

@@ -64,6 +64,8 @@ void sim_cut_at(struct sim *sim, uint64_t n);
 void sim_machine_cut(struct sim *sim, uint32_t number);
 /* Its owner has abandoned what it had: all of it is forgotten. */
 void sim_machine_on(struct sim *sim, uint32_t number);
+/* It does nothing for so long: nothing is completed, no timer fires, no message is handled; then all of it, at once. */
+void sim_machine_freeze(struct sim *sim, uint32_t number, uint64_t span_ns);
 
 /* ---- disks ---- */
 
@@ -95,6 +97,8 @@ enum sim_fault {
 };
 /* Strikes `per_million` of the operations that it can strike, at most `times` more times. */
 void sim_fault(struct sim *sim, enum sim_fault fault, uint32_t per_million, uint32_t times);
+/* From now on only disks of one machine are struck; UINT32_MAX: of all. */
+void sim_fault_only(struct sim *sim, uint32_t machine);
 /* How often it has struck. */
 uint64_t sim_struck(const struct sim *sim, enum sim_fault fault);
 

@@ -24,7 +24,7 @@ enum op_kind { OP_READ, OP_WRITE, OP_SYNC, OP_DISCARD };
 /* What becomes of an operation: 0, or a fault and 1. */
 enum { FATE_FINE = 0, FATE_DEAD = 255 }; /* DEAD: its disk vanished or its power went, the effect is settled */
 
-enum event_kind { EVENT_OP, EVENT_TIMER, EVENT_JOB };
+enum event_kind { EVENT_OP, EVENT_TIMER, EVENT_JOB, EVENT_MESSAGE };
 
 struct event {
     uint64_t at, tie;
@@ -59,6 +59,7 @@ struct io {
     struct sim *sim;
     uint32_t number;
     bool off;
+    uint64_t frozen_until, frozen_tie;
     struct list pending;
 };
 
@@ -81,6 +82,7 @@ struct sim {
     bool off, trace;
     uint64_t hash;
     uint32_t odds[SIM_FAULTS], left[SIM_FAULTS];
+    uint32_t fault_only; /* machine; UINT32_MAX: all */
     uint64_t struck[SIM_FAULTS];
     struct sim_damage damage[DAMAGE_MAX];
     uint32_t damages;

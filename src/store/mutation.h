@@ -128,7 +128,20 @@
     X(MUTATE_LEARNED_WINDOWLESS, "a learner stands where its teacher does, without the request windows")                       \
     X(MUTATE_KEY_EARLY, "a learner notes that a step is done before its blocks")                                               \
     X(MUTATE_DIGEST_UNHELD, "publishing does not wait for a digest")                                                           \
-    X(MUTATE_WALK_NO_HOLES, "a walk passes over holes")
+    X(MUTATE_WALK_NO_HOLES, "a walk passes over holes")                                                                        \
+    X(MUTATE_DURABLE_EARLY, "the core hears that a record is durable before it is")                                            \
+    X(MUTATE_DISCARD_UNSAID, "17: a tail is discarded before the join is given up")                                            \
+    X(MUTATE_WAIT_AGELESS, "12: the time that a command waits in the host does not count")                                     \
+    X(MUTATE_PAUSE_UNNOTICED, "12: after a pause commands come before what the pause means")                                   \
+    X(MUTATE_LEARNED_EARLY, "a learner notes that it is done before the volume stands there")                                  \
+    X(MUTATE_LEARNING_UNSAID, "blocks are changed before the key says that the replica learns")                                \
+    X(MUTATE_WALK_UNPUBLISHED, "a walk reads before what was committed is published")                                          \
+    X(MUTATE_STEP_UNPUBLISHED, "a step reads records that are not published")                                                  \
+    X(MUTATE_DIGEST_EARLY, "a digest is made before all that belongs to it is published")                                      \
+    X(MUTATE_APPLY_UNDER_DIGEST, "a step is applied while the digest is made")                                                 \
+    X(MUTATE_SINCE_DROPPED, "a change that depends on what was read does not say so")                                          \
+    X(MUTATE_SINCE_AHEAD, "a read says that it is newer than it is")                                                           \
+    X(MUTATE_FAILURE_UNTOLD, "a record that could not be prepared counts as durable")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X) HOST_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */

@@ -22,6 +22,9 @@ SEEDS = {
     "summary": [["summary_body"], ["summary_body", "trailer_head"], ["cleaned_body", "trailer_cleaned"],
                 ["trailer_cleaned_meta"], ["summary_learn"], ["summary_learn", "trailer_head"]],
     "directory": [["directory"]],
+    "body": [["replica_content"], ["replica_content_zeros"], ["replica_content_holes"], ["replica_content", "replica_content_zeros"]],
+    "stretch": [["replica_stretch"]],
+    "placement": [["placement"], ["placement_making"]],
     "register": [["register_look"], ["register_accept"], ["register_promise"], ["register_moved"], ["register_outbid"],
                  ["acceptor"]],
     "replica": [["replica_" + kind] for kind in (

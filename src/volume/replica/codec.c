@@ -141,7 +141,7 @@ static bool record_is_possible(const struct replica_record *record, uint32_t epo
            record->previous_epoch <= record->mark.epoch && change_is_possible(&record->change);
 }
 
-static bool config_is_possible(const struct replica_config *config)
+bool replica_config_is_possible(const struct replica_config *config)
 {
     if (!is_number(config->version) || config->epoch == 0) return false;
     if (config->owner >= REPLICA_NODES_MAX || !set_has(config->in_sync, config->owner)) return false;
@@ -230,9 +230,9 @@ static bool is_possible(const struct replica_message *m)
     if (m->epoch == 0 && m->kind != REPLICA_CONFIRMED) return false;
     const struct replica_forward *f = &m->u.forward;
     switch (m->kind) {
-    case REPLICA_HEARTBEAT: return config_is_possible(&m->u.beat.config);
+    case REPLICA_HEARTBEAT: return replica_config_is_possible(&m->u.beat.config);
     case REPLICA_HEARTBEAT_ACK:
-        return config_is_possible(&m->u.beat.config) && m->u.beat.version >= m->u.beat.config.version &&
+        return replica_config_is_possible(&m->u.beat.config) && m->u.beat.version >= m->u.beat.config.version &&
                is_number(m->u.beat.version) && m->u.beat.boot_of != 0;
     case REPLICA_RECORD: return m->join != 0 && record_is_possible(&m->u.record, m->epoch);
     case REPLICA_PREPARED: return m->join != 0 && prepared_is_possible(&m->u.prepared, m->epoch);

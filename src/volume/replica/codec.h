@@ -25,6 +25,9 @@
 uint32_t replica_encode(uint32_t volume, const struct replica_message *message, uint8_t ret_head[LINK_HEAD_MAX]);
 enum err replica_decode(const void *head, size_t size, uint32_t *ret_volume, struct replica_message *ret_message);
 
+/* Is it a value that the register could hold? With another one a replica could not speak of it. */
+bool replica_config_is_possible(const struct replica_config *config);
+
 /* Whether content travels with it: of a write or free that it records or forwards, or of a stretch. */
 bool replica_has_content(const struct replica_message *message);
 

@@ -79,7 +79,7 @@ void content_add(struct replica_content *c, uint32_t index, const struct block_d
     assert(!content_is_stretch(c) && c->what == ENTRY_NEW && index < c->count && size <= c->room - c->used);
     c->digests[index] = *digest;
     c->digests[index].stored = c->bytes + c->used;
-    memcpy(c->bytes + c->used, digest->stored, size);
+    if (size > 0) memcpy(c->bytes + c->used, digest->stored, size);
     c->used += size;
 }
 

@@ -57,7 +57,7 @@ static void read_told(struct io_msg *msg)
 static void read_end(struct replica_host *h, struct host_read *r, enum err err)
 {
     r->err = err;
-    r->since = h->published;
+    r->since = MUTATED(MUTATE_SINCE_AHEAD) ? h->end : h->published;
     r->msg.handle = read_told;
     io_send(h->config.io, &r->msg);
 }
@@ -96,6 +96,30 @@ static void read_answer(struct replica_host *h, uint64_t id, bool allowed)
     }
 }
 
+static void core_step(struct replica_host *h, struct replica_event *event)
+{
+    assert(!h->stepping);
+    h->stepping = true;
+    event->now = h->stepped_us;
+    replica_step(h->core, event);
+    h->stepping = false;
+}
+
+/* All sessions have ended: what came over them must not happen any more, whenever each of them is told (rule 12). */
+static void sessions_end(struct replica_host *h)
+{
+    for (struct list *l; (l = list_pop(&h->changes_waiting)) != NULL;)
+        change_end(h, CONTAINER(l, struct host_change, link), ERR_AGAIN);
+    for (uint32_t i = 0; i < HOST_CHANGES; i++) {
+        struct host_change *c = h->changes[i];
+        if (c == NULL) continue;
+        core_step(h, &(struct replica_event){.kind = REPLICA_ON_LOST, .session = c->session});
+        if (h->changes[i] == NULL) continue;
+        h->changes[i] = NULL;
+        change_end(h, c, ERR_AGAIN);
+    }
+}
+
 static bool change_begin(struct replica_host *h, uint32_t place, struct host_change *c)
 {
     c->content = content_take(h->config.contents, CONTENT_LOCAL, c->what, c->count);
@@ -104,13 +128,13 @@ static bool change_begin(struct replica_host *h, uint32_t place, struct host_cha
     struct replica_change change = {.kind = c->what == ENTRY_NEW ? REPLICA_WRITE : REPLICA_FREE,
                                     .count = c->count,
                                     .lba = c->lba,
-                                    .since = c->since,
+                                    .since = MUTATED(MUTATE_SINCE_DROPPED) ? 0 : c->since,
                                     .body = c->content->name};
     h->changes[place] = c;
     h->change_ids[place] = ++h->ids;
-    host_step(h,
-              &(struct replica_event){
-                  .kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .arrived = c->arrived_us, .change = &change});
+    uint64_t arrived = MUTATED(MUTATE_WAIT_AGELESS) ? 0 : c->arrived_us;
+    host_step(h, &(struct replica_event){
+                     .kind = REPLICA_ON_CHANGE, .id = h->ids, .session = c->session, .arrived = arrived, .change = &change});
     return true;
 }
 
@@ -248,26 +272,23 @@ static bool more(struct replica_host *h, uint64_t now, struct replica_event *ret
     return true;
 }
 
-static void core_step(struct replica_host *h, struct replica_event *event)
+static void reset(struct replica_host *h)
 {
-    assert(!h->stepping);
-    h->stepping = true;
-    event->now = h->stepped_us;
-    replica_step(h->core, event);
-    h->stepping = false;
+    h->reset_due = false;
+    sessions_end(h);
+    h->config.wires.reset(h->config.wires.arg);
 }
 
-/* After a pause the clock comes first. True: it stood still for so long that all sessions have ended (host_lost, each a step of
- * its own): what came over them must not happen any more (rule 12). */
+/* After a pause the clock comes first. True: it stood still for so long that all sessions have ended, and with them whatever
+ * change is at hand. */
 static bool stood_still(struct replica_host *h)
 {
     uint64_t before = h->stepped_us;
     h->stepped_us = host_now_us(h);
-    if (h->stepped_us - before <= h->config.setup.timing.heartbeat_us) return false;
+    if (h->stepped_us - before <= h->config.setup.timing.heartbeat_us || MUTATED(MUTATE_PAUSE_UNNOTICED)) return false;
     core_step(h, &(struct replica_event){.kind = REPLICA_ON_TICK});
     if (!h->reset_due) return false;
-    h->reset_due = false;
-    h->config.wires.reset(h->config.wires.arg);
+    reset(h);
     return true;
 }
 
@@ -275,11 +296,9 @@ void host_step(struct replica_host *h, struct replica_event *event)
 {
     struct replica_event next;
     if (h->closing) return;
-    if (stood_still(h) && event->kind == REPLICA_ON_CHANGE)
-        answer(h, event->id, REPLICA_BUSY);
-    else
-        core_step(h, event);
+    if (!stood_still(h) || event->kind != REPLICA_ON_CHANGE) core_step(h, event);
     while (more(h, h->stepped_us, &next)) core_step(h, &next);
+    if (h->reset_due) reset(h);
     forwards_sweep(h);
     clients_wake(h);
     host_send_tick(h);

@@ -17,6 +17,9 @@
  *
  * What fails in the store ends the replica's part in it: the core is told (ON_FAILED) and the others go on without it.
  *
+ * After a pause of the node all sessions of its clients count as ended, in the same step that noticed it, whatever was told of
+ * them yet: what came over them must not happen any more (rule 12).
+ *
  * A message that does not fit (a record without its blocks, a step whose stretch is not what it says) is dropped before the
  * core sees it: nothing that another node sends ends this one.
  *

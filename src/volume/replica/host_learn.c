@@ -77,6 +77,7 @@ static void run_apply(struct replica_host *h, const struct stretch_run *run, uin
 static void blocks_apply(struct replica_host *h)
 {
     const struct replica_step *s = &h->learner.step;
+    assert(h->self.learn.on); /* it is durable that the map is a mixture from now on */
     const struct replica_content *content = h->learner.content;
     struct stretch_reader r;
     struct stretch_run run;
@@ -105,7 +106,7 @@ static enum err learning_begins(struct replica_host *h)
     struct host_self self = {.join = h->self.join, .learn = status.learn};
     self.learn.on = true;
     self.learn.epoch = h->learner.step.learn.epoch;
-    return h->self.learn.on ? OK : host_self_set(h, &self);
+    return h->self.learn.on || MUTATED(MUTATE_LEARNING_UNSAID) ? OK : host_self_set(h, &self);
 }
 
 /* [task] */
@@ -161,6 +162,7 @@ static enum err learned(struct replica_host *h)
     struct host_self self = {.join = l->join};
     struct disk_self value;
     l->err = OK;
+    if (MUTATED(MUTATE_LEARNED_EARLY)) TRY(host_self_set(h, &self));
     if (!MUTATED(MUTATE_LEARNED_WINDOWLESS)) {
         struct host_learn_op *o = learn_op(h, l->mark.sequence, l->mark.epoch);
         store_windows_op(l->windows, windows, &o->op);
@@ -209,7 +211,7 @@ void host_writer_wake(struct replica_host *h)
 static bool write_one(struct replica_host *h)
 {
     if (h->discarding) return host_discard_go(h);
-    if (h->learner.applying && !host_check_holds(h))
+    if (h->learner.applying && (!host_check_holds(h) || MUTATED(MUTATE_APPLY_UNDER_DIGEST)))
         apply_go(h);
     else if (h->learner.ending)
         learned_go(h);

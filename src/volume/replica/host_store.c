@@ -96,6 +96,14 @@ static void durables_told(struct io_msg *msg)
     host_step(h, &(struct replica_event){.kind = any ? REPLICA_ON_DURABLE : REPLICA_ON_TICK, .sequence = h->durable});
 }
 
+static void durable_tell(struct replica_host *h)
+{
+    if (h->durable_sent) return;
+    h->durable_sent = true;
+    h->durables.handle = durables_told;
+    io_send(h->config.io, &h->durables);
+}
+
 static void prepared(struct store_op *op)
 {
     struct host_op *own = CONTAINER(op, struct host_op, op);
@@ -106,12 +114,10 @@ static void prepared(struct store_op *op)
         content_drop(h->config.contents, slot->content); /* the store has it: it is read if it has to be sent again */
         slot->content = NULL;
     }
-    if (op->err != OK) host_fail(h, op->err);
-    if (op->err == OK) h->durable = op->sequence;
-    if (h->durable_sent) return;
-    h->durable_sent = true;
-    h->durables.handle = durables_told;
-    io_send(h->config.io, &h->durables);
+    bool fine = op->err == OK || MUTATED(MUTATE_FAILURE_UNTOLD);
+    if (!fine) host_fail(h, op->err);
+    if (fine) h->durable = max64(h->durable, op->sequence);
+    durable_tell(h);
 }
 
 void host_prepare(struct replica_host *h, const struct replica_record *record)
@@ -150,6 +156,9 @@ void host_prepare(struct replica_host *h, const struct replica_record *record)
                                       .content = content,
                                       .cost = change->kind == REPLICA_WRITE ? change->count : 0});
     store_prepare(h->config.store, &own->op);
+    if (!MUTATED(MUTATE_DURABLE_EARLY)) return;
+    h->durable = h->end;
+    durable_tell(h);
 }
 
 /* ---- publishing ---- */
@@ -207,7 +216,8 @@ static enum err discard(struct replica_host *h)
 {
     const struct replica_host_config *c = &h->config;
     struct host_self self = {.join = h->discard_join, .learn = h->self.learn};
-    if (h->self.join != self.join) TRY(host_self_set(h, &self));
+    if (h->self.join != self.join && !MUTATED(MUTATE_DISCARD_UNSAID)) TRY(host_self_set(h, &self));
+    assert(h->self.join == self.join); /* durable first: a tail without a join is never counted on */
     if (h->discard_from > h->end) return OK;
     TRY(store_discard(c->store, c->volume, h->discard_from));
     for (; h->end >= h->discard_from; h->end--) {

@@ -381,12 +381,13 @@ static bool step_is_ready(const struct replica_host *h, const struct host_out *o
 {
     const struct replica_step *s = &out->message.u.step;
     bool has_room = out->content != NULL || content_is_there(h->config.contents, CONTENT_WALK);
-    return out->due && has_room && s->learn.applied <= h->published;
+    return out->due && has_room && (s->learn.applied <= h->published || MUTATED(MUTATE_STEP_UNPUBLISHED));
 }
 
 static bool walk_is_ready(const struct replica_host *h, const struct host_walk *w)
 {
-    return w->due && w->after <= h->published && content_is_there(h->config.contents, CONTENT_WALK);
+    bool published = w->after <= h->published || MUTATED(MUTATE_WALK_UNPUBLISHED);
+    return w->due && published && content_is_there(h->config.contents, CONTENT_WALK);
 }
 
 void host_teach_wake(struct replica_host *h)

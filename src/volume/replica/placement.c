@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "store/format.h"
+#include "volume/replica/codec.h"
 
 enum { VERSION = 1 };
 
@@ -71,9 +72,8 @@ static bool config_is_good(const struct placement *p)
     const struct replica_config *c = &p->config;
     uint8_t all = placement_all(p), members = c->in_sync | c->learners;
     if (p->stage == PLACE_MAKING) return c->version == 0 && members == 0;
-    bool fits = (members & ~all) == 0 && (c->in_sync & c->learners) == 0 && set_has(c->in_sync, c->owner);
     if (c->version == 0) return p->stage == PLACE_LEAVING && members == 0; /* it was never finished */
-    return fits && c->epoch > 0 && c->owner < p->node_count;
+    return (members & ~all) == 0 && replica_config_is_possible(c);         /* so the owner is one of them */
 }
 
 static bool is_good(const struct placement *p)

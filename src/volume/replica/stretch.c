@@ -137,7 +137,7 @@ enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *
 {
     struct stretch_reader r = {.at = cursor_of(bytes, size)};
     struct wire_stretch head;
-    const void *at = cursor_take(&r.at, sizeof head);
+    const void *at = size <= STRETCH_BYTES_MAX ? cursor_take(&r.at, sizeof head) : NULL;
     if (at == NULL) return ERR_DECODE;
     memcpy(&head, at, sizeof head);
     r.walked = get16(head.walked);
