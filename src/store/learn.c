@@ -56,6 +56,7 @@ void learn_durable(struct store *s, struct store_op *op)
     v->learns--;
     if (!op_is_local(op)) v->catches--;
     if (!MUTATED(MUTATE_LEARN_EARLY)) op_publish(s, op, op->position / s->segment_bytes);
+    if (s->failed != OK) op->err = ERR_POOL_FAILED;
 }
 
 static void move(struct store *s, const struct store_op *op, struct volume *v)

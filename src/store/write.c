@@ -102,6 +102,7 @@ static enum err op_possible(const struct store_op *op, uint32_t blocks_max)
 {
     if (op->volume == 0 || op->sequence == 0 || op->sequence >= POINTER_GRAFT) return ERR_ARGUMENT;
     if (op->learn && op->kind == RECORD_CREATE) return ERR_ARGUMENT;
+    if (op->boot != 0 && op->node >= REQUEST_NODES) return ERR_ARGUMENT;
     switch (op->kind) {
     case RECORD_DATA:
         if (op->count == 0 || op->lba >= VOLUME_BLOCKS_MAX) return ERR_RANGE;
@@ -221,6 +222,18 @@ static enum err op_in_bounds(const struct store *s, struct store_op *op, const s
     return op->learn || op->lba + op->count <= blocks ? OK : ERR_RANGE;
 }
 
+/* CREATE makes the volume before its record is in the log; takes it back when the record has to wait. */
+static void admit_undo(struct store *s, struct store_op *op, struct volume *v)
+{
+    uint32_t entries, leaves;
+    delta_cost(op, &entries, &leaves);
+    delta_unreserve(s, entries, leaves);
+    if (op->kind != RECORD_CREATE) return;
+    uint32_t before = op->volume - 1;
+    volume_remove(s, v);
+    if (s->last_volume == op->volume) s->last_volume = before;
+}
+
 enum admit { ADMITTED, ADMIT_WAIT, ADMIT_FAILED };
 
 static enum admit admit(struct store *s, struct store_op *op, struct volume **ret_volume, enum err *ret_err)
@@ -238,7 +251,8 @@ static enum admit admit(struct store *s, struct store_op *op, struct volume **re
         return ADMIT_FAILED;
     }
     if (op_has_key(op) && mem_used(s->mem) + 16384 + v->state_count * 32ull > mem_budget(s->mem)) *ret_err = ERR_NO_MEMORY;
-    if (*ret_err == OK && v != NULL && op->boot != 0) *ret_err = windows_room(s, v);
+    bool noted = op->boot != 0 && !op->learn;
+    if (*ret_err == OK && v != NULL && noted) *ret_err = windows_room(s, v);
     uint32_t entries, leaves;
     delta_cost(op, &entries, &leaves);
     if (*ret_err == OK && (entries > s->delta.entry_room / 2 || leaves > s->delta.leaf_room / 2)) *ret_err = ERR_LIMIT;
@@ -252,20 +266,12 @@ static enum admit admit(struct store *s, struct store_op *op, struct volume **re
         delta_unreserve(s, entries, leaves);
         return ADMIT_FAILED;
     }
+    if (fresh && noted && (*ret_err = windows_room(s, v)) != OK) {
+        admit_undo(s, op, v);
+        return ADMIT_FAILED;
+    }
     *ret_volume = v;
     return ADMITTED;
-}
-
-/* CREATE makes the volume before its record is in the log; takes it back when the record has to wait. */
-static void admit_undo(struct store *s, struct store_op *op, struct volume *v)
-{
-    uint32_t entries, leaves;
-    delta_cost(op, &entries, &leaves);
-    delta_unreserve(s, entries, leaves);
-    if (op->kind != RECORD_CREATE) return;
-    uint32_t before = op->volume - 1;
-    volume_remove(s, v);
-    if (s->last_volume == op->volume) s->last_volume = before;
 }
 
 static void appended(struct store *s, struct store_op *op, struct volume *v)
@@ -364,7 +370,7 @@ static void delete_volume(struct store *s, struct volume *v)
 
 static void published(struct store *s, struct volume *v, const struct store_op *op)
 {
-    v->effects++;
+    if (!op->learn || !op_is_local(op)) v->effects++; /* what a digest sees */
     if (op->learn) {
         learn_effect(s, op, v);
     } else {
@@ -395,8 +401,10 @@ void op_publish(struct store *s, struct store_op *op, uint64_t segment)
         break;
     case RECORD_STATE:
     case RECORD_MOVE:
-        if (op_has_key(op) && !state_set(s, v, op->key, op->key_bytes, op->value, op->value_bytes))
+        if (op_has_key(op) && !state_set(s, v, op->key, op->key_bytes, op->value, op->value_bytes)) {
             log_fail(s, ERR_NO_MEMORY, "keyed state");
+            if (op->learn) return; /* a volume does not stand where its key does not say so */
+        }
         break;
     case RECORD_CREATE: v->blocks = op->lba; break;
     case RECORD_RESIZE: resize(s, v, op->lba, stamp, segment); break;

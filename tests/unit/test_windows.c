@@ -206,7 +206,7 @@ static bool notes_by_boot(void)
     if (!requested(0, 6, 41) || !is_window(0, 7, 40, 1)) return false; /* of a life that is over */
     if (!requested(0, 8, 2) || !is_window(0, 8, 2, 1)) return false;   /* numbers begin again */
     if (!requested(0, 0, 9) || !is_window(0, 8, 2, 1)) return false;   /* nobody's */
-    return requested(REQUEST_NODES, 8, 3) && requested(UINT16_MAX, 8, 3) && is_window(0, 8, 2, 1) &&
+    return prepare(REQUEST_NODES, 8, 3) == ERR_ARGUMENT && prepare(UINT16_MAX, 8, 3) == ERR_ARGUMENT && is_window(0, 8, 2, 1) &&
            is_window(7, 1, UINT64_MAX - 1, 1);
 }
 

@@ -275,7 +275,7 @@ static bool more(struct replica_host *h, uint64_t now, struct replica_event *ret
 static void reset(struct replica_host *h)
 {
     h->reset_due = false;
-    sessions_end(h);
+    if (!MUTATED(MUTATE_PAUSE_UNNOTICED)) sessions_end(h);
     h->config.wires.reset(h->config.wires.arg);
 }
 
