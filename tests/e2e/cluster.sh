@@ -92,24 +92,6 @@ same()
     done
 }
 
-free_ports()
-{
-    python3 - "$@" <<'END'
-import socket, sys
-port = 22000
-for name in sys.argv[1:]:
-    while True:
-        port += 1
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                print(name, port)
-                break
-            except OSError:
-                pass
-END
-}
-
 # A token with another secret, and a checksum that is right again.
 forge()
 {

@@ -49,24 +49,6 @@ finish_with()
     unset "pids[$2]"
 }
 
-free_ports()
-{
-    python3 - "${FIRST_PORT:-22200}" "$@" <<'END'
-import socket, sys
-port = int(sys.argv[1]) - 1
-for name in sys.argv[2:]:
-    while True:
-        port += 1
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                print(name, port)
-                break
-            except OSError:
-                pass
-END
-}
-
 # What tells keys apart, never the key.
 key_of()
 {

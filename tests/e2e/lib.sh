@@ -34,6 +34,25 @@ start()
     child=$!
 }
 
+# free_ports NAME...: a line each, with a port on which nobody listens; other scripts at the same time look elsewhere
+free_ports()
+{
+    python3 - "${FIRST_PORT:-$((20000 + $$ % 1000 * 10))}" "$@" <<'END'
+import socket, sys
+port = int(sys.argv[1]) - 1
+for name in sys.argv[2:]:
+    while True:
+        port += 1
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                print(name, port)
+                break
+            except OSError:
+                pass
+END
+}
+
 # expect CODE PATTERN COMMAND...: the command exits with CODE and says what PATTERN (extended, any case) matches
 expect()
 {

@@ -88,10 +88,11 @@ url()
 # through NODE SECONDS: the load, in the background
 through()
 {
+    rm -f load.log
     "$load" run "$(url "$1")" ledger --wait 10 --initiator "$initiator" --seed "$((seed++))" --seconds "$2" >load.log 2>&1 &
     writer=$!
     for _ in $(seq 200); do
-        grep -q started load.log && break
+        grep -q started load.log 2>/dev/null && break
         sleep 0.05
     done
 }
@@ -101,23 +102,39 @@ over_both()
 {
     local other=a
     [ "$1" = a ] && other=b
+    rm -f load.log
     "$load" run "$(url "$1")" ledger --other "$(url $other)" --wait 20 --initiator "$initiator" --seed "$((seed++))" \
         --seconds "$2" >load.log 2>&1 &
     writer=$!
     for _ in $(seq 200); do
-        grep -q started load.log && break
+        grep -q started load.log 2>/dev/null && break
         sleep 0.05
+    done
+}
+
+# What the nodes know about it, when something went wrong
+tell_all()
+{
+    local node
+    failed=1
+    for node in a b; do
+        echo "    at $node:"
+        at "$node" volume why shared 2>&1 | sed 's/^/    /'
+        tail -n 8 "$node.log" | sed 's/^/    /'
     done
 }
 
 load_ends()
 {
-    wait "$writer" || { echo "FAILED: the load:"; tail -n 5 load.log; failed=1; }
+    wait "$writer" || { echo "FAILED: the load:"; tail -n 5 load.log; tell_all; }
 }
 
 verify()
 {
-    "$load" verify "$(url "$1")" ledger --wait 10 --initiator "$initiator" >verify.log 2>&1 || { echo "FAILED: through $1:"; tail -n 5 verify.log; failed=1; }
+    "$load" verify "$(url "$1")" ledger --wait 10 --initiator "$initiator" >verify.log 2>&1 && return
+    echo "FAILED: through $1:"
+    tail -n 5 verify.log
+    tell_all
 }
 
 setting_up()

@@ -8,24 +8,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 . "$here/nodes.sh"
 
-free_ports()
-{
-    python3 - "$@" <<'END'
-import socket, sys
-port = 23000
-for name in sys.argv[1:]:
-    while True:
-        port += 1
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                print(name, port)
-                break
-            except OSError:
-                pass
-END
-}
-
 # groups NODE A B: what a host is told there of the paths through a and b
 groups()
 {
