@@ -455,12 +455,14 @@ TEST(a_stretch_is_needed_for_blocks)
 
 /* ---- bodies ---- */
 
+enum { CONTENTS = 4 };
+
 static struct replica_contents pool;
+static struct mem *pool_mem;
 
 static struct replica_content *content_of(enum entry_kind what, uint32_t count)
 {
-    static struct mem *mem;
-    if (mem == NULL && contents_init(&pool, mem = mem_open(32 << 20), 4) != OK) exit(2);
+    if (pool_mem == NULL && contents_init(&pool, pool_mem = mem_open(32 << 20), CONTENTS) != OK) exit(2);
     return content_take(&pool, CONTENT_RECORD, what, count);
 }
 
@@ -629,7 +631,17 @@ TEST(zeros_and_holes_keep_limits)
     }
 }
 
+TEST(all_contents_were_given_back)
+{
+    struct replica_content *all[CONTENTS];
+    for (uint32_t i = 0; i < CONTENTS; i++) CHECK((all[i] = content_of(ENTRY_ZERO, 1)) != NULL);
+    CHECK(content_of(ENTRY_ZERO, 1) == NULL);
+    for (uint32_t i = 0; i < CONTENTS; i++) content_drop(&pool, all[i]);
+    mem_close(pool_mem);
+    pool_mem = NULL;
+}
+
 TESTS(random_stretches_come_back, no_stretch_is_taken_in_part, neighbours_are_one_run, a_walk_has_so_many_runs,
       all_of_a_step_fits, runs_keep_limits, blocks_keep_limits, a_stretch_fits_its_step_only, records_lie_in_the_volume,
       a_stretch_is_needed_for_blocks, random_bodies_come_back, no_body_is_taken_in_part, bodies_keep_limits,
-      zeros_and_holes_keep_limits)
+      zeros_and_holes_keep_limits, all_contents_were_given_back)
