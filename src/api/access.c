@@ -30,14 +30,16 @@ static enum scsi_access own_access(struct node *node, struct node_unit *u, uint3
     return outside || now - u->served_ns > SCSI_TRANSITION_SECONDS * IO_S_NS ? SCSI_UNAVAILABLE : SCSI_TRANSITIONING;
 }
 
-static uint32_t others(const struct node *node, uint32_t number, struct scsi_port_group *ret_groups)
+/* A node that does not serve may be the one that is cut off: it calls none of the others unavailable because it cannot hear
+ * them. Initiators believe what any group says of all, and would give up those that serve. */
+static uint32_t others(const struct node *node, uint32_t number, bool serves, struct scsi_port_group *ret_groups)
 {
     struct placement place;
     uint32_t count = 0;
     if (node->replicas == NULL || !replicas_place(node->replicas, number, &place)) return 0;
     for (uint32_t i = 0; i < place.node_count; i++) {
         if (place.nodes[i] == member_number(node->member)) continue;
-        bool good = set_has(place.config.in_sync, i) && member_is_up(node->member, place.nodes[i]);
+        bool good = set_has(place.config.in_sync, i) && (!serves || member_is_up(node->member, place.nodes[i]));
         ret_groups[count++] =
             (struct scsi_port_group){.id = (uint16_t)place.nodes[i], .access = good ? SCSI_ACTIVE_OPTIMIZED : SCSI_UNAVAILABLE};
     }
@@ -57,7 +59,8 @@ void node_access_look(struct node *node, struct node_unit *u)
     const struct volume_replica *replica = volume != NULL ? volume_replica(volume) : NULL;
     if (replica == NULL) return;
     groups[0] = (struct scsi_port_group){.id = node_group(node), .access = own_access(node, u, replica->number)};
-    scsi_unit_groups(u->unit, groups, min32(SCSI_GROUPS_MAX, 1 + others(node, replica->number, groups + 1)));
+    bool serves = groups[0].access == SCSI_ACTIVE_OPTIMIZED;
+    scsi_unit_groups(u->unit, groups, min32(SCSI_GROUPS_MAX, 1 + others(node, replica->number, serves, groups + 1)));
 }
 
 static void look(struct io_timer *timer)

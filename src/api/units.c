@@ -113,8 +113,9 @@ enum err node_access_changed(struct node *node)
 {
     enum err err = node_units_open(node);
     if (node->target != NULL) iscsi_target_changed(node->target);
-    node_units_close_unmapped(node);
-    return err != OK ? err : wait_for_the_cut(node);
+    enum err cut = wait_for_the_cut(node);
+    if (cut == OK) node_units_close_unmapped(node);
+    return err != OK ? err : cut;
 }
 
 /* ---- what the target asks ---- */

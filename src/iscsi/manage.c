@@ -176,6 +176,7 @@ static uint8_t abort_one(struct iscsi_conn *conn, struct iscsi_tmf *tmf)
     struct iscsi_task *task = task_find(conn, p->ref_itt);
     if (task != NULL && task->tmf != NULL) return TMF_REJECTED; /* another function waits for it already */
     if (task != NULL) {
+        scsi_doom(&task->command);
         abort_task(task, tmf);
         return TMF_COMPLETE;
     }

@@ -12,6 +12,19 @@
 
 static_assert((int)ISCSI_LUNS_MAX == (int)SCSI_LUNS_MAX, "what the rules tell fits into a nexus");
 
+/* A command that was taken for a unit which is gone must not reach it when its data comes: the session ends with it, while it
+ * still has that unit, so that what is under way there is told, too. */
+static bool loses_a_task(const struct iscsi_conn *conn, const struct scsi_lun *luns, uint32_t count)
+{
+    for (uint32_t i = 0; i < conn->task_count; i++) {
+        const struct iscsi_task *task = &conn->tasks[i];
+        bool there = task->state == TASK_FREE || task->command.unit == NULL;
+        for (uint32_t k = 0; k < count && !there; k++) there = luns[k].unit == task->command.unit;
+        if (!there) return true;
+    }
+    return false;
+}
+
 void session_map(struct iscsi_conn *conn)
 {
     const struct iscsi_rules *rules = &conn->target->config.rules;
@@ -22,16 +35,10 @@ void session_map(struct iscsi_conn *conn)
     for (uint32_t i = 0; i < count; i++) {
         luns[i] = (struct scsi_lun){.unit = wanted[i].unit, .lun = wanted[i].lun, .read_only = wanted[i].read_only};
     }
-    scsi_nexus_map(&conn->nexus, luns, count);
-    /* A command that was taken for a unit which is gone must not reach it when its data comes: the session ends with it. */
-    for (uint32_t i = 0; i < conn->task_count; i++) {
-        const struct iscsi_task *task = &conn->tasks[i];
-        bool there = task->state == TASK_FREE || task->command.unit == NULL;
-        for (uint32_t k = 0; k < count && !there; k++) there = luns[k].unit == task->command.unit;
-        if (there) continue;
+    if (loses_a_task(conn, luns, count))
         conn_cut(conn);
-        return;
-    }
+    else
+        scsi_nexus_map(&conn->nexus, luns, count);
 }
 
 bool session_begin(struct iscsi_conn *conn)

@@ -295,7 +295,8 @@ static void admit_again(struct iscsi_conn *conn)
     const struct iscsi_rules *rules = &conn->target->config.rules;
     struct iscsi_access access;
     if (conn->state != CONN_FULL) {
-        if (conn->state == CONN_LOGIN && conn->login.began) conn_cut(conn); /* it comes again, under the new rules */
+        /* It comes again, under the new rules; or it leaves, and what it still has under way ends with it. */
+        if ((conn->state == CONN_LOGIN && conn->login.began) || conn->state == CONN_LOGOUT) conn_cut(conn);
         return;
     }
     memset(&access, 0, sizeof access);
@@ -315,7 +316,7 @@ void iscsi_target_changed(struct iscsi_target *target)
      * close units. */
     for (struct list *l = target->conns.next; l != &target->conns; l = l->next) {
         struct iscsi_conn *conn = CONTAINER(l, struct iscsi_conn, link);
-        if (conn->state == CONN_CLOSING || conn->state == CONN_LOGOUT) scsi_nexus_done(&conn->nexus);
+        if (conn->state == CONN_CLOSING) scsi_nexus_done(&conn->nexus);
     }
 }
 

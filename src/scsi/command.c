@@ -122,6 +122,7 @@ bool scsi_plan(struct scsi_command *c)
 void scsi_run(struct scsi_command *c)
 {
     c->data.lead = c->lead;
+    c->arrived_ns = io_now_ns(c->io); /* before it waits for others */
     if (set_start(c)) command_begin(c);
 }
 

@@ -130,6 +130,7 @@ struct scsi_command {
     uint32_t sense_bytes;              /* 0: none */
     /* private */
     const struct scsi_op *op;
+    uint64_t arrived_ns;    /* all that the initiator sends was here */
     struct scsi_unit *unit; /* NULL: none at this lun */
     struct scsi_lun *at;
     struct list in_set;

@@ -120,7 +120,7 @@ static void lane_done(struct volume_request *request)
     c->busy--;
     if (request->err != OK) lane_failed(c, request);
     if (lane_next(c, lane) || c->busy > 0) return;
-    if (c->failed)
+    if (c->failed || c->doomed)
         command_finish(c);
     else
         c->after(c);
@@ -128,16 +128,18 @@ static void lane_done(struct volume_request *request)
 
 void lane_start(struct scsi_command *c, struct scsi_lane *lane, const struct volume_request *request)
 {
+    assert(!c->doomed); /* its session may be gone, and the volume has been told: nothing new comes over it */
     lane->command = c;
     lane->request = *request;
     lane->request.session = c->nexus->session;
+    lane->request.arrived_ns = c->arrived_ns;
     c->busy++;
     volume_start(c->unit->volume, &lane->request);
 }
 
 static bool lane_next(struct scsi_command *c, struct scsi_lane *lane)
 {
-    if (c->failed || c->next >= c->total) return false;
+    if (c->failed || c->doomed || c->next >= c->total) return false;
     uint64_t at = c->next, place = c->lead + at;
     uint64_t bytes = min64(SCSI_PIECE - place % SCSI_PIECE, c->total - at);
     uint8_t *data = c->data.piece[place / SCSI_PIECE] + place % SCSI_PIECE / BLOCK_SIZE * BLOCK_SIZE;
@@ -217,7 +219,7 @@ static void verify_read(struct volume_request *request)
 
 static void verify_next(struct scsi_command *c)
 {
-    if (c->next >= c->total) {
+    if (c->doomed || c->next >= c->total) {
         command_finish(c);
         return;
     }

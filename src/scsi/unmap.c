@@ -54,7 +54,7 @@ static void unmap_next(struct scsi_command *c)
 {
     uint64_t lba;
     uint32_t blocks;
-    if (!descriptor(c, c->item++, &lba, &blocks)) {
+    if (c->doomed || !descriptor(c, c->item++, &lba, &blocks)) {
         command_finish(c);
         return;
     }
@@ -102,7 +102,7 @@ static bool is_zero(const uint8_t *at, uint32_t bytes)
  * a block: at the first and the last. */
 static void same_next(struct scsi_command *c)
 {
-    if (c->next >= c->total) {
+    if (c->doomed || c->next >= c->total) {
         command_finish(c);
         return;
     }

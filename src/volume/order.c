@@ -47,6 +47,7 @@ void order_replicated(struct volume *volume, struct volume_work *work)
     assert(op->kind == RECORD_DATA && work->request != NULL);
     work->change = (struct host_change){.done = host_has_ordered,
                                         .session = work->request->session,
+                                        .arrived_us = work->request->age_ns / IO_US_NS,
                                         .what = op->what,
                                         .lba = op->lba,
                                         .count = op->count,

@@ -111,6 +111,7 @@ void volume_start(struct volume *volume, struct volume_request *r)
     assert(io_is_current(all->io));
     r->volume = volume;
     r->began_ns = io_now_ns(all->io);
+    r->age_ns = r->arrived_ns != 0 ? r->arrived_ns : r->began_ns;
     r->first = r->offset / BLOCK_SIZE;
     r->count = (r->offset % BLOCK_SIZE + r->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE;
     r->holds = false;

@@ -127,6 +127,7 @@ struct volume_request {
     uint8_t *data;          /* READ, WRITE, COMPARE_WRITE */
     const uint8_t *compare; /* COMPARE_WRITE */
     uint64_t session;       /* of the client, not 0 when volume_lost may be said of it */
+    uint64_t arrived_ns;    /* when its command came (io_now_ns), which is where the age of a change begins; 0: now */
     uint64_t differs;       /* ERR_MISCOMPARE: the first differing byte, counted from `offset` */
     uint64_t bad; /* what could not be read: offset in the volume of the first block; UINT64_MAX: none in particular */
     /* private */
@@ -136,13 +137,13 @@ struct volume_request {
     struct volume *volume;
     struct volume_work *work; /* what a change needs while it is under way */
     uint32_t state;
-    uint64_t first, count; /* blocks touched */
-    uint64_t next;         /* first block of the record at hand */
-    uint32_t now;          /* its blocks */
-    bool holds;            /* the range is its own */
-    bool lost;             /* its session is gone */
-    bool what_unmap;       /* it carries no data */
-    uint64_t began_ns;
+    uint64_t first, count;     /* blocks touched */
+    uint64_t next;             /* first block of the record at hand */
+    uint32_t now;              /* its blocks */
+    bool holds;                /* the range is its own */
+    bool lost;                 /* its session is gone */
+    bool what_unmap;           /* it carries no data */
+    uint64_t began_ns, age_ns; /* age_ns: from when its age counts */
     struct store_read read;
     struct host_read allow;
 };

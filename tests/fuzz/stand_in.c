@@ -22,7 +22,8 @@ struct volume {
     uint64_t bytes;
     uint32_t holds;
     struct list requests;
-    bool held; /* none of them ends */
+    bool held;     /* none of them ends */
+    uint64_t lost; /* session */
     uint32_t fail_after;
     enum err fail;
     uint64_t dirty; /* bytes from the front that may differ from zero */
@@ -36,7 +37,7 @@ struct io_listener {
 struct io_socket {
     const uint8_t *in;
     size_t in_left;
-    bool open, stays, aborted;
+    bool open, stays, stalled, aborted;
     struct io_net *receive, *transmit;
     size_t sent;
 };
@@ -62,8 +63,8 @@ uint64_t volume_bytes(const struct volume *v)
 
 void volume_lost(struct volume *v, uint64_t session)
 {
-    (void)v;
     REQUIRE(session != 0);
+    v->lost = session;
 }
 
 void volume_hold(struct volume *v)
@@ -79,6 +80,8 @@ void volume_release(struct volume *v)
 
 void volume_start(struct volume *v, struct volume_request *r)
 {
+    REQUIRE(r->session == 0 || r->session != v->lost);
+    REQUIRE(r->arrived_ns > 0 && r->arrived_ns <= io.now_ns);
     r->first = r->offset / BLOCK_SIZE;
     r->count = (r->offset % BLOCK_SIZE + r->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE;
     list_push(&v->requests, &r->link);
@@ -208,7 +211,7 @@ static bool transmit_step(void)
 {
     struct io_net *op = connection.transmit;
     size_t bytes = 0;
-    if (op == NULL) return false;
+    if (op == NULL || (connection.stalled && !connection.aborted)) return false;
     for (uint32_t i = 0; i < op->piece_count; i++) bytes += op->pieces[i].size;
     if (bytes > sizeof sent - connection.sent) connection.aborted = true;
     for (uint32_t i = 0; i < op->piece_count && !connection.aborted; i++) {
@@ -391,6 +394,11 @@ void io_task_park(void)
     task->woken = false;
 }
 
+void stand_in_turn(void)
+{
+    step();
+}
+
 void stand_in_run(void)
 {
     while (step()) continue;
@@ -428,12 +436,23 @@ void stand_in_again(uint64_t seed)
     volume.dirty = 0;
     volume.fail = OK;
     volume.held = false;
+    volume.lost = 0;
     prng_init(&io.prng, seed);
 }
 
 void stand_in_hold(bool hold)
 {
     volume.held = hold;
+}
+
+const struct volume_request *stand_in_request(void)
+{
+    return list_empty(&volume.requests) ? NULL : CONTAINER(volume.requests.next, struct volume_request, link);
+}
+
+uint64_t stand_in_lost(void)
+{
+    return volume.lost;
 }
 
 struct io *stand_in_io(void)
@@ -485,6 +504,11 @@ void stand_in_leave(void)
 {
     connection.stays = false;
     connection.in_left = 0;
+}
+
+void stand_in_stall(bool stall)
+{
+    connection.stalled = stall;
 }
 
 const uint8_t *stand_in_sent(size_t *ret_size)

@@ -23,6 +23,8 @@ void stand_in_again(uint64_t seed);
 struct io *stand_in_io(void);
 /* Until nothing is left to do but wait for time to pass. */
 void stand_in_run(void);
+/* One turn: a message, or one thing that ends. */
+void stand_in_turn(void);
 /* Lets time pass, and runs what falls due. */
 void stand_in_wait(uint64_t ms);
 
@@ -34,6 +36,10 @@ void stand_in_fail(uint32_t after, enum err err);
 uint32_t stand_in_holds(void);
 /* While it is so, no request of the volume ends. */
 void stand_in_hold(bool hold);
+/* The request that has waited longest; NULL: none is under way. */
+const struct volume_request *stand_in_request(void);
+/* The session of which volume_lost was said last, 0: of none. Nothing may begin over it any more. */
+uint64_t stand_in_lost(void);
 
 /* An initiator comes to the one listener; from then on `data` arrives bit by bit, and then, unless `stays`, the end. */
 void stand_in_connect(const uint8_t *data, size_t size, bool stays);
@@ -41,6 +47,8 @@ void stand_in_connect(const uint8_t *data, size_t size, bool stays);
 void stand_in_more(const uint8_t *data, size_t size);
 /* The initiator goes away. */
 void stand_in_leave(void);
+/* While it is so, it takes nothing of what is sent to it. */
+void stand_in_stall(bool stall);
 /* All that was sent to it. */
 const uint8_t *stand_in_sent(size_t *ret_size);
 /* The connection's socket was closed, or never opened. */

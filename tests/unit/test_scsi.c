@@ -192,6 +192,123 @@ TEST(lba_status_begins_where_it_was_asked_to)
     end();
 }
 
+/* ---- sessions that are gone ---- */
+
+enum { SESSION = 5, SOME_TIME_MS = 7 };
+
+/* Begins a command, cuts its session once one of its requests is under way (what a transport does then), and lets it end. The
+ * stand-in refuses whatever begins after that. Returns how many bytes of the volume are not zero. */
+static uint32_t run_cut(const uint8_t *cdb, size_t cdb_bytes, const void *data, uint32_t bytes)
+{
+    struct scsi_command *c = &s.c;
+    uint8_t *memory = aligned_alloc(BLOCK_SIZE, (SCSI_PIECES_MAX + 1) * SCSI_PIECE);
+    *c = (struct scsi_command){.done = done, .io = stand_in_io(), .nexus = &s.nexus, .expected_out = bytes};
+    memcpy(c->cdb, cdb, cdb_bytes);
+    s.over = false;
+    if (!scsi_plan(c)) abort();
+    for (uint32_t i = 0; i < SCSI_PIECES_MAX; i++) c->data.piece[i] = memory + (size_t)i * SCSI_PIECE;
+    c->data.count = SCSI_PIECES_MAX;
+    c->data.lead = c->lead;
+    c->scratch = memory + (size_t)SCSI_PIECES_MAX * SCSI_PIECE;
+    c->out_have = c->out_bytes;
+    for (uint32_t i = 0; i < c->out_have; i++) *scsi_data_at(&c->data, i) = ((const uint8_t *)data)[i];
+    stand_in_hold(true);
+    scsi_accept(c);
+    scsi_run(c);
+    stand_in_run();
+    if (stand_in_request() == NULL || s.over) abort();
+    scsi_doom(c);
+    scsi_nexus_lost(&s.nexus);
+    stand_in_hold(false);
+    stand_in_run();
+    if (!s.over) abort();
+    scsi_end(c);
+    free(memory);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < VOLUME; i++) count += stand_in_content()[i] != 0;
+    return count;
+}
+
+static bool begin_session(void)
+{
+    bool good = begin();
+    s.nexus.session = SESSION;
+    return good;
+}
+
+TEST(later_pieces_of_a_lost_write_do_not_begin)
+{
+    static uint8_t long_write[5 * SCSI_PIECE];
+    memset(long_write, 0x5a, sizeof long_write);
+    CHECK(begin_session());
+    CHECK_EQ(run_cut(CDB(0x2a, 0, 0, 0, 0, 0, 0, 5, 0, 0), long_write, sizeof long_write), SCSI_LANES * SCSI_PIECE);
+    end();
+}
+
+TEST(later_pieces_of_a_lost_write_same_do_not_begin)
+{
+    memset(block, 0x5a, 512);
+    CHECK(begin_session());
+    CHECK_EQ(run_cut(CDB(0x41, 0, 0, 0, 0, 0, 0, 8, 0, 0), block, 512), SCSI_PIECE);
+    end();
+}
+
+TEST(later_ranges_of_a_lost_unmap_do_not_begin)
+{
+    uint8_t list[8 + 32] = {0, 38, 0, 32, [8 + 11] = 8, [8 + 16 + 7] = 8, [8 + 16 + 11] = 8};
+    CHECK(begin_session());
+    memset(stand_in_content(), 0x5a, 3 * BLOCK_SIZE);
+    CHECK_EQ(run_cut(CDB(0x42, 0, 0, 0, 0, 0, 0, 0, sizeof list, 0), list, sizeof list), 2 * BLOCK_SIZE);
+    memset(stand_in_content(), 0, 3 * BLOCK_SIZE);
+    end();
+}
+
+TEST(later_looks_of_a_lost_verify_do_not_begin)
+{
+    CHECK(begin_session());
+    CHECK_EQ(run_cut(CDB(0x2f, 0, 0, 0, 0, 0, 0, 4, 0, 0), NULL, 0), 0);
+    CHECK(begin_session());
+    static uint8_t long_write[2 * SCSI_PIECE];
+    memset(long_write, 0x5a, sizeof long_write);
+    CHECK_EQ(run_cut(CDB(0x2e, 0, 0, 0, 0, 0, 0, 2, 0, 0), long_write, sizeof long_write), sizeof long_write);
+    end();
+}
+
+/* Its age is that of the command, also of what begins late: here of the last pieces, and of one that waited for its turn. */
+TEST(requests_are_as_old_as_their_command)
+{
+    static uint8_t memory[2][SCSI_PIECE] __attribute__((aligned(BLOCK_SIZE)));
+    static struct scsi_command both[2];
+    CHECK(begin_session());
+    stand_in_hold(true);
+    for (int i = 0; i < 2; i++) {
+        struct scsi_command *c = &both[i];
+        *c = (struct scsi_command){.done = done, .io = stand_in_io(), .nexus = &s.nexus, .expected_out = 512};
+        c->cdb[0] = 0x2a;
+        c->cdb[8] = 1;
+        c->attribute = SCSI_ORDERED;
+        CHECK(scsi_plan(c));
+        c->data = (struct scsi_data){.piece = {memory[i]}, .count = 1};
+        c->out_have = 512;
+        scsi_accept(c);
+        scsi_run(c);
+    }
+    stand_in_run();
+    uint64_t first = io_now_ns(stand_in_io());
+    CHECK(stand_in_request() == &both[0].lanes[0].request && stand_in_request()->arrived_ns == first);
+    stand_in_wait(SOME_TIME_MS);
+    s.over = false;
+    stand_in_hold(false);
+    while (!s.over) stand_in_turn();
+    stand_in_hold(true);
+    stand_in_run();
+    CHECK(stand_in_request() == &both[1].lanes[0].request && stand_in_request()->arrived_ns == first);
+    stand_in_hold(false);
+    stand_in_run();
+    for (int i = 0; i < 2; i++) scsi_end(&both[i]);
+    end();
+}
+
 /* ---- access (SPC-4 5.15, 6.37) ---- */
 
 enum { HERE = 2, ELSEWHERE = 7 };
@@ -283,5 +400,7 @@ TEST(in_transition_commands_wait_and_questions_do_not)
 TESTS(a_unit_of_one_node_has_one_group, groups_of_several_nodes_are_told, initiators_hear_when_access_changes,
       where_a_unit_is_unavailable_it_says_so, in_transition_commands_wait_and_questions_do_not, formats_of_sense,
       d_sense_chooses_the_format, request_sense_answers_in_the_format_asked_for, the_other_initiators_hear_of_a_new_format,
-      verify_compares_all_blocks_with_one, verify_refuses_what_is_reserved, verify_compares_byte_by_byte,
-      lba_status_begins_where_it_was_asked_to)
+      later_pieces_of_a_lost_write_do_not_begin, later_pieces_of_a_lost_write_same_do_not_begin,
+      later_ranges_of_a_lost_unmap_do_not_begin, later_looks_of_a_lost_verify_do_not_begin,
+      requests_are_as_old_as_their_command, verify_compares_all_blocks_with_one, verify_refuses_what_is_reserved,
+      verify_compares_byte_by_byte, lba_status_begins_where_it_was_asked_to)

@@ -365,7 +365,7 @@ TEST(a_long_ping_comes_back)
 
 /* ---- task attributes (SAM-5 8.6) ---- */
 
-enum { SIMPLE = 0x0181, ORDERED = 0x0182, HEAD = 0x0183 };
+enum { SIMPLE = 0x0181, ORDERED = 0x0182, HEAD = 0x0183, LOGOUT = 0x0680 };
 
 static void add_write(uint32_t itt, uint32_t cmd_sn)
 {
@@ -525,13 +525,65 @@ TEST(who_loses_a_unit_is_cut_and_ends)
     more_end();
     CHECK(answer() == NULL && stand_in_content()[0] == 0);
     s.unmapped = true;
+    CHECK(stand_in_lost() == 0);
     iscsi_target_changed(s.target);
+    CHECK(stand_in_request() != NULL && stand_in_lost() == stand_in_request()->session);
     CHECK(iscsi_target_is_ending(s.target) && iscsi_session_next(s.target, 0, &info) == ERR_NO_KEY);
     stand_in_run();
     CHECK(iscsi_target_is_ending(s.target) && !stand_in_is_closed());
     stand_in_hold(false);
     stand_in_run();
     CHECK(!iscsi_target_is_ending(s.target) && stand_in_is_closed() && stand_in_content()[0] == 0x5a);
+    end();
+}
+
+/* The same for one that has just logged out: its last write is told, too. */
+TEST(who_loses_a_unit_while_it_leaves_is_cut)
+{
+    static uint8_t data[512];
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    run();
+    stand_in_hold(true);
+    more_begin();
+    add(SIMPLE | 0x20, WORDS(3, 512, 2, 0, 0x2a000000, 0, 0x01000000), data, sizeof data);
+    more_end();
+    stand_in_stall(true); /* the answer to its logout does not get away */
+    more_begin();
+    add(LOGOUT, WORDS(4, 0, 3), NULL, 0);
+    more_end();
+    CHECK(stand_in_lost() == 0);
+    s.unmapped = true;
+    iscsi_target_changed(s.target);
+    CHECK(stand_in_request() != NULL && stand_in_lost() == stand_in_request()->session && iscsi_target_is_ending(s.target));
+    stand_in_stall(false);
+    stand_in_hold(false);
+    stand_in_run();
+    CHECK(!iscsi_target_is_ending(s.target) && stand_in_is_closed());
+    end();
+}
+
+/* ---- what an abort leaves ---- */
+
+/* The pieces of a command that have not begun when it is aborted do not begin: here those of a WRITE SAME. */
+TEST(an_aborted_command_begins_nothing_more)
+{
+    static uint8_t pattern[512];
+    CHECK(begin());
+    add_login();
+    add_unit_ready(SIMPLE, 2, 1);
+    run();
+    memset(pattern, 0x5a, sizeof pattern);
+    stand_in_hold(true);
+    more_begin();
+    add(SIMPLE | 0x20, WORDS(3, 512, 2, 0, 0x41000000, 0x08, 0), pattern, sizeof pattern);
+    add(0x4281, WORDS(6, 3, 3, 0, 2), NULL, 0); /* ABORT TASK of 3 */
+    more_end();
+    CHECK(stand_in_request() != NULL && stand_in_request()->bytes < VOLUME);
+    stand_in_hold(false);
+    stand_in_run();
+    CHECK(stand_in_content()[0] == 0x5a && stand_in_content()[VOLUME - 1] == 0);
     end();
 }
 
@@ -555,4 +607,5 @@ TESTS(a_session_has_one_type, names_may_be_said_again_and_not_changed, a_ping_be
       a_length_that_cannot_be_is_rejected, a_long_ping_comes_back, ordered_commands_keep_the_order,
       a_command_that_waits_its_turn_can_be_aborted, head_of_queue_goes_first,
       who_waited_for_an_aborted_command_is_aborted_with_it, what_changes_while_a_command_waits_counts,
-      who_loses_a_unit_is_cut_and_ends, a_session_that_is_not_there_cannot_be_joined)
+      who_loses_a_unit_is_cut_and_ends, who_loses_a_unit_while_it_leaves_is_cut, an_aborted_command_begins_nothing_more,
+      a_session_that_is_not_there_cannot_be_joined)

@@ -181,7 +181,7 @@ void host_change(struct replica_host *h, struct host_change *c)
 {
     assert(c->count > 0 && (c->what != ENTRY_NEW || c->count <= RECORD_BLOCKS_MAX));
     c->content = NULL;
-    c->arrived_us = io_now_ns(h->config.io) / IO_US_NS; /* its age counts from here, however long it waits (rule 12) */
+    if (c->arrived_us == 0) c->arrived_us = host_now_us(h);
     list_push(&h->changes_waiting, &c->link);
     clients_wake(h);
 }

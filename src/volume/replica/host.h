@@ -97,11 +97,11 @@ struct host_change {
     uint64_t lba;
     uint32_t count;                     /* as in store_op */
     const struct block_digest *digests; /* ENTRY_NEW; until done */
-    uint64_t since; /* not 0: it depends on what was read, when host_read said this; ERR_CONFLICT when that has changed */
+    uint64_t since;      /* not 0: it depends on what was read, when host_read said this; ERR_CONFLICT when that has changed */
+    uint64_t arrived_us; /* when its command came: its age (rule 12) counts from here; 0: now */
     /* private */
     struct list link;
     struct io_msg msg;
-    uint64_t arrived_us;
     struct replica_content *content;
 };
 
