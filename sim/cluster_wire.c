@@ -44,7 +44,7 @@ enum taken { TAKEN, TAKEN_NO_ROOM, TAKEN_DROPPED, TAKEN_NOT_UNDERSTOOD };
 static enum taken stretch_take(struct cluster_node *to, const struct cluster_letter *letter,
                                struct replica_content **ret_content)
 {
-    struct replica_content *content = content_take(&to->contents, CONTENT_STEP, ENTRY_NEW, 0);
+    struct replica_content *content = content_take(&to->contents, CONTENT_STEP, 1, ENTRY_NEW, 0);
     if (content == NULL) return TAKEN_NO_ROOM;
     memcpy(content->bytes, letter->body, content->used = letter->body_bytes);
     *ret_content = content;
@@ -60,7 +60,7 @@ static enum taken body_of(struct cluster_node *to, const struct cluster_letter *
     if (body_head_decode(&reader, &head) != OK) return TAKEN_NOT_UNDERSTOOD;
     bool forwarded = letter->kind == REPLICA_FORWARD;
     struct replica_content *content =
-        content_take(&to->contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, head.what, head.count);
+        content_take(&to->contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, 1, head.what, head.count);
     if (content == NULL) return forwarded ? TAKEN_DROPPED : TAKEN_NO_ROOM;
     *ret_content = content;
     return body_decode(&reader, content) == OK && reader.at == reader.bytes ? TAKEN : TAKEN_NOT_UNDERSTOOD;

@@ -13,6 +13,7 @@
 #define IZAR_VOLUME_INTERNAL_H
 
 #include "base/mem.h"
+#include "base/share.h"
 #include "volume/volume.h"
 
 /* What a change needs while it is under way; from a pool. */
@@ -37,10 +38,11 @@ struct volumes {
     struct store *store;
     struct mem *mem;
     bool stopping;
-    uint32_t write_max;    /* blocks a record with data may carry */
-    uint32_t unmap_max;    /* blocks of one unmap record; a multiple of the leaf, so that it costs the delta little */
-    struct list free;      /* works */
-    struct list want_work; /* requests */
+    uint32_t write_max; /* blocks a record with data may carry */
+    uint32_t unmap_max; /* blocks of one unmap record; a multiple of the leaf, so that it costs the delta little */
+    struct list free;   /* works */
+    uint32_t free_count;
+    struct list want_work; /* volumes with requests that wait for one */
     uint32_t last_id;
     struct io_task *waiting; /* volumes_close */
     uint32_t under_way;      /* requests in all volumes */
@@ -56,8 +58,11 @@ struct volume {
     uint64_t blocks;
     uint32_t holds;
     bool deleting;
-    struct list starting; /* requests that volume_start has taken and that have not begun */
-    struct list ranges;   /* of requests: taken first, then those that wait, by arrival */
+    struct list starting;  /* requests that volume_start has taken and that have not begun */
+    struct list ranges;    /* of requests: taken first, then those that wait, by arrival */
+    struct list want_work; /* requests; while there are some, `wants_work` is in the list of volumes */
+    struct list wants_work;
+    uint32_t works; /* that its requests hold */
     /* order */
     uint64_t next_sequence;
     uint32_t ordered;         /* operations given to the store that have not come back */
@@ -89,10 +94,11 @@ void request_end(struct volume_request *request, enum err err);
 /* What a change waited for is there: write_step from the loop, soon. */
 void request_go_on(struct volume_request *request);
 
-/* A work of the pool, NULL: none is free. */
-struct volume_work *work_take(struct volumes *volumes);
-/* Gives it back, to who has waited longest if there is somebody. */
-void work_give(struct volumes *volumes, struct volume_work *work);
+/* Gives the request a work of the pool. False: there is none for its volume now, and it goes on (write_step) once there may be
+ * one. A volume whose changes cannot be ordered, because others are out of reach, keeps its share and no more (base/share.h). */
+bool work_take(struct volume_request *request);
+/* Gives it back; it was a request's of this volume. */
+void work_give(struct volume *volume, struct volume_work *work);
 
 /* ---- write.c, read.c ---- */
 

@@ -94,7 +94,7 @@ static bool publish_late(struct volume *v, struct volume_work *work)
     v->late = NULL;
     if (before != NULL) {
         store_publish(v->volumes->store, &before->op);
-        work_give(v->volumes, before);
+        work_give(v, before);
     }
     if (last) v->late = work;
     return last;

@@ -4,12 +4,6 @@
  */
 #include "volume/internal.h"
 
-struct volume_work *work_take(struct volumes *volumes)
-{
-    struct list *l = list_pop(&volumes->free);
-    return l != NULL ? CONTAINER(l, struct volume_work, link) : NULL;
-}
-
 static void go_on(struct io_msg *msg)
 {
     write_step(CONTAINER(msg, struct volume_request, msg));
@@ -21,11 +15,65 @@ void request_go_on(struct volume_request *r)
     io_send(r->volume->volumes->io, &r->msg);
 }
 
-void work_give(struct volumes *volumes, struct volume_work *work)
+static bool may_take(const struct volume *v)
 {
-    list_push_front(&volumes->free, &work->link); /* its memory is warm */
-    struct list *l = list_pop(&volumes->want_work);
-    if (l != NULL) request_go_on(CONTAINER(l, struct volume_request, link));
+    return v->volumes->free_count > 0 && share_allows(v->works, v->volumes->free_count);
+}
+
+/* Nobody overtakes those of his volume that wait; who was offered one that is gone by now stays the first of them. */
+static bool must_wait(struct volume_request *r)
+{
+    struct volume *v = r->volume;
+    bool offered = r->offered;
+    r->offered = false;
+    if (may_take(v) && (offered || list_empty(&v->want_work))) return false;
+    if (list_empty(&v->want_work)) list_push(&v->volumes->want_work, &v->wants_work);
+    if (offered)
+        list_push_front(&v->want_work, &r->link);
+    else
+        list_push(&v->want_work, &r->link);
+    return true;
+}
+
+/* To the first of the volumes that may have one, there to who has waited longest. */
+static void work_offer(struct volumes *all)
+{
+    for (struct list *l = all->want_work.next; l != &all->want_work; l = l->next) {
+        struct volume *v = CONTAINER(l, struct volume, wants_work);
+        if (!may_take(v)) continue;
+        list_remove(l);
+        struct list *waits = list_pop(&v->want_work);
+        if (!list_empty(&v->want_work)) list_push(&all->want_work, l); /* the others come first */
+        struct volume_request *r = CONTAINER(waits, struct volume_request, link);
+        r->offered = true;
+        request_go_on(r);
+        return;
+    }
+}
+
+bool work_take(struct volume_request *r)
+{
+    struct volume *v = r->volume;
+    struct volumes *all = v->volumes;
+    if (must_wait(r)) return false;
+    struct volume_work *work = CONTAINER(list_pop(&all->free), struct volume_work, link);
+    all->free_count--;
+    v->works++;
+    work->request = r;
+    work->volume = v;
+    r->work = work;
+    work_offer(all); /* there may be enough for one more */
+    return true;
+}
+
+void work_give(struct volume *v, struct volume_work *work)
+{
+    struct volumes *all = v->volumes;
+    list_push_front(&all->free, &work->link); /* its memory is warm */
+    all->free_count++;
+    assert(v->works > 0);
+    v->works--;
+    work_offer(all);
 }
 
 static void count(struct volume_stats *stats, const struct volume_request *r, uint64_t ns)
@@ -116,6 +164,7 @@ void volume_start(struct volume *volume, struct volume_request *r)
     r->count = (r->offset % BLOCK_SIZE + r->bytes + BLOCK_SIZE - 1) / BLOCK_SIZE;
     r->holds = false;
     r->work = NULL;
+    r->offered = false;
     r->bad = UINT64_MAX;
     volume->stats.under_way++;
     all->under_way++;

@@ -142,6 +142,7 @@ struct volume_request {
     uint32_t now;              /* its blocks */
     bool holds;                /* the range is its own */
     bool lost;                 /* its session is gone */
+    bool offered;              /* the work that it waits for */
     bool what_unmap;           /* it carries no data */
     uint64_t began_ns, age_ns; /* age_ns: from when its age counts */
     struct store_read read;

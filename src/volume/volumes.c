@@ -62,6 +62,7 @@ static struct volume *volume_new(struct volumes *all, uint32_t id)
     list_init(&v->ranges);
     list_init(&v->again);
     list_init(&v->held);
+    list_init(&v->want_work);
     return v;
 }
 
@@ -354,6 +355,7 @@ static enum err works_init(struct volumes *all, uint32_t count)
         w->edge = mem_alloc(all->mem, BLOCK_SIZE);
         if (w->room == NULL || w->edge == NULL) return ERR_NO_MEMORY;
         list_push(&all->free, &w->link);
+        all->free_count++;
     }
     return OK;
 }

@@ -67,8 +67,7 @@ static uint8_t *record_data(const struct volume_request *r)
 
 static void write_end(struct volume_request *r, enum err err)
 {
-    struct volumes *all = r->volume->volumes;
-    if (r->work != NULL && r->work != r->volume->late) work_give(all, r->work);
+    if (r->work != NULL && r->work != r->volume->late) work_give(r->volume, r->work);
     r->work = NULL;
     range_give(r->volume, r);
     request_end(r, err);
@@ -230,13 +229,7 @@ void write_step(struct volume_request *r)
             if (!range_take(r->volume, r)) return;
             continue;
         case STEP_WORK:
-            r->work = work_take(all);
-            if (r->work == NULL) {
-                list_push(&all->want_work, &r->link);
-                return;
-            }
-            r->work->request = r;
-            r->work->volume = r->volume;
+            if (!work_take(r)) return;
             r->state = STEP_RECORD;
             continue;
         case STEP_RECORD:

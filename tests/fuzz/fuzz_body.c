@@ -16,7 +16,7 @@ static bool one(struct body_reader *reader)
     uint32_t begin = reader->at;
     if (body_head_decode(reader, &head) != OK) return false;
     REQUIRE(head.count > 0 && head.count <= (head.what == ENTRY_NEW ? RECORD_BLOCKS_MAX : RECORD_UNMAP_MAX));
-    struct replica_content *content = content_take(&pool, CONTENT_RECORD, head.what, head.count);
+    struct replica_content *content = content_take(&pool, CONTENT_RECORD, 1, head.what, head.count);
     bool fine = body_decode(reader, content) == OK;
     REQUIRE(content->used <= content->room);
     if (fine) {

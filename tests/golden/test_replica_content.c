@@ -50,7 +50,7 @@ static struct replica_content *content_of(enum entry_kind what, uint32_t count)
 {
     static struct mem *mem;
     if (mem == NULL && contents_init(&pool, mem = mem_open(32 << 20), 8) != OK) return NULL;
-    return content_take(&pool, CONTENT_RECORD, what, count);
+    return content_take(&pool, CONTENT_RECORD, 1, what, count);
 }
 
 /* The table and the stored bytes are the section; read again, they are the content. */

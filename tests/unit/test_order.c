@@ -10,7 +10,14 @@
 
 #include "volume/volume.h"
 
-enum { POOL_BYTES = 64 << 20, VOLUME_BYTES = 1 << 20, WORKS = 2, PAUSE_MS = 5, ASKED_MAX = 16 };
+enum {
+    POOL_BYTES = 64 << 20,
+    VOLUME_BYTES = 1 << 20,
+    WORKS = 8,
+    SHARE = 7 /* of them, for one volume */,
+    PAUSE_MS = 5,
+    ASKED_MAX = 16
+};
 
 /* ---- in place of host.c ---- */
 
@@ -78,7 +85,7 @@ static bool asks_for(uint32_t count)
 static struct {
     struct store *store;
     struct volumes *volumes;
-    struct volume *volume;
+    struct volume *volume, *other; /* with replicas, and without */
     char path[256];
 } pool;
 
@@ -101,6 +108,7 @@ static bool pool_open(struct io *io)
     struct volumes_config v = {.io = io, .store = pool.store, .requests = WORKS};
     if (volumes_open(&v, &pool.volumes) != OK) return false;
     if (volume_create_replica(pool.volumes, VOLUME_BYTES, &replica, &pool.volume) != OK) return false;
+    if (volume_create(pool.volumes, VOLUME_BYTES, &pool.other) != OK) return false;
     memset(&asked, 0, sizeof asked);
     asked.io = io;
     volume_serve(pool.volume, (struct replica_host *)&asked);
@@ -123,7 +131,7 @@ static void write_over(struct volume_request *r)
 }
 
 /* In block `i`, from its sector `sector` on to its end. */
-static void write_begin(uint32_t i, uint32_t sector, uint64_t session, uint64_t arrived_ns)
+static void write_to(struct volume *volume, uint32_t i, uint32_t sector, uint64_t session, uint64_t arrived_ns)
 {
     uint32_t skip = sector * VOLUME_SECTOR;
     writes[i].over = false;
@@ -135,7 +143,12 @@ static void write_begin(uint32_t i, uint32_t sector, uint64_t session, uint64_t 
                                           .data = writes[i].data,
                                           .session = session,
                                           .arrived_ns = arrived_ns};
-    volume_start(pool.volume, &writes[i].r);
+    volume_start(volume, &writes[i].r);
+}
+
+static void write_begin(uint32_t i, uint32_t sector, uint64_t session, uint64_t arrived_ns)
+{
+    write_to(pool.volume, i, sector, session, arrived_ns);
 }
 
 static bool ended(uint32_t i, enum err err)
@@ -150,30 +163,30 @@ static void story_of_age(struct story *story)
 {
     EXPECT(pool_open(story->io));
     uint64_t before_us = io_now_ns(story->io) / IO_US_NS;
-    for (uint32_t i = 0; i <= WORKS; i++) write_begin(i, 0, 7, i == WORKS ? 1234567 : 0);
-    EXPECT(asks_for(WORKS)); /* the last one waits for a work */
+    for (uint32_t i = 0; i <= SHARE; i++) write_begin(i, 0, 7, i == SHARE ? 1234567 : 0);
+    EXPECT(asks_for(SHARE)); /* the last one waits for a work */
     EXPECT(asked.changes[0]->session == 7 && asked.changes[0]->arrived_us >= before_us);
     answer(OK);
-    EXPECT(ended(0, OK) && asks_for(WORKS));
-    EXPECT(asked.changes[1]->lba == WORKS && asked.changes[1]->arrived_us == 1234); /* as old as its command */
+    EXPECT(ended(0, OK) && asks_for(SHARE));
+    EXPECT(asked.changes[1]->lba == SHARE && asked.changes[1]->arrived_us == 1234); /* as old as its command */
     while (asked.count > 0) answer(OK);
-    EXPECT(ended(WORKS - 1, OK) && ended(WORKS, OK) && pool_close());
+    EXPECT(ended(SHARE - 1, OK) && ended(SHARE, OK) && pool_close());
 }
 
 /* Who was told nothing of its command's arrival is as old as its request, not as what became of that later. */
 static void story_of_waiting(struct story *story)
 {
     EXPECT(pool_open(story->io));
-    for (uint32_t i = 0; i < WORKS; i++) write_begin(i, 0, 7, 0);
-    EXPECT(asks_for(WORKS));
+    for (uint32_t i = 0; i < SHARE; i++) write_begin(i, 0, 7, 0);
+    EXPECT(asks_for(SHARE));
     uint64_t began_us = io_now_ns(story->io) / IO_US_NS;
-    write_begin(WORKS, 0, 7, 0);
+    write_begin(SHARE, 0, 7, 0);
     io_task_sleep(story->io, PAUSE_MS * IO_MS_NS);
     answer(OK);
-    EXPECT(asks_for(WORKS) && asked.changes[1]->lba == WORKS);
+    EXPECT(asks_for(SHARE) && asked.changes[1]->lba == SHARE);
     EXPECT(asked.changes[1]->arrived_us - began_us < PAUSE_MS * 1000);
     while (asked.count > 0) answer(OK);
-    EXPECT(ended(WORKS, OK) && pool_close());
+    EXPECT(ended(SHARE, OK) && pool_close());
 }
 
 /* What is made again because others were quicker is no younger for that. */
@@ -191,17 +204,41 @@ static void story_of_conflicts(struct story *story)
 static void story_of_lost_sessions(struct story *story)
 {
     EXPECT(pool_open(story->io));
-    for (uint32_t i = 0; i < WORKS; i++) write_begin(i, 0, 7, 0);
-    EXPECT(asks_for(WORKS));
-    write_begin(WORKS, 0, 7, 0);
-    write_begin(WORKS + 1, 0, 8, 0);
-    EXPECT(asks_for(WORKS));
+    for (uint32_t i = 0; i < SHARE; i++) write_begin(i, 0, 7, 0);
+    EXPECT(asks_for(SHARE));
+    write_begin(SHARE, 0, 7, 0);
+    write_begin(SHARE + 1, 0, 8, 0);
+    EXPECT(asks_for(SHARE));
     volume_lost(pool.volume, 7);
     EXPECT(asked.lost == 7);
     while (asked.count > 0) answer(ERR_AGAIN);
-    EXPECT(asks_for(1) && asked.changes[0]->lba == WORKS + 1 && ended(WORKS, ERR_AGAIN)); /* it was never asked for */
+    EXPECT(asks_for(1) && asked.changes[0]->lba == SHARE + 1 && ended(SHARE, ERR_AGAIN)); /* it was never asked for */
     answer(OK);
-    EXPECT(ended(WORKS + 1, OK) && pool_close());
+    EXPECT(ended(SHARE + 1, OK) && pool_close());
+}
+
+/* Changes that nobody orders keep no other volume waiting, and those that waited behind them go on in their order. */
+static void story_of_shares(struct story *story)
+{
+    enum { MORE = 3, ELSEWHERE = 15 };
+    EXPECT(pool_open(story->io));
+    for (uint32_t i = 0; i < SHARE + MORE; i++) write_begin(i, 0, 7, 0);
+    EXPECT(asks_for(SHARE));
+    for (int i = 0; i < 3; i++) {
+        write_to(pool.other, ELSEWHERE, 0, 9, 0);
+        EXPECT(ended(ELSEWHERE, OK) && asks_for(SHARE));
+    }
+    for (uint32_t i = 0; i < MORE; i++) {
+        answer(OK);
+        EXPECT(ended(i, OK) && asks_for(SHARE) && asked.changes[SHARE - 1]->lba == SHARE + i);
+    }
+    while (asked.count > 0) answer(OK);
+    EXPECT(ended(SHARE + MORE - 1, OK) && pool_close());
+}
+
+TEST(one_volume_does_not_take_all)
+{
+    CHECK(tell_on_both(story_of_shares, NULL));
 }
 
 TEST(a_change_is_as_old_as_its_command)
@@ -225,4 +262,4 @@ TEST(what_came_over_a_lost_session_is_not_ordered)
 }
 
 TESTS(a_change_is_as_old_as_its_command, waiting_does_not_make_young, what_is_made_again_keeps_its_age,
-      what_came_over_a_lost_session_is_not_ordered)
+      what_came_over_a_lost_session_is_not_ordered, one_volume_does_not_take_all)

@@ -463,7 +463,7 @@ static struct mem *pool_mem;
 static struct replica_content *content_of(enum entry_kind what, uint32_t count)
 {
     if (pool_mem == NULL && contents_init(&pool, pool_mem = mem_open(32 << 20), CONTENTS) != OK) exit(2);
-    return content_take(&pool, CONTENT_RECORD, what, count);
+    return content_take(&pool, CONTENT_RECORD, 1, what, count);
 }
 
 /* Bytes as they arrive: in pieces, the last of which is as long as it is. */

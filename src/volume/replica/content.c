@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/share.h"
 #include "volume/replica/stretch.h"
 
 static bool has_stretches(enum content_use use)
@@ -21,25 +22,45 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
         list_init(&all->free[use]);
         all->there[use] = all->all[use] = 0;
         uint32_t room = has_stretches((enum content_use)use) ? STRETCH_ROOM : RECORD_BLOCKS_MAX * BLOCK_SIZE;
-        for (uint32_t i = 0; i < (has_stretches((enum content_use)use) ? CONTENT_STEPS : count); i++) {
+        uint32_t wanted = has_stretches((enum content_use)use) ? CONTENT_STEPS : count;
+        all->each[use] = mem_alloc(mem, wanted * sizeof *all->each[use]);
+        if (all->each[use] == NULL) return ERR_NO_MEMORY;
+        for (uint32_t i = 0; i < wanted; i++) {
             struct replica_content *c = mem_alloc(mem, sizeof *c);
             if (c == NULL || (c->bytes = mem_alloc(mem, room)) == NULL) return ERR_NO_MEMORY;
             c->room = room;
             c->use = (enum content_use)use;
             list_push(&all->free[use], &c->link);
+            all->each[use][i] = c;
             all->there[use] = ++all->all[use];
         }
     }
     return OK;
 }
 
-struct replica_content *content_take(struct replica_contents *all, enum content_use use, enum entry_kind what, uint32_t count)
+static uint32_t held_by(const struct replica_contents *all, enum content_use use, uint32_t volume)
 {
-    struct list *l = list_pop(&all->free[use]);
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < all->all[use]; i++)
+        held += all->each[use][i]->references > 0 && all->each[use][i]->volume == volume;
+    return held;
+}
+
+static bool may_take(const struct replica_contents *all, enum content_use use, uint32_t volume)
+{
+    if (all->there[use] == 0) return false;
+    bool shared = use == CONTENT_LOCAL || use == CONTENT_FORWARD;
+    return !shared || share_allows(held_by(all, use, volume), all->there[use]);
+}
+
+struct replica_content *content_take(struct replica_contents *all, enum content_use use, uint32_t volume, enum entry_kind what,
+                                     uint32_t count)
+{
     assert(what != ENTRY_NEW || count <= RECORD_BLOCKS_MAX || has_stretches(use));
-    if (l == NULL) return NULL;
-    struct replica_content *c = CONTAINER(l, struct replica_content, link);
+    if (!may_take(all, use, volume)) return NULL;
+    struct replica_content *c = CONTAINER(list_pop(&all->free[use]), struct replica_content, link);
     all->there[use]--;
+    c->volume = volume;
     c->references = 1;
     c->name = ++all->names;
     c->what = what;

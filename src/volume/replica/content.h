@@ -11,6 +11,9 @@
  * has to take first. Steps of catch-up are large and few: what is read for learners and
  * what comes to a learner have two small shares of their own, and hold a stretch (stretch.h) instead of digests.
  *
+ * What waits until others have answered, changes of clients and what is forwarded, is shared by volumes (base/share.h): one
+ * whose others are out of reach keeps its share, and no more.
+ *
  * Lives on the loop of the volumes.
  */
 #ifndef IZAR_VOLUME_REPLICA_CONTENT_H
@@ -35,6 +38,7 @@ enum { CONTENT_STEPS = 4 }; /* of each of the last two, for all volumes of a nod
 struct replica_content {
     struct list link; /* in the pool */
     enum content_use use;
+    uint32_t volume;     /* that it was taken for */
     uint32_t references; /* 0: in the pool */
     uint64_t name;       /* as `body` of the protocol: never 0, never used again in a life of the node */
     enum entry_kind what;
@@ -46,6 +50,7 @@ struct replica_content {
 
 struct replica_contents {
     struct list free[CONTENT_USES];
+    struct replica_content **each[CONTENT_USES];     /* free or not */
     uint32_t there[CONTENT_USES], all[CONTENT_USES]; /* how many are free, of how many */
     uint64_t names;
 };
@@ -56,8 +61,9 @@ static inline bool content_is_stretch(const struct replica_content *content)
 {
     return content->use == CONTENT_WALK || content->use == CONTENT_STEP;
 }
-/* With one reference; NULL: all are in use. Of stretches `what` and `count` say nothing; `bytes` and `used` are filled in. */
-struct replica_content *content_take(struct replica_contents *all, enum content_use use, enum entry_kind what, uint32_t count);
+/* With one reference, for a volume of this node (its id); NULL: all are in use, or all that it may have. Of stretches `what` and `count` say nothing; `bytes` and `used` are filled in. */
+struct replica_content *content_take(struct replica_contents *all, enum content_use use, uint32_t volume, enum entry_kind what,
+                                     uint32_t count);
 /* Half of them, or more, are in use: who could do without should. */
 bool content_is_scarce(const struct replica_contents *all, enum content_use use);
 /* One of this use is free. */

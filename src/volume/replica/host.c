@@ -122,7 +122,7 @@ static void sessions_end(struct replica_host *h)
 
 static bool change_begin(struct replica_host *h, uint32_t place, struct host_change *c)
 {
-    c->content = content_take(h->config.contents, CONTENT_LOCAL, c->what, c->count);
+    c->content = content_take(h->config.contents, CONTENT_LOCAL, h->config.volume, c->what, c->count);
     if (c->content == NULL) return false;
     for (uint32_t i = 0; c->what == ENTRY_NEW && i < c->count; i++) content_add(c->content, i, &c->digests[i]);
     struct replica_change change = {.kind = c->what == ENTRY_NEW ? REPLICA_WRITE : REPLICA_FREE,

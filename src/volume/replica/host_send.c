@@ -79,7 +79,7 @@ static bool is_known(struct replica_host *h, struct host_resend *r)
         r->content = slot->content;
         content_hold(r->content);
     } else if (r->content == NULL && slot != NULL && record->change.kind == REPLICA_FREE) {
-        r->content = content_take(h->config.contents, CONTENT_AGAIN, slot->what, record->change.count);
+        r->content = content_take(h->config.contents, CONTENT_AGAIN, h->config.volume, slot->what, record->change.count);
     }
     return r->content != NULL;
 }
@@ -89,7 +89,7 @@ static bool read_begin(struct replica_host *h, struct host_resend *r)
 {
     const struct replica_change *change = &record_of(r)->change;
     struct host_slot *slot = record_of(r)->mark.sequence > h->published ? host_slot(h, record_of(r)->mark.sequence) : NULL;
-    r->content = content_take(h->config.contents, CONTENT_AGAIN, ENTRY_NEW, change->count);
+    r->content = content_take(h->config.contents, CONTENT_AGAIN, h->config.volume, ENTRY_NEW, change->count);
     if (r->content == NULL) return false;
     r->pins = slot != NULL;
     r->state = RESEND_READS;

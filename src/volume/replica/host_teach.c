@@ -320,7 +320,7 @@ static void step_go(struct replica_host *h, uint32_t node)
     const struct replica_step *s = &mine.message.u.step;
     *out = (struct host_out){.busy = true, .join = mine.message.join, .cursor = s->cursor, .applied = s->applied};
     if (mine.content == NULL) {
-        mine.content = content_take(h->config.contents, CONTENT_WALK, ENTRY_NEW, 0);
+        mine.content = content_take(h->config.contents, CONTENT_WALK, h->config.volume, ENTRY_NEW, 0);
         stretch_begin(&mine.writer, mine.content->bytes);
     }
     if (records_put(h, s, &mine.writer)) {
@@ -407,7 +407,7 @@ static bool teach_one(struct replica_host *h, uint32_t node)
         return true;
     }
     if (!walk_is_ready(h, &h->teacher.walks[node])) return false;
-    walk_go(h, node, content_take(h->config.contents, CONTENT_WALK, ENTRY_NEW, 0));
+    walk_go(h, node, content_take(h->config.contents, CONTENT_WALK, h->config.volume, ENTRY_NEW, 0));
     return true;
 }
 

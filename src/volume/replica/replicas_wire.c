@@ -86,9 +86,10 @@ static void take_heartbeats(struct replicas *all, uint32_t from, const struct li
 enum taken { TAKEN, TAKEN_NOT_UNDERSTOOD, TAKEN_NO_ROOM };
 
 /* A stretch is its bytes; the host judges them together with the step. */
-static enum taken take_stretch(struct replicas *all, struct body_reader *reader, struct replica_content **ret_content)
+static enum taken take_stretch(struct replicas *all, uint32_t volume, struct body_reader *reader,
+                               struct replica_content **ret_content)
 {
-    struct replica_content *content = content_take(&all->contents, CONTENT_STEP, ENTRY_NEW, 0);
+    struct replica_content *content = content_take(&all->contents, CONTENT_STEP, volume, ENTRY_NEW, 0);
     if (content == NULL) return TAKEN_NO_ROOM;
     if (reader->bytes > content->room || !body_take(reader, content->bytes, reader->bytes)) {
         content_drop(&all->contents, content);
@@ -99,16 +100,16 @@ static enum taken take_stretch(struct replicas *all, struct body_reader *reader,
     return TAKEN;
 }
 
-static enum taken take_content(struct replicas *all, const struct link_message *message, const struct replica_message *m,
-                               struct replica_content **ret_content)
+static enum taken take_content(struct replicas *all, uint32_t volume, const struct link_message *message,
+                               const struct replica_message *m, struct replica_content **ret_content)
 {
     struct body_reader reader = {message->body, message->body_bytes, 0};
     struct body_head head;
-    if (m->kind == REPLICA_STEP) return take_stretch(all, &reader, ret_content);
+    if (m->kind == REPLICA_STEP) return take_stretch(all, volume, &reader, ret_content);
     if (body_head_decode(&reader, &head) != OK) return TAKEN_NOT_UNDERSTOOD;
     bool forwarded = m->kind == REPLICA_FORWARD;
     struct replica_content *content =
-        content_take(&all->contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, head.what, head.count);
+        content_take(&all->contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, volume, head.what, head.count);
     /* Whoever forwards sends again; to wait for what was forwarded before would be to wait for what stands behind this. */
     if (content == NULL) return forwarded ? TAKEN_NOT_UNDERSTOOD : TAKEN_NO_ROOM;
     if (body_decode(&reader, content) == OK && reader.at == reader.bytes) {
@@ -129,7 +130,7 @@ static enum taken take(struct replicas *all, uint32_t from, const struct link_me
     if (hosted == NULL || placement_of(&hosted->place, from) != m.from) return TAKEN; /* not here, not any more, or not he */
     if (replica_has_content(&m) != (message->body_bytes > 0)) return TAKEN_NOT_UNDERSTOOD;
     if (message->body_bytes > 0) {
-        enum taken taken = take_content(all, message, &m, &content);
+        enum taken taken = take_content(all, volume_id(hosted->volume), message, &m, &content);
         if (taken != TAKEN) return taken;
     }
     all->stats.received++;
