@@ -168,7 +168,7 @@ static void story_of_age(struct story *story)
     EXPECT(asked.changes[0]->session == 7 && asked.changes[0]->arrived_us >= before_us);
     answer(OK);
     EXPECT(ended(0, OK) && asks_for(SHARE));
-    EXPECT(asked.changes[1]->lba == SHARE && asked.changes[1]->arrived_us == 1234); /* as old as its command */
+    EXPECT(asked.changes[SHARE - 1]->lba == SHARE && asked.changes[SHARE - 1]->arrived_us == 1234); /* as old as its command */
     while (asked.count > 0) answer(OK);
     EXPECT(ended(SHARE - 1, OK) && ended(SHARE, OK) && pool_close());
 }
@@ -183,8 +183,8 @@ static void story_of_waiting(struct story *story)
     write_begin(SHARE, 0, 7, 0);
     io_task_sleep(story->io, PAUSE_MS * IO_MS_NS);
     answer(OK);
-    EXPECT(asks_for(SHARE) && asked.changes[1]->lba == SHARE);
-    EXPECT(asked.changes[1]->arrived_us - began_us < PAUSE_MS * 1000);
+    EXPECT(asks_for(SHARE) && asked.changes[SHARE - 1]->lba == SHARE);
+    EXPECT(asked.changes[SHARE - 1]->arrived_us - began_us < PAUSE_MS * 1000);
     while (asked.count > 0) answer(OK);
     EXPECT(ended(SHARE, OK) && pool_close());
 }
