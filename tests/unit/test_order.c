@@ -220,7 +220,7 @@ static void story_of_lost_sessions(struct story *story)
 /* Changes that nobody orders keep no other volume waiting, and those that waited behind them go on in their order. */
 static void story_of_shares(struct story *story)
 {
-    enum { MORE = 3, ELSEWHERE = 15 };
+    enum { MORE = 3, LATE = 14, ELSEWHERE = 15 };
     EXPECT(pool_open(story->io));
     for (uint32_t i = 0; i < SHARE + MORE; i++) write_begin(i, 0, 7, 0);
     EXPECT(asks_for(SHARE));
@@ -230,10 +230,13 @@ static void story_of_shares(struct story *story)
     }
     for (uint32_t i = 0; i < MORE; i++) {
         answer(OK);
+        if (i == 0) write_begin(LATE, 0, 7, 0); /* comes when there is room, and overtakes nobody */
         EXPECT(ended(i, OK) && asks_for(SHARE) && asked.changes[SHARE - 1]->lba == SHARE + i);
     }
     while (asked.count > 0) answer(OK);
-    EXPECT(ended(SHARE + MORE - 1, OK) && pool_close());
+    EXPECT(ended(SHARE + MORE - 1, OK) && asks_for(1));
+    answer(OK);
+    EXPECT(ended(LATE, OK) && pool_close());
 }
 
 TEST(one_volume_does_not_take_all)
