@@ -53,6 +53,7 @@ struct cluster_letter {
     struct list link;
     uint64_t at;
     enum replica_message_kind kind;
+    bool urgent;
     uint32_t head_bytes, body_bytes;
     uint8_t *head, *body;
 };

@@ -39,44 +39,28 @@ static void pipe_arm(struct cluster_pipe *p)
 
 /* ---- taking apart ---- */
 
-enum taken { TAKEN, TAKEN_NO_ROOM, TAKEN_DROPPED, TAKEN_NOT_UNDERSTOOD };
-
-static enum taken stretch_take(struct cluster_node *to, const struct cluster_letter *letter,
-                               struct replica_content **ret_content)
-{
-    struct replica_content *content = content_take(&to->contents, CONTENT_STEP, 1, ENTRY_NEW, 0);
-    if (content == NULL) return TAKEN_NO_ROOM;
-    memcpy(content->bytes, letter->body, content->used = letter->body_bytes);
-    *ret_content = content;
-    return TAKEN;
-}
-
-static enum taken body_of(struct cluster_node *to, const struct cluster_letter *letter, struct replica_content **ret_content)
-{
-    uint8_t *pieces[LINK_BODY_PIECES] = {NULL};
-    struct body_reader reader = {pieces, letter->body_bytes, 0};
-    struct body_head head;
-    for (uint32_t i = 0; i * LINK_PIECE < letter->body_bytes; i++) pieces[i] = letter->body + (size_t)i * LINK_PIECE;
-    if (body_head_decode(&reader, &head) != OK) return TAKEN_NOT_UNDERSTOOD;
-    bool forwarded = letter->kind == REPLICA_FORWARD;
-    struct replica_content *content =
-        content_take(&to->contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, 1, head.what, head.count);
-    if (content == NULL) return forwarded ? TAKEN_DROPPED : TAKEN_NO_ROOM;
-    *ret_content = content;
-    return body_decode(&reader, content) == OK && reader.at == reader.bytes ? TAKEN : TAKEN_NOT_UNDERSTOOD;
-}
-
-static enum taken letter_take(struct cluster_node *to, const struct cluster_letter *letter)
+static enum body_taken beats_take(struct cluster_node *to, const struct cluster_letter *letter)
 {
     struct replica_message m;
-    struct replica_content *content = NULL;
+    struct cursor beats;
     uint32_t volume;
-    if (replica_decode(letter->head, letter->head_bytes, &volume, &m) != OK) return TAKEN_NOT_UNDERSTOOD;
-    if (replica_has_content(&m) != (letter->body_bytes > 0)) return TAKEN_NOT_UNDERSTOOD;
-    enum taken taken = letter->body_bytes == 0  ? TAKEN
-                       : m.kind == REPLICA_STEP ? stretch_take(to, letter, &content)
-                                                : body_of(to, letter, &content);
-    if (taken == TAKEN) host_message(to->host, &m, content);
+    if (replica_heartbeats_decode(letter->head, letter->head_bytes, &beats) != OK) return BODY_BAD;
+    while (replica_heartbeats_take(&beats, &volume, &m)) host_message(to->host, &m, NULL);
+    return BODY_TAKEN;
+}
+
+static enum body_taken letter_take(struct cluster_node *to, const struct cluster_letter *letter)
+{
+    struct replica_message m;
+    struct replica_content *content;
+    uint8_t *pieces[LINK_BODY_PIECES] = {NULL};
+    struct body_reader reader = {pieces, letter->body_bytes, 0};
+    uint32_t volume;
+    if (letter->urgent) return beats_take(to, letter);
+    if (replica_decode(letter->head, letter->head_bytes, &volume, &m) != OK) return BODY_BAD;
+    for (uint32_t i = 0; i * LINK_PIECE < letter->body_bytes; i++) pieces[i] = letter->body + (size_t)i * LINK_PIECE;
+    enum body_taken taken = body_receive(&to->contents, volume, &m, &reader, &content);
+    if (taken == BODY_TAKEN) host_message(to->host, &m, content);
     return taken;
 }
 
@@ -88,16 +72,16 @@ static bool letter_deliver(struct cluster_pipe *p, struct cluster_letter *letter
     bool strikes = letter->kind == REPLICA_STEP && letter->body_bytes > 0 && p->to == c->strike_node;
     if (!to->ready || p->cut) return true;
     if (cluster_is_frozen(to)) return false;
-    enum taken taken = letter_take(to, letter);
-    if (taken == TAKEN_NOT_UNDERSTOOD)
+    enum body_taken taken = letter_take(to, letter);
+    if (taken == BODY_BAD)
         lab_fail(c->lab, "node %u does not understand what node %u said: kind %u", p->to, p->from, letter->kind);
-    c->counts.dropped += taken == TAKEN_DROPPED;
+    c->counts.dropped += taken == BODY_DROPPED;
     if (strikes && c->strikes > 0 && cluster_chance(c, 300)) {
         c->strikes--;
         io_cancel(c->io, &c->strike);
         io_after(c->io, cluster_below(c, 4 * sim_latency_ns(c->sim) + IO_MS_NS), &c->strike);
     }
-    return taken != TAKEN_NO_ROOM;
+    return taken != BODY_NO_ROOM;
 }
 
 static void pipe_fires(struct io_timer *timer)
@@ -145,16 +129,25 @@ static void letter_fill(struct cluster_letter *letter, const struct replica_cont
     memcpy(letter->body + head, content->bytes, used);
 }
 
+/* As the product sends it, alone in its head. */
+static uint32_t beat_encode(const struct replica_message *message, uint8_t ret_head[LINK_HEAD_MAX])
+{
+    struct replica_heartbeats beats;
+    replica_heartbeats_begin(&beats, ret_head);
+    replica_heartbeats_add(&beats, 1, message);
+    return beats.count > 0 ? beats.bytes : 0;
+}
+
 void cluster_send(void *arg, uint8_t node, const struct replica_message *message, struct replica_content *content)
 {
     struct cluster_node *from = arg;
     struct cluster *c = from->cluster;
-    bool urgent = message->kind == REPLICA_HEARTBEAT || message->kind == REPLICA_HEARTBEAT_ACK;
+    bool urgent = replica_is_urgent(message);
     struct cluster_pipe *p = urgent ? &c->urgent[from->number][node] : &c->pipe[from->number][node];
     uint8_t head[LINK_HEAD_MAX];
     if (p->session == 0 || p->cut) return;
     say_step(c, p->from, p->to, message, content != NULL ? content->used : 0);
-    uint32_t bytes = replica_encode(1, message, head);
+    uint32_t bytes = urgent ? beat_encode(message, head) : replica_encode(1, message, head);
     if (bytes == 0) {
         lab_fail(c->lab, "node %u says what cannot be said: kind %u", from->number, message->kind);
         return;
@@ -163,6 +156,7 @@ void cluster_send(void *arg, uint8_t node, const struct replica_message *message
     uint64_t after = list_empty(&p->letters) ? 0 : CONTAINER(p->letters.prev, struct cluster_letter, link)->at;
     letter->at = max64(after, io_now_ns(c->io) + (50 + cluster_below(c, c->delay_us)) * IO_US_NS);
     letter->kind = message->kind;
+    letter->urgent = urgent;
     letter->head_bytes = bytes;
     letter->head = must(malloc(bytes));
     memcpy(letter->head, head, bytes);

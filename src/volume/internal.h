@@ -94,8 +94,9 @@ void request_end(struct volume_request *request, enum err err);
 /* What a change waited for is there: write_step from the loop, soon. */
 void request_go_on(struct volume_request *request);
 
-/* Gives the request a work of the pool. False: there is none for its volume now, and it goes on (write_step) once there may be
- * one. A volume whose changes cannot be ordered, because others are out of reach, keeps its share and no more (base/share.h). */
+/* Gives the request a work of the pool. False: there is none for its volume now, and it goes on (write_step) once there may
+  * be one. A volume whose changes cannot be ordered, because others are out of reach, keeps its share and no more
+  * (base/share.h). */
 bool work_take(struct volume_request *request);
 /* Gives it back; it was a request's of this volume. */
 void work_give(struct volume *volume, struct volume_work *work);

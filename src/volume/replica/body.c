@@ -67,3 +67,43 @@ enum err body_decode(struct body_reader *reader, struct replica_content *content
     }
     return OK;
 }
+
+static enum body_taken receive_stretch(struct replica_contents *contents, uint32_t volume, struct body_reader *reader,
+                                       struct replica_content **ret_content)
+{
+    struct replica_content *content = content_take(contents, CONTENT_STEP, volume, ENTRY_NEW, 0);
+    if (content == NULL) return BODY_NO_ROOM;
+    if (reader->bytes > content->room || !body_take(reader, content->bytes, reader->bytes)) {
+        content_drop(contents, content);
+        return BODY_BAD;
+    }
+    content->used = reader->bytes;
+    *ret_content = content;
+    return BODY_TAKEN;
+}
+
+static enum body_taken receive_content(struct replica_contents *contents, uint32_t volume, bool forwarded,
+                                       struct body_reader *reader, struct replica_content **ret_content)
+{
+    struct body_head head;
+    if (body_head_decode(reader, &head) != OK) return BODY_BAD;
+    struct replica_content *content =
+        content_take(contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, volume, head.what, head.count);
+    if (content == NULL) return forwarded ? BODY_DROPPED : BODY_NO_ROOM;
+    if (body_decode(reader, content) == OK && reader->at == reader->bytes) {
+        *ret_content = content;
+        return BODY_TAKEN;
+    }
+    content_drop(contents, content);
+    return BODY_BAD;
+}
+
+enum body_taken body_receive(struct replica_contents *contents, uint32_t volume, const struct replica_message *m,
+                             struct body_reader *reader, struct replica_content **ret_content)
+{
+    *ret_content = NULL;
+    if (replica_has_content(m) != (reader->bytes > 0)) return BODY_BAD;
+    if (reader->bytes == 0) return BODY_TAKEN;
+    if (m->kind == REPLICA_STEP) return receive_stretch(contents, volume, reader, ret_content);
+    return receive_content(contents, volume, m->kind == REPLICA_FORWARD, reader, ret_content);
+}

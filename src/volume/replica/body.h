@@ -13,6 +13,7 @@
 #define IZAR_VOLUME_REPLICA_BODY_H
 
 #include "cluster/link.h"
+#include "volume/replica/codec.h"
 #include "volume/replica/content.h"
 #include "volume/replica/stretch.h"
 
@@ -48,5 +49,16 @@ enum err body_head_decode(struct body_reader *reader, struct body_head *ret_head
 /* The rest of it, into a content that was taken for `what` and `count` of the head. ERR_TRUNCATED, ERR_DECODE, ERR_CHECKSUM;
  * then the content holds nothing of use. */
 enum err body_decode(struct body_reader *reader, struct replica_content *content);
+
+enum body_taken {
+    BODY_TAKEN,
+    BODY_NO_ROOM, /* there will be: ask again */
+    BODY_DROPPED, /* there is no room, and whoever sent it sends it again: to wait would be to wait for what stands behind it */
+    BODY_BAD,     /* no decoder lets it through, or it does not belong to such a message */
+};
+/* What came with a message, for a volume of this node (its id): NULL when it comes with none. A stretch is only bytes here; the
+ * host judges it together with its step. */
+enum body_taken body_receive(struct replica_contents *contents, uint32_t volume, const struct replica_message *message,
+                             struct body_reader *reader, struct replica_content **ret_content);
 
 #endif

@@ -792,6 +792,11 @@ enum err replica_decode(const void *head, size_t size, uint32_t *ret_volume, str
     return OK;
 }
 
+bool replica_is_urgent(const struct replica_message *message)
+{
+    return message->kind == REPLICA_HEARTBEAT || message->kind == REPLICA_HEARTBEAT_ACK;
+}
+
 bool replica_has_content(const struct replica_message *message)
 {
     const struct replica_step *s = &message->u.step;
@@ -805,11 +810,6 @@ bool replica_has_content(const struct replica_message *message)
 
 /* ---- many heartbeats ---- */
 
-static bool is_heartbeat(const struct replica_message *m)
-{
-    return m->kind == REPLICA_HEARTBEAT || m->kind == REPLICA_HEARTBEAT_ACK;
-}
-
 void replica_heartbeats_begin(struct replica_heartbeats *heartbeats, uint8_t *head)
 {
     *heartbeats = (struct replica_heartbeats){.head = head, .bytes = sizeof(struct wire_replica_heartbeats)};
@@ -819,7 +819,7 @@ bool replica_heartbeats_add(struct replica_heartbeats *heartbeats, uint32_t volu
 {
     uint8_t one[BEAT_BYTES_MAX];
     struct out out = {.at = one, .room = sizeof one};
-    assert(is_heartbeat(message));
+    assert(replica_is_urgent(message));
     if (!message_encode(&out, volume, message)) {
         heartbeats->dropped++;
         return true;
@@ -846,7 +846,7 @@ enum err replica_heartbeats_decode(const void *head, size_t size, struct cursor 
     struct cursor first = c;
     for (uint32_t i = 0; i < get16(wire.count); i++) {
         TRY(message_decode(&c, &volume, &m));
-        if (!is_heartbeat(&m)) return ERR_DECODE;
+        if (!replica_is_urgent(&m)) return ERR_DECODE;
     }
     if (c.left > 0) return ERR_DECODE;
     *ret_heartbeats = first;

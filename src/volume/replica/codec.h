@@ -28,6 +28,8 @@ enum err replica_decode(const void *head, size_t size, uint32_t *ret_volume, str
 /* Is it a value that the register could hold? With another one a replica could not speak of it. */
 bool replica_config_is_possible(const struct replica_config *config);
 
+/* Heartbeats and their acks go before all else, and several in one head. */
+bool replica_is_urgent(const struct replica_message *message);
 /* Whether content travels with it: of a write or free that it records or forwards, or of a stretch. */
 bool replica_has_content(const struct replica_message *message);
 

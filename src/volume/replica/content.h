@@ -61,7 +61,8 @@ static inline bool content_is_stretch(const struct replica_content *content)
 {
     return content->use == CONTENT_WALK || content->use == CONTENT_STEP;
 }
-/* With one reference, for a volume of this node (its id); NULL: all are in use, or all that it may have. Of stretches `what` and `count` say nothing; `bytes` and `used` are filled in. */
+/* With one reference, for a volume of this node (its id); NULL: all are in use, or all that it may have. Of stretches `what`
+ * and `count` say nothing; `bytes` and `used` are filled in. */
 struct replica_content *content_take(struct replica_contents *all, enum content_use use, uint32_t volume, enum entry_kind what,
                                      uint32_t count);
 /* Half of them, or more, are in use: who could do without should. */

@@ -5,7 +5,8 @@
  *     replicas.c       opening and closing, looking
  *     replicas_keep.c  the task: places of the roster, volumes made and taken away
  *     replicas_call.c  questions to the register
- *     replicas_wire.c  messages over links
+ *     replicas_send.c  messages that go out over links
+ *     replicas_wire.c  messages that come in, and links that come and go
  */
 #ifndef IZAR_VOLUME_REPLICA_REPLICAS_INTERNAL_H
 #define IZAR_VOLUME_REPLICA_REPLICAS_INTERNAL_H
@@ -50,7 +51,12 @@ struct wire_peer {
     uint32_t node; /* 0: free */
     struct link *link;
     bool up;
-    uint32_t under_way;
+    uint32_t parcels; /* on their way */
+    /* heartbeats: of two heads one is on its way, as `beating` says, and the other gathers */
+    struct link_op beat_op;
+    bool beating, gathering;
+    struct replica_heartbeats beats;
+    uint8_t beat_heads[2][LINK_HEAD_MAX];
     struct link_stream streams[WIRE_STREAMS + 1];
     struct list arrived[WIRE_STREAMS]; /* messages that wait for room */
 };
@@ -62,6 +68,7 @@ struct wire_parcel {
     struct wire_peer *peer;
     struct replica_content *content;
     struct io_piece pieces[2];
+    uint32_t head_bytes, piece_count;
     uint8_t head[LINK_HEAD_MAX];
     uint8_t table[BODY_TABLE_MAX];
 };
@@ -73,7 +80,8 @@ struct replicas {
     struct replica_contents contents;
     struct replicas_stats stats;
     struct wire_peer peers[ROSTER_NODES_MAX];
-    struct list parcels;   /* free */
+    struct list parcels; /* free */
+    uint32_t parcels_free;
     struct io_timer retry; /* messages that wait for room are looked at */
     bool retrying;
     uint64_t sessions;
@@ -110,9 +118,22 @@ bool calls_answer(struct replicas *all);
 /* What is known to be newer than what hosts were told. */
 void calls_tell_news(struct replicas *all);
 
+/* ---- replicas_send.c ---- */
+
+enum err parcels_init(struct replicas *all);
+static inline uint32_t wire_stream(uint32_t number)
+{
+    return number % WIRE_STREAMS;
+}
+/* Heartbeats that have not left yet are forgotten. */
+void beats_clear(struct wire_peer *peer);
+bool wire_is_sending(const struct wire_peer *peer);
+
 /* ---- replicas_wire.c ---- */
 
 enum err wires_init(struct replicas *all);
+/* NULL: there is no link to it. */
+struct wire_peer *wire_peer(struct replicas *all, uint32_t node);
 /* A host begins: it is told which links are up. */
 void wires_tell_links(struct hosted *hosted);
 void wire_send(void *hosted, uint8_t node, const struct replica_message *message, struct replica_content *content);
