@@ -6,11 +6,71 @@
 
 enum { MEMORY_MIB = 64, WAIT_MS = 8000, LOOK_MS = 20 };
 
+/* ---- tasks ---- */
+
+void task_kick(struct replicas_task *t)
+{
+    t->kicked = true;
+    if (t->running) io_task_wake(&t->task);
+}
+
+static void wake_fires(struct io_timer *timer)
+{
+    task_kick(CONTAINER(timer, struct replicas_task, wake));
+}
+
+bool task_rest(struct replicas *all, struct replicas_task *t, uint64_t ns)
+{
+    t->wake.fire = wake_fires;
+    io_after(all->io, ns, &t->wake);
+    while (!t->kicked && !all->stopping) io_task_park();
+    io_cancel(all->io, &t->wake);
+    t->kicked = false;
+    return !all->stopping;
+}
+
+void task_over(struct replicas *all, struct replicas_task *t)
+{
+    t->running = false;
+    if (all->closing != NULL) io_task_wake(all->closing);
+}
+
+static enum err task_start(struct replicas *all, struct replicas_task *t, void (*run)(void *arg))
+{
+    enum err err = io_task_start(all->io, &t->task, run, all);
+    t->running = err == OK;
+    return err;
+}
+
+/* [task] */
+static void tasks_end(struct replicas *all)
+{
+    struct replicas_task *both[] = {&all->caller, &all->keeper};
+    all->stopping = true;
+    all->closing = io_task_self();
+    for (int i = 0; i < 2; i++) {
+        task_kick(both[i]);
+        while (both[i]->running) io_task_park();
+        io_task_done(&both[i]->task);
+    }
+}
+
+/* [task] */
+static enum err tasks_start(struct replicas *all)
+{
+    enum err err = task_start(all, &all->caller, replicas_call);
+    if (err == OK) err = task_start(all, &all->keeper, replicas_keep);
+    if (err != OK) tasks_end(all);
+    return err;
+}
+
 /* ---- life ---- */
 
 static void roster_changed(void *arg)
 {
-    replicas_kick(arg);
+    struct replicas *all = arg;
+    task_kick(&all->caller); /* hosts hear of it first */
+    task_kick(&all->keeper);
 }
 
 enum err replicas_open(const struct replicas_config *config, struct replicas **ret_replicas)
@@ -26,12 +86,11 @@ enum err replicas_open(const struct replicas_config *config, struct replicas **r
     all->mem = mem;
     list_init(&all->ended);
     enum err err = wires_init(all);
-    if (err == OK) err = io_task_start(all->io, &all->task, replicas_run, all);
+    if (err == OK) err = tasks_start(all);
     if (err != OK) {
         mem_close(mem);
         return err;
     }
-    all->running = true;
     member_attach(config->member, &(struct member_user){.arg = all,
                                                         .opened = wire_opened,
                                                         .up = wire_up,
@@ -46,14 +105,10 @@ enum err replicas_open(const struct replicas_config *config, struct replicas **r
 void replicas_close(struct replicas *all)
 {
     if (all == NULL) return;
-    all->stopping = true;
-    all->closing = io_task_self();
-    io_task_wake(&all->task);
-    while (all->running) io_task_park();
+    tasks_end(all);
     while (all->hosted_count > 0) hosted_close(all->hosted[0]);
     member_attach(all->config.member, NULL);
     wires_drop(all);
-    io_task_done(&all->task);
 }
 
 void replicas_free(struct replicas *all)
@@ -118,7 +173,7 @@ enum err replicas_create(struct replicas *all, const struct placement *wanted, u
     struct placement place;
     TRY(member_change(all->config.member, add, &w, ret_why));
     *ret_number = w.number;
-    replicas_kick(all);
+    task_kick(&all->keeper);
     for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
         if (replicas_place(all, w.number, &place) && place.stage == PLACE_LIVE && hosted_find(all, w.number) != NULL) return OK;
         io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
@@ -145,7 +200,7 @@ enum err replicas_delete(struct replicas *all, uint32_t number, struct member_wh
     struct unwanted u = {.number = number};
     struct placement place;
     TRY(member_change(all->config.member, leave, &u, ret_why));
-    replicas_kick(all);
+    task_kick(&all->keeper);
     for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
         bool there = replicas_place(all, number, &place);
         bool waits = false;

@@ -8,11 +8,14 @@
  */
 #include "volume/replica/replicas_internal.h"
 
+#define TURN_NS (60 * IO_S_NS) /* whoever asks kicks */
+#define AGAIN_NS (200 * IO_MS_NS)
+
 void call_fetch(void *arg)
 {
     struct hosted *hosted = arg;
     hosted->fetch = true;
-    replicas_kick(hosted->all);
+    task_kick(&hosted->all->caller);
 }
 
 void call_propose(void *arg, const struct replica_config *config)
@@ -20,7 +23,7 @@ void call_propose(void *arg, const struct replica_config *config)
     struct hosted *hosted = arg;
     hosted->proposal = *config;
     hosted->proposes = true;
-    replicas_kick(hosted->all);
+    task_kick(&hosted->all->caller);
 }
 
 /* ---- telling ---- */
@@ -36,7 +39,8 @@ static void tell(struct hosted *hosted, bool again)
     host_config(hosted->host, &place.config);
 }
 
-void calls_tell_news(struct replicas *all)
+/* What is known to be newer than what hosts were told. */
+static void tell_news(struct replicas *all)
 {
     for (uint32_t i = 0; i < all->hosted_count; i++)
         if (all->hosted[i]->heard) tell(all->hosted[i], false);
@@ -70,16 +74,17 @@ static enum err ask(struct replicas *all, bool change)
     return err == ERR_CONFLICT ? member_read(all->config.member, &why) : err;
 }
 
-/* What is open now is answered by one change, or by one reading; what is asked meanwhile waits for the next. */
-bool calls_answer(struct replicas *all)
+/* [task] What is open now is answered by one change, or by one reading; what is asked meanwhile waits for the next. Hosts
+ * come and go while it waits. False: something is still open. */
+static bool answer(struct replicas *all)
 {
-    bool asked[REPLICAS_MAX], any = false, change = false;
+    bool any = false, change = false;
     for (uint32_t i = 0; i < all->hosted_count; i++) {
         struct hosted *h = all->hosted[i];
-        asked[i] = h->fetch || h->proposes;
+        h->asks = h->fetch || h->proposes;
         h->asks_change = h->proposes;
         h->asked = h->proposal;
-        any = any || asked[i];
+        any = any || h->asks;
         change = change || h->proposes;
         h->fetch = h->proposes = false;
     }
@@ -87,10 +92,21 @@ bool calls_answer(struct replicas *all)
     enum err err = ask(all, change);
     for (uint32_t i = 0; i < all->hosted_count; i++) {
         struct hosted *h = all->hosted[i];
-        h->fetch = h->fetch || (asked[i] && err != OK); /* what became of a proposal, too, is told by reading */
-        if (!asked[i] || err != OK) continue;
+        h->fetch = h->fetch || (h->asks && err != OK); /* what became of a proposal, too, is told by reading */
+        if (!h->asks || err != OK) continue;
         h->heard = true;
         tell(h, true);
     }
     return err == OK;
+}
+
+void replicas_call(void *arg)
+{
+    struct replicas *all = arg;
+    bool good;
+    do {
+        good = answer(all);
+        tell_news(all);
+    } while (task_rest(all, &all->caller, good ? TURN_NS : AGAIN_NS));
+    task_over(all, &all->caller);
 }

@@ -3,8 +3,8 @@
  * What the files of the node's replicas share.
  *
  *     replicas.c       opening and closing, looking
- *     replicas_keep.c  the task: places of the roster, volumes made and taken away
- *     replicas_call.c  questions to the register
+ *     replicas_keep.c  the keeper, a task: places of the roster, volumes made and taken away
+ *     replicas_call.c  the caller, a task: questions to the register, which wait for no volume that is being made
  *     replicas_send.c  messages that go out over links
  *     replicas_wire.c  messages that come in, and links that come and go
  */
@@ -39,7 +39,7 @@ struct hosted {
     bool fetch, heard; /* a question is open; a value was read since it was opened */
     bool proposes;
     struct replica_config proposal;
-    bool asks_change; /* of the call under way */
+    bool asks, asks_change; /* in the call under way */
     struct replica_config asked;
     uint64_t told; /* version */
     uint8_t value[ROSTER_VALUE_MAX];
@@ -73,6 +73,13 @@ struct wire_parcel {
     uint8_t table[BODY_TABLE_MAX];
 };
 
+/* A task that looks for something to do when it is kicked, and now and then. */
+struct replicas_task {
+    struct io_task task;
+    struct io_timer wake;
+    bool running, kicked;
+};
+
 struct replicas {
     struct replicas_config config;
     struct io *io;
@@ -88,20 +95,25 @@ struct replicas {
     struct hosted *hosted[REPLICAS_MAX];
     uint32_t hosted_count;
     struct list ended;
-    /* the task */
-    struct io_task task;
-    struct io_timer wake;
+    struct replicas_task keeper, caller;
     struct io_task *closing;
-    bool running, stopping, kicked;
+    bool stopping;
     uint64_t complained_ns;
 };
+
+/* ---- replicas.c ---- */
+
+/* There is something to do. */
+void task_kick(struct replicas_task *task);
+/* [task] Until it is kicked, or for this long. False: all stop. */
+bool task_rest(struct replicas *all, struct replicas_task *task, uint64_t ns);
+/* [task] Its last word. */
+void task_over(struct replicas *all, struct replicas_task *task);
 
 /* ---- replicas_keep.c ---- */
 
 /* [task body] */
-void replicas_run(void *arg);
-/* There is something to do. */
-void replicas_kick(struct replicas *all);
+void replicas_keep(void *replicas);
 struct hosted *hosted_find(const struct replicas *all, uint32_t number);
 /* [task] Its host ends, its requests with it. */
 void hosted_close(struct hosted *hosted);
@@ -113,10 +125,8 @@ void replicas_say(struct replicas *all, bool is_problem, const char *format, ...
 
 void call_fetch(void *hosted);
 void call_propose(void *hosted, const struct replica_config *config);
-/* [task] Answers what is open, if it can be. False: something is still open. */
-bool calls_answer(struct replicas *all);
-/* What is known to be newer than what hosts were told. */
-void calls_tell_news(struct replicas *all);
+/* [task body] */
+void replicas_call(void *replicas);
 
 /* ---- replicas_send.c ---- */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The task of a node's replicas: whenever something changed, and once a second, it answers what hosts ask of the register and
- * does what the roster says.
+ * The keeper of a node's replicas: whenever the roster changed, and once a second, it does what the roster says.
  *
  *     MAKING    the volume is made here, then the roster says so; the last of its nodes says LIVE
  *     LIVE      the volume has a host. One that is not in the store any more is made again, empty, and learns
@@ -36,27 +35,6 @@ static void complain(struct replicas *all, const char *what, const char *name, e
     if (all->complained_ns != 0 && now - all->complained_ns < COMPLAIN_NS) return;
     all->complained_ns = now;
     replicas_say(all, true, "volume %s cannot be %s here: %s", name, what, err_text(err));
-}
-
-/* ---- waking up ---- */
-
-void replicas_kick(struct replicas *all)
-{
-    all->kicked = true;
-    if (all->running) io_task_wake(&all->task);
-}
-
-static void wake_fires(struct io_timer *timer)
-{
-    replicas_kick(CONTAINER(timer, struct replicas, wake));
-}
-
-static void rest(struct replicas *all, uint64_t ns)
-{
-    all->wake.fire = wake_fires;
-    io_after(all->io, ns, &all->wake);
-    while (!all->kicked && !all->stopping) io_task_park();
-    io_cancel(all->io, &all->wake);
 }
 
 /* ---- hosts ---- */
@@ -243,16 +221,9 @@ static bool follow_places(struct replicas *all)
     return good;
 }
 
-void replicas_run(void *arg)
+void replicas_keep(void *arg)
 {
     struct replicas *all = arg;
-    while (!all->stopping) {
-        all->kicked = false;
-        bool good = calls_answer(all);
-        calls_tell_news(all);
-        if (good && !all->kicked) good = follow_places(all);
-        if (!all->kicked) rest(all, good ? TURN_NS : AGAIN_NS);
-    }
-    all->running = false;
-    if (all->closing != NULL) io_task_wake(all->closing);
+    while (task_rest(all, &all->keeper, follow_places(all) ? TURN_NS : AGAIN_NS)) continue;
+    task_over(all, &all->keeper);
 }
