@@ -277,7 +277,7 @@ static enum err delete_replica(struct volume *v)
     struct store_volume_info info;
     assert(v->host == NULL);
     for (struct store_op *op; (op = store_prepared(v->volumes->store, v->id)) != NULL;) store_publish(v->volumes->store, op);
-    TRY(store_volume_next(v->volumes->store, v->id, &info));
+    if (store_volume_next(v->volumes->store, v->id, &info) != OK || info.id != v->id) return ERR_NO_VOLUME;
     if (info.learning) return change_aside(v, &(struct aside){.op = {.kind = RECORD_DELETE}});
     v->next_sequence = info.prepared + 1;
     v->epoch = info.epoch;
@@ -360,14 +360,24 @@ static enum err works_init(struct volumes *all, uint32_t count)
     return OK;
 }
 
+/* Of a replica: this node took its volume away (delete_replica), and had told so when it is durable. */
+static bool was_deleted(struct store *store, uint32_t id)
+{
+    const struct store_op *op = NULL;
+    while ((op = store_prepared_next(store, id, op != NULL ? op->sequence : 0)) != NULL)
+        if (op->kind == RECORD_DELETE) return true;
+    return false;
+}
+
 /* With one replica everything that was prepared is what every in-sync replica has prepared: it happened. What a volume with
- * others has prepared is for its host to decide on, but for its CREATE. */
+ * others has prepared is for its host to decide on, but for its CREATE and its end. */
 static enum err take_up_prepared(struct volumes *all, const struct store_volume_info *info, struct volume_replica *ret_replica)
 {
     struct store_op *op = info->published == 0 ? store_prepared(all->store, info->id) : NULL;
     if (op != NULL) store_publish(all->store, op);
     TRY(get_replica(all->store, info->id, ret_replica));
-    while (ret_replica->number == 0 && (op = store_prepared(all->store, info->id)) != NULL) store_publish(all->store, op);
+    if (ret_replica->number != 0 && !was_deleted(all->store, info->id)) return OK;
+    while ((op = store_prepared(all->store, info->id)) != NULL) store_publish(all->store, op);
     return OK;
 }
 

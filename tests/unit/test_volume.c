@@ -374,4 +374,35 @@ TEST(volumes_come_and_go)
     CHECK_EQ(tell(story_of_volumes), 0);
 }
 
-TESTS(changes_are_where_they_belong, compare_and_write_is_atomic, full_pool_refuses_and_recovers, volumes_come_and_go)
+/* A pool whose power goes is what lies in its file at that moment. */
+static bool crash(struct story *story)
+{
+    char copy[300], command[700];
+    snprintf(copy, sizeof copy, "%s.crash", story->path);
+    snprintf(command, sizeof command, "cp '%s' '%s'", story->path, copy);
+    bool copied = system(command) == 0;
+    pool_close(story);
+    return copied && rename(copy, story->path) == 0 && pool_open(story, false);
+}
+
+/* A replica that was taken away is gone, though the record of it may be the last one of the log. */
+static void story_of_a_deleted_replica(struct story *story)
+{
+    static const struct volume_replica replica = {.number = 3, .original = true};
+    struct volume *v;
+    EXPECT(volume_create_replica(story->volumes, 1 << 20, &replica, &v) == OK);
+    EXPECT(crash(story));
+    v = volumes_next(story->volumes, 0);
+    EXPECT(v != NULL && volume_replica(v) != NULL && volume_replica(v)->number == 3);
+    EXPECT(volume_delete(v) == OK && volumes_next(story->volumes, 0) == NULL);
+    EXPECT(crash(story) && volumes_next(story->volumes, 0) == NULL);
+    EXPECT(volume_create_replica(story->volumes, 1 << 20, &replica, &v) == OK && volumes_next(story->volumes, 0) == v);
+}
+
+TEST(a_deleted_replica_is_gone)
+{
+    CHECK_EQ(tell(story_of_a_deleted_replica), 0);
+}
+
+TESTS(changes_are_where_they_belong, compare_and_write_is_atomic, full_pool_refuses_and_recovers, volumes_come_and_go,
+      a_deleted_replica_is_gone)
