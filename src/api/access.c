@@ -2,6 +2,9 @@
 /*
  * Through which nodes initiators reach a replicated volume: what the replicas know, several times a second, as states of target
  * port groups (scsi/unit.h). A node's group has the number of the node in the cluster; alone it is 1.
+ *
+ * One that was removed from its cluster is alone, but keeps its number for as long as it shows a volume of that cluster:
+ * numbers are never given again, and to the hosts of such a volume group 1 is that cluster's first node.
  */
 #include <string.h>
 
@@ -11,9 +14,23 @@
 
 static_assert((int)SCSI_GROUPS_MAX == (int)REPLICA_NODES_MAX, "a group for each replica");
 
+static const struct volume_replica *replica_of(const struct node *node, const struct node_unit *u)
+{
+    const struct volume *volume = volumes_find(node->volumes, u->volume);
+    return volume != NULL ? volume_replica(volume) : NULL;
+}
+
+static bool shows_replicas(const struct node *node)
+{
+    for (uint32_t i = 0; i < node->unit_count; i++)
+        if (replica_of(node, &node->units[i]) != NULL) return true;
+    return false;
+}
+
 uint16_t node_group(const struct node *node)
 {
-    return (uint16_t)max32(1, member_number(node->member));
+    bool alone = member_was_removed(node->member) && !shows_replicas(node);
+    return (uint16_t)(alone ? 1 : max32(1, member_number(node->member)));
 }
 
 /* In transition it is for a while, when it may come back by itself. */
@@ -21,7 +38,7 @@ static enum scsi_access own_access(struct node *node, struct node_unit *u, uint3
 {
     struct replica_status status;
     uint64_t now = io_now_ns(node->io);
-    bool here = node->replicas != NULL && replicas_status(node->replicas, number, &status);
+    bool here = number != 0 && node->replicas != NULL && replicas_status(node->replicas, number, &status);
     if (here && status.serving) {
         u->served_ns = now;
         return SCSI_ACTIVE_OPTIMIZED;
@@ -36,7 +53,7 @@ static uint32_t others(const struct node *node, uint32_t number, bool serves, st
 {
     struct placement place;
     uint32_t count = 0;
-    if (node->replicas == NULL || !replicas_place(node->replicas, number, &place)) return 0;
+    if (number == 0 || node->replicas == NULL || !replicas_place(node->replicas, number, &place)) return 0;
     for (uint32_t i = 0; i < place.node_count; i++) {
         if (place.nodes[i] == member_number(node->member)) continue;
         bool good = set_has(place.config.in_sync, i) && (!serves || member_is_up(node->member, place.nodes[i]));
@@ -55,12 +72,12 @@ void node_access_begin(struct node *node, struct node_unit *u)
 void node_access_look(struct node *node, struct node_unit *u)
 {
     struct scsi_port_group groups[SCSI_GROUPS_MAX + 1];
-    const struct volume *volume = volumes_find(node->volumes, u->volume);
-    const struct volume_replica *replica = volume != NULL ? volume_replica(volume) : NULL;
+    const struct volume_replica *replica = replica_of(node, u);
     if (replica == NULL) return;
-    groups[0] = (struct scsi_port_group){.id = node_group(node), .access = own_access(node, u, replica->number)};
+    uint32_t number = node_replica_is_ours(node, replica) ? replica->number : 0; /* what others have that number is not it */
+    groups[0] = (struct scsi_port_group){.id = node_group(node), .access = own_access(node, u, number)};
     bool serves = groups[0].access == SCSI_ACTIVE_OPTIMIZED;
-    scsi_unit_groups(u->unit, groups, min32(SCSI_GROUPS_MAX, 1 + others(node, replica->number, serves, groups + 1)));
+    scsi_unit_groups(u->unit, groups, min32(SCSI_GROUPS_MAX, 1 + others(node, number, serves, groups + 1)));
 }
 
 static void look(struct io_timer *timer)

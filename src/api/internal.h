@@ -75,9 +75,15 @@ void node_change_end(struct node *node);
 enum err node_replicas_open(struct node *node);
 /* [task] Within a change, which others may interrupt meanwhile. */
 enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies);
-enum err node_replicas_delete(struct call *call, uint32_t number);
+enum err node_replicas_delete(struct call *call, const struct catalog_volume *v);
+/* ERR_NAME_EXISTS: the cluster has a volume of this name. Others may change things meanwhile. */
+enum err node_replicas_check_name(struct call *call, const char *name);
+/* It belongs to the cluster that this node is a member of, and not to one that it left. */
+bool node_replica_is_ours(const struct node *node, const struct volume_replica *replica);
+/* What the cluster says of a volume. False: it does not know it, or it has no replicas. */
+bool node_replica_place(const struct node *node, const struct catalog_volume *v, struct placement *ret_place);
 /* Who keeps it, and how it stands. */
-json_t *node_replicas_json(const struct node *node, uint32_t number);
+json_t *node_replicas_json(const struct node *node, const struct catalog_volume *v);
 /* How safe the replicated volumes of the whole cluster are. False: some lack a copy. */
 bool node_replicas_safe(const struct roster *roster, struct text *t);
 

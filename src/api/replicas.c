@@ -14,13 +14,31 @@
 
 /* ---- what the replicas ask ---- */
 
-static struct volume *volume_of(const struct node *node, uint32_t number)
+bool node_replica_is_ours(const struct node *node, const struct volume_replica *replica)
 {
     const struct roster *roster = member_roster(node->member);
+    if (roster == NULL || member_was_removed(node->member)) return false;
+    return memcmp(replica->cluster, roster->cluster.b, sizeof replica->cluster) == 0;
+}
+
+/* One that is missing in the pool is known by its name: its number may be of another cluster. */
+bool node_replica_place(const struct node *node, const struct catalog_volume *v, struct placement *ret_place)
+{
+    const struct volume *there = volumes_find(node->volumes, v->id);
+    const struct volume_replica *replica = there != NULL ? volume_replica(there) : NULL;
+    struct placement place;
+    if (v->number == 0 || node->replicas == NULL || !replicas_place(node->replicas, v->number, &place)) return false;
+    bool ours = replica != NULL ? node_replica_is_ours(node, replica) : there == NULL && strcmp(place.name, v->name) == 0;
+    if (ours) *ret_place = place;
+    return ours;
+}
+
+static struct volume *find(void *arg, uint32_t number)
+{
+    const struct node *node = arg;
     for (struct volume *v = volumes_next(node->volumes, 1); v != NULL; v = volumes_next(node->volumes, volume_id(v) + 1)) {
         const struct volume_replica *r = volume_replica(v);
-        if (r == NULL || r->number != number || roster == NULL) continue;
-        if (memcmp(r->cluster, roster->cluster.b, sizeof r->cluster) == 0) return v;
+        if (r != NULL && r->number == number && node_replica_is_ours(node, r)) return v;
     }
     return NULL;
 }
@@ -65,10 +83,8 @@ static enum err make_new(struct node *node, uint32_t number, const struct placem
 static enum err make(void *arg, uint32_t number, const struct placement *place, bool original, struct volume **ret_volume)
 {
     struct node *node = arg;
-    enum err err = OK;
     node_change_begin(node);
-    *ret_volume = volume_of(node, number);
-    if (*ret_volume == NULL) err = make_new(node, number, place, original, ret_volume);
+    enum err err = make_new(node, number, place, original, ret_volume);
     node_change_end(node);
     return err;
 }
@@ -78,7 +94,7 @@ static enum err unmake(void *arg, uint32_t number)
     struct node *node = arg;
     struct problem p = {.err = OK};
     node_change_begin(node);
-    struct volume *there = volume_of(node, number);
+    struct volume *there = find(node, number);
     enum err err = there != NULL ? node_volume_delete(node, volume_id(there), &p) : OK;
     node_change_end(node);
     return err;
@@ -108,7 +124,7 @@ enum err node_replicas_open(struct node *node)
                                      .store = node->store,
                                      .volumes = node->volumes,
                                      .member = node->member,
-                                     .user = {node, make, unmake, reset, tell},
+                                     .user = {node, find, make, unmake, reset, tell},
                                      .strict = host_is_virtual(),
                                      .fast = node->config.fast};
     return replicas_open(&config, &node->replicas);
@@ -116,40 +132,78 @@ enum err node_replicas_open(struct node *node)
 
 /* ---- creating ---- */
 
-/* This node first, then the others that are up: those with fewest volumes, by the roster. */
-static enum err choose_nodes(struct call *call, uint32_t copies, struct placement *place)
+static enum err check_can_choose(struct call *call, const struct roster *roster)
 {
     const struct node *node = call->node;
-    const struct roster *roster = member_roster(node->member);
-    uint32_t load[ROSTER_NODES_MAX] = {0};
     if (roster == NULL || roster->next == 0) {
         problem_help(&call->problem, "izar cluster create NAME, then izar cluster token for a second node");
         return problem_tell(&call->problem, ERR_UNSUPPORTED, "this node belongs to no cluster: it can keep one copy only");
     }
-    for (uint32_t i = 0; i < roster->volume_count; i++) {
-        struct placement other;
-        if (!placement_find(roster, roster->volumes[i].number, &other)) continue;
-        for (uint32_t n = 0; n < roster->node_count; n++)
-            load[n] += placement_of(&other, roster->nodes[n].number) < REPLICA_NODES_MAX;
+    if (placement_count(roster, member_number(node->member), UINT32_MAX) < REPLICAS_MAX) return OK;
+    problem_help(&call->problem, "make it on a node that keeps fewer, or delete one: izar volume list");
+    return problem_tell(&call->problem, ERR_LIMIT, "this node keeps %d volumes with replicas, the most that a node can",
+                        REPLICAS_MAX);
+}
+
+/* The one that keeps fewest; `ret_full`: how many keep as many as they can. */
+static const struct roster_node *next_node(const struct node *node, const struct placement *place, uint32_t *ret_full)
+{
+    const struct roster *roster = member_roster(node->member);
+    const struct roster_node *best = NULL;
+    uint32_t least = REPLICAS_MAX;
+    *ret_full = 0;
+    for (uint32_t n = 0; n < roster->node_count; n++) {
+        const struct roster_node *r = &roster->nodes[n];
+        bool can = r->stage == ROSTER_LIVE && r->role == ROSTER_DATA && member_is_up(node->member, r->number);
+        if (!can || placement_of(place, r->number) < REPLICA_NODES_MAX) continue;
+        uint32_t load = placement_count(roster, r->number, UINT32_MAX);
+        *ret_full += load >= REPLICAS_MAX;
+        if (load >= least) continue;
+        best = r;
+        least = load;
     }
+    return best;
+}
+
+/* This node first, then the others that are up: those with fewest volumes, by the roster. */
+static enum err choose_nodes(struct call *call, uint32_t copies, struct placement *place)
+{
+    const struct node *node = call->node;
+    TRY(check_can_choose(call, member_roster(node->member)));
     place->nodes[place->node_count++] = member_number(node->member);
     while (place->node_count < copies) {
-        uint32_t best = ROSTER_NODES_MAX;
-        for (uint32_t n = 0; n < roster->node_count; n++) {
-            const struct roster_node *r = &roster->nodes[n];
-            bool can = r->stage == ROSTER_LIVE && r->role == ROSTER_DATA && member_is_up(node->member, r->number);
-            if (!can || placement_of(place, r->number) < REPLICA_NODES_MAX) continue;
-            if (best == ROSTER_NODES_MAX || load[n] < load[best]) best = n;
+        char but[80] = "";
+        uint32_t full, can = place->node_count;
+        const struct roster_node *next = next_node(node, place, &full);
+        if (next != NULL) {
+            place->nodes[place->node_count++] = next->number;
+            continue;
         }
-        if (best == ROSTER_NODES_MAX) {
-            problem_help(&call->problem, "izar node list; izar cluster token lets another node join");
-            return problem_tell(&call->problem, ERR_UNSUPPORTED,
-                                "%u copies need as many nodes with data that are up: there %s %u", copies,
-                                place->node_count == 1 ? "is" : "are", place->node_count);
-        }
-        place->nodes[place->node_count++] = roster->nodes[best].number;
+        if (full > 0) snprintf(but, sizeof but, "; %u more keep %d, the most that a node can", full, REPLICAS_MAX);
+        problem_help(&call->problem, "izar node list; izar cluster token lets another node join");
+        return problem_tell(&call->problem, ERR_UNSUPPORTED,
+                            "%u copies need as many nodes with data that are up: there %s %u%s", copies,
+                            can == 1 ? "is" : "are", can, but);
     }
     return OK;
+}
+
+/* [task] Within a change, which others may interrupt meanwhile. Without a majority what is known must do: a node that makes a
+ * replica of the same name all the same is told then. */
+enum err node_replicas_check_name(struct call *call, const char *name)
+{
+    struct node *node = call->node;
+    struct member_why why;
+    struct placement place;
+    const struct roster *roster = member_roster(node->member);
+    if (roster == NULL || member_was_removed(node->member)) return OK;
+    node_change_end(node);
+    if (member_read(node->member, &why) != OK) trace(TRACE_INFO, "volume %s: %s", name, why.text);
+    node_change_begin(node);
+    roster = member_roster(node->member);
+    if (roster == NULL || placement_named(roster, name, &place) == 0) return OK;
+    problem_help(&call->problem, "choose another name");
+    return problem_tell(&call->problem, ERR_NAME_EXISTS, "there is a volume %s with replicas in this cluster", name);
 }
 
 enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies)
@@ -169,13 +223,32 @@ enum err node_replicas_create(struct call *call, const char *name, uint64_t size
     return err == OK ? OK : call_tell_why(call, err, &why);
 }
 
-enum err node_replicas_delete(struct call *call, uint32_t number)
+/* [task] One that the cluster does not know any more is what this node alone has left of it. */
+static enum err delete_left_over(struct call *call, uint32_t id, uint32_t number)
+{
+    struct node *node = call->node;
+    struct member_why why = {.text = ""};
+    struct placement place;
+    node_change_end(node);
+    enum err err = member_read(node->member, &why);
+    node_change_begin(node);
+    if (err != OK) return call_tell_why(call, err, &why);
+    if (placement_find(member_roster(node->member), number, &place)) return ERR_CONFLICT;
+    return node_volume_delete(node, id, &call->problem);
+}
+
+enum err node_replicas_delete(struct call *call, const struct catalog_volume *v)
 {
     struct node *node = call->node;
     struct member_why why;
+    uint32_t id = v->id, number = v->number;
+    const struct volume *there = volumes_find(node->volumes, id);
+    if (there != NULL && !node_replica_is_ours(node, volume_replica(there)))
+        return node_volume_delete(node, id, &call->problem); /* of a cluster that this node has left */
     node_change_end(node);
     enum err err = replicas_delete(node->replicas, number, &why);
     node_change_begin(node);
+    if (err == ERR_NO_NAME) return delete_left_over(call, id, number);
     return err == OK ? OK : call_tell_why(call, err, &why);
 }
 
@@ -202,6 +275,16 @@ static json_t *copies_json(const struct node *node, const struct placement *plac
     return list;
 }
 
+static void making_sentence(const struct node *node, const struct placement *place, struct text *t)
+{
+    const struct roster_node *n = roster_find(member_roster(node->member), place->nodes[place->refused_by]);
+    const char *name = n != NULL ? n->name : "one of them";
+    text_add(t, "it is being made: not all of its nodes have it yet");
+    if (place->refusal == PLACE_REFUSED_NAME)
+        text_add(t, "; %s has a volume %s of its own: one of the two must be deleted", name, place->name);
+    if (place->refusal == PLACE_REFUSED_LIMIT) text_add(t, "; %s has as many volumes as it can", name);
+}
+
 /* What the register says may be old: when nobody answers, it is what was so when somebody did. */
 static void sentence(const struct node *node, const struct placement *place, const struct replica_status *status,
                      struct text *t)
@@ -210,7 +293,7 @@ static void sentence(const struct node *node, const struct placement *place, con
     for (uint32_t i = 0; i < place->node_count; i++)
         up += set_has(place->config.in_sync, i) && member_is_up(node->member, place->nodes[i]);
     if (place->stage == PLACE_MAKING) {
-        text_add(t, "it is being made: not all of its nodes have it yet");
+        making_sentence(node, place, t);
         return;
     }
     if (place->stage == PLACE_LEAVING) {
@@ -249,19 +332,19 @@ bool node_replicas_safe(const struct roster *roster, struct text *t)
     return lacking == 0;
 }
 
-json_t *node_replicas_json(const struct node *node, uint32_t number)
+json_t *node_replicas_json(const struct node *node, const struct catalog_volume *v)
 {
     struct placement place;
     struct replica_status status;
     char text[400];
     struct text t;
-    if (node->replicas == NULL || !replicas_place(node->replicas, number, &place))
-        return json_pack("{s:I, s:s}", "number", (json_int_t)number, "summary",
+    if (!node_replica_place(node, v, &place))
+        return json_pack("{s:I, s:s}", "number", (json_int_t)v->number, "summary",
                          "the cluster does not know this volume any more");
-    bool here = replicas_status(node->replicas, number, &status);
+    bool here = replicas_status(node->replicas, v->number, &status);
     text_init(&t, text, sizeof text);
     sentence(node, &place, here ? &status : NULL, &t);
-    json_t *o = json_pack("{s:I, s:s, s:o, s:I, s:I}", "number", (json_int_t)number, "summary", text, "copies",
+    json_t *o = json_pack("{s:I, s:s, s:o, s:I, s:I}", "number", (json_int_t)v->number, "summary", text, "copies",
                           copies_json(node, &place), "epoch", (json_int_t)place.config.epoch, "version",
                           (json_int_t)place.config.version);
     if (!here) return o;

@@ -35,8 +35,7 @@ static const char *state_name(struct node *node, const struct catalog_volume *v)
 static uint32_t copies_of(const struct node *node, const struct catalog_volume *v)
 {
     struct placement place;
-    bool known = v->number > 0 && node->replicas != NULL && replicas_place(node->replicas, v->number, &place);
-    return known ? place.node_count : 1;
+    return node_replica_place(node, v, &place) ? place.node_count : 1;
 }
 
 json_t *volume_json(struct node *node, const struct catalog_volume *v)
@@ -65,7 +64,7 @@ static json_t *shown_json(struct node *node, const struct catalog_volume *v)
 {
     json_t *o = volume_json(node, v);
     json_object_set_new(o, "sessions", json_integer(node_sessions_of_volume(node, v->id)));
-    json_t *replication = v->number > 0 ? node_replicas_json(node, v->number) : NULL;
+    json_t *replication = v->number > 0 ? node_replicas_json(node, v) : NULL;
     const char *data = json_string_value(json_object_get(replication, "summary"));
     json_object_set_new(o, "data", json_string(data != NULL ? data : "one copy, on this node: lost when its disks are"));
     if (replication != NULL) json_object_set_new(o, "replication", replication);
@@ -144,6 +143,7 @@ static enum err create_meant(struct call *call, const char *name, uint32_t id, u
 static enum err create_here(struct call *call, const char *name, uint64_t size, uint32_t block_size)
 {
     struct node *node = call->node;
+    TRY(node_replicas_check_name(call, name));
     struct catalog *draft = catalog_draft(node->catalogs);
     struct catalog_volume v = {.id = store_last_volume(node->store) + 1,
                                .block_size = block_size,
@@ -229,7 +229,7 @@ enum err volumes_delete(struct call *call)
     if (v == NULL) return ERR_NO_VOLUME;
     TRY(call_flag(call, "force", &force));
     TRY(check_delete(call, v, force));
-    if (v->number > 0) return node_replicas_delete(call, v->number);
+    if (v->number > 0) return node_replicas_delete(call, v);
     return node_volume_delete(node, v->id, &call->problem);
 }
 

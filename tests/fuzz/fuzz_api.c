@@ -17,6 +17,7 @@
 
 enum { SEGMENT = 1 << 20, BEYOND = 3 };
 enum { VOLUMES = 8, SIZE_MAX_BYTES = 1 << 30 };
+enum { THE_NUMBER = 9 /* of the one volume with replicas here */, THIS_NODE = 3 /* in its cluster */ };
 enum how {
     HOW_LOGGED_IN = 1,
     HOW_FAILS = 2,
@@ -24,6 +25,7 @@ enum how {
     HOW_STUCK = 8,     /* the last commands of a session that was cut do not end */
     HOW_MEANWHILE = 16 /* somebody writes to a volume while its end is looked at */
 };
+#define ELSEWHERE "elsewhere" /* a volume that other nodes of the cluster keep */
 #define LOGGED_IN "iqn.2026-01.org.example:in"
 
 struct volume {
@@ -85,6 +87,8 @@ enum err catalog_commit(struct catalog_file *file)
     (void)file;
     REQUIRE(catalog_encode(&play.draft, json, sizeof json, &bytes) == OK);
     REQUIRE(catalog_decode(json, bytes, &play.decoded, &p) == OK); /* what is written can be read */
+    bool elsewhere = catalog_volume(&play.now, ELSEWHERE) == NULL && catalog_volume(&play.draft, ELSEWHERE) != NULL;
+    REQUIRE(!elsewhere || !play.clustered || member_was_removed(NULL)); /* a name is one volume's */
     TRY(goes_well());
     play.now = play.draft;
     play.commits++;
@@ -319,8 +323,9 @@ void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
 
 void scsi_unit_groups(struct scsi_unit *unit, const struct scsi_port_group *groups, uint32_t count)
 {
-    REQUIRE(unit != NULL && count > 0 && count <= SCSI_GROUPS_MAX);
-    for (uint32_t i = 0; i < count; i++) REQUIRE(groups[i].id > 0);
+    REQUIRE(unit != NULL && count > 0 && count <= SCSI_GROUPS_MAX && groups[0].id == THIS_NODE);
+    for (uint32_t i = 1; i < count; i++) REQUIRE(groups[i].id > 0 && groups[i].id != THIS_NODE);
+    REQUIRE(count == 1 || !member_was_removed(NULL)); /* then others are of no concern */
 }
 
 bool iscsi_target_is_ending(const struct iscsi_target *target)
@@ -335,15 +340,23 @@ void iscsi_target_stats(const struct iscsi_target *target, struct iscsi_stats *r
     *ret_stats = (struct iscsi_stats){.sessions = 1};
 }
 
-/* ---- the cluster: what matters here is what is asked of it; it has three nodes, or none yet ---- */
-
-enum { THE_NUMBER = 9 /* of the one volume with replicas */ };
+/* ---- the cluster: what matters here is what is asked of it; it has three nodes, or none yet; this is the last ---- */
 
 static struct roster the_roster = {.name = "prod", .next = 4, .next_volume = THE_NUMBER, .node_count = 3};
+
+/* Of a volume that this node does not keep. */
+static void put_elsewhere(void)
+{
+    static uint8_t value[ROSTER_VALUE_MAX];
+    static const struct placement place = {
+        .stage = PLACE_MAKING, .node_count = 1, .nodes = {1}, .blocks = 1, .block_bytes = 512, .name = ELSEWHERE};
+    REQUIRE(placement_put(&the_roster, THE_NUMBER - 1, &place, value) == OK);
+}
 
 const struct roster *member_roster(const struct member *member)
 {
     (void)member;
+    put_elsewhere();
     for (uint32_t i = 0; i < the_roster.node_count; i++)
         the_roster.nodes[i] = (struct roster_node){.number = i + 1,
                                                    .stage = ROSTER_LIVE,
@@ -369,13 +382,13 @@ const struct register_members *member_acceptors(const struct member *member)
 uint32_t member_number(const struct member *member)
 {
     (void)member;
-    return play.clustered;
+    return play.clustered ? THIS_NODE : 0;
 }
 
 bool member_is_up(const struct member *member, uint32_t number)
 {
     (void)member;
-    return number == 1 || (play.how & HOW_LOGGED_IN);
+    return number == THIS_NODE || (play.how & HOW_LOGGED_IN);
 }
 
 bool member_has_majority(const struct member *member, uint32_t *ret_up, uint32_t *ret_of)
@@ -402,6 +415,12 @@ static enum err member_goes_well(struct member_why *why)
 {
     *why = (struct member_why){.text = "it failed", .help = "try again"};
     return goes_well();
+}
+
+enum err member_read(struct member *member, struct member_why *ret_why)
+{
+    (void)member;
+    return member_goes_well(ret_why);
 }
 
 enum err member_create(struct member *member, const char *name, struct member_why *ret_why)
@@ -485,7 +504,7 @@ enum err replicas_create(struct replicas *replicas, const struct placement *want
 enum err replicas_delete(struct replicas *replicas, uint32_t number, struct member_why *ret_why)
 {
     (void)replicas;
-    REQUIRE(number == THE_NUMBER);
+    REQUIRE(number == THE_NUMBER && !member_was_removed(NULL)); /* what a cluster has is for its members to delete */
     TRY(member_goes_well(ret_why));
     TRY(play.replicas.unmake(play.replicas.arg, number));
     play.place.node_count = 0;
@@ -683,6 +702,12 @@ static void require_agreement(void)
     for (uint32_t i = 0; i < play.now.map_count; i++)
         REQUIRE(play.failed || node_unit(&play.node, play.now.maps[i].volume) != NULL);
     REQUIRE(!play.node.changing);
+    bool replica = false; /* one is shown */
+    for (uint32_t i = 0; i < play.node.unit_count; i++) {
+        const struct volume *v = volumes_find(NULL, play.node.units[i].volume);
+        replica |= v != NULL && v->replica.number != 0;
+    }
+    REQUIRE(node_group(&play.node) == (play.clustered && (replica || !member_was_removed(NULL)) ? THIS_NODE : 1));
 }
 
 static void ask(const char *text)
@@ -706,7 +731,7 @@ static void begin(uint8_t how, uint8_t well)
     static int there;
     play.how = how;
     play.well = well;
-    play.failed = false;
+    play.failed = play.clustered = false;
     play.last_volume = play.commits = 0;
     memset(play.volumes, 0, sizeof play.volumes);
     catalog_init(&play.now);

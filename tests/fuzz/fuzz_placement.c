@@ -25,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE(p.stage >= PLACE_MAKING && p.stage <= PLACE_LEAVING && p.node_count > 0 && p.node_count <= REPLICA_NODES_MAX);
     REQUIRE((p.made & ~placement_all(&p)) == 0 && p.blocks > 0 && p.blocks <= VOLUME_BLOCKS_MAX);
     REQUIRE((p.config.version == 0) == (p.stage == PLACE_MAKING) || p.stage == PLACE_LEAVING);
+    REQUIRE(p.refused_by < p.node_count && (p.refusal == PLACE_REFUSED_NOT || p.stage != PLACE_LIVE));
     for (uint32_t i = 0; i < p.node_count; i++) REQUIRE(p.nodes[i] != 0 && placement_of(&p, p.nodes[i]) == i);
     require_config(&p);
     REQUIRE(size <= sizeof again && placement_encode(&p, again) == size && memcmp(again, data, size) == 0);

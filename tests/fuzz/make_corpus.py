@@ -24,7 +24,7 @@ SEEDS = {
     "directory": [["directory"]],
     "body": [["replica_content"], ["replica_content_zeros"], ["replica_content_holes"], ["replica_content", "replica_content_zeros"]],
     "stretch": [["replica_stretch"]],
-    "placement": [["placement"], ["placement_making"]],
+    "placement": [["placement"], ["placement_making"], ["placement_refused"]],
     "register": [["register_look"], ["register_accept"], ["register_promise"], ["register_moved"], ["register_outbid"],
                  ["acceptor"]],
     "replica": [["replica_" + kind] for kind in (
@@ -219,6 +219,11 @@ REQUESTS = {
                + H1 + request("POST /v1/volumes/s/maps", '{"host":"h1","lun":1}') + request("GET /v1/volumes/s")
                + request("GET /v1/volumes") + request("POST /v1/volumes", '{"name":"t","size":4096,"copies":3}')
                + request("DELETE /v1/volumes/s?force=true") + request("GET /v1/volumes/s")),
+    "cluster_names": (1, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"elsewhere","size":4096}')
+                      + VM1 + request("POST /v1/volumes", '{"name":"vm1","size":4096,"copies":2}')),
+    "copies_removed": (17, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"s","size":4096,"copies":2}')
+                       + H1 + request("POST /v1/volumes/s/maps", '{"host":"h1","lun":1}') + request("GET /v1/volumes/s")
+                       + request("DELETE /v1/volumes/s/maps/h1?force=true") + request("DELETE /v1/volumes/s") + request("GET /v1/volumes/s")),
     "resize": (0, VM1 + VM2 + request("POST /v1/volumes/vm1/resize", '{"size":2097152}')
                + request("POST /v1/volumes/vm1/resize", '{"size":4096}')
                + request("POST /v1/volumes/vm1/resize", '{"size":4096,"discard_data":true}')

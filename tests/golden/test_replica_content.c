@@ -145,7 +145,8 @@ static bool placement_is_kept(const char *section, const struct placement *place
     uint8_t value[ROSTER_VALUE_MAX];
     struct placement back;
     if (!is_kept(g, value, placement_encode(place, value)) || placement_decode(g->bytes, g->size, &back) != OK) return false;
-    return back.stage == place->stage && back.made == place->made && back.node_count == place->node_count &&
+    return back.stage == place->stage && back.made == place->made && back.refusal == place->refusal &&
+           back.refused_by == place->refused_by && back.node_count == place->node_count &&
            memcmp(back.nodes, place->nodes, sizeof back.nodes) == 0 && back.blocks == place->blocks &&
            back.created_s == place->created_s && back.block_bytes == place->block_bytes &&
            strcmp(back.name, place->name) == 0 && is_same_config(&back.config, &place->config);
@@ -172,6 +173,11 @@ TEST(placements_are_kept)
                                                .join = {5, 0xa00000001, (uint64_t)1 << 63}}};
     const struct placement made = {
         .stage = PLACE_MAKING, .made = 2, .node_count = 2, .nodes = {2, 1}, .blocks = 1, .block_bytes = 4096, .name = "a"};
+    struct placement refused = made;
+    refused.made = 1;
+    refused.refusal = PLACE_REFUSED_LIMIT;
+    refused.refused_by = 1;
+    CHECK(placement_is_kept("placement_refused", &refused));
     CHECK(placement_is_kept("placement", &lives));
     CHECK(placement_is_kept("placement_making", &made));
 }

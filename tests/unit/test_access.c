@@ -13,7 +13,7 @@ enum { NODES = 3, ME = 4, NUMBER = 9, PATIENCE = SCSI_TRANSITION_SECONDS + 1 };
 static struct {
     uint64_t now_ns;
     uint32_t self;
-    bool hosted, up[NODES];
+    bool hosted, removed, left, up[NODES];
     struct replica_status status;
     struct placement place;
     struct scsi_port_group groups[SCSI_GROUPS_MAX];
@@ -40,6 +40,18 @@ bool member_is_up(const struct member *member, uint32_t number)
 {
     (void)member;
     return s.up[number - ME];
+}
+
+bool member_was_removed(const struct member *member)
+{
+    (void)member;
+    return s.removed;
+}
+
+bool node_replica_is_ours(const struct node *node, const struct volume_replica *replica)
+{
+    (void)node;
+    return replica->number == NUMBER && !s.left;
 }
 
 bool replicas_status(const struct replicas *replicas, uint32_t number, struct replica_status *ret_status)
@@ -153,12 +165,31 @@ TEST(transition_ends)
     CHECK(says(GONE, GOOD, GOOD)); /* it will take long */
 }
 
+/* What a node has left of a cluster that it is in no more is nobody's, whatever volume has that number where it is now. */
+TEST(a_volume_of_another_cluster_is_unavailable)
+{
+    begin();
+    s.left = true;
+    node_access_look(&s.node, &s.unit);
+    CHECK(s.count == 1 && s.groups[0].id == ME && s.groups[0].access == WAIT);
+    s.now_ns += PATIENCE * IO_S_NS;
+    node_access_look(&s.node, &s.unit);
+    CHECK(s.count == 1 && s.groups[0].access == GONE);
+}
+
 TEST(a_node_alone_is_group_one)
 {
     begin();
     CHECK_EQ(node_group(&s.node), ME);
+    s.removed = true;
+    CHECK_EQ(node_group(&s.node), 1);
+    s.node.unit_count = 1; /* as long as it shows a volume of the cluster that it was removed from, it keeps its number */
+    CHECK_EQ(node_group(&s.node), ME);
+    s.removed = false;
+    s.node.unit_count = 0;
     s.self = 0;
     CHECK_EQ(node_group(&s.node), 1);
 }
 
-TESTS(who_serves_tells_who_is_out_of_reach, who_is_cut_off_says_nothing_of_others, transition_ends, a_node_alone_is_group_one)
+TESTS(a_volume_of_another_cluster_is_unavailable, who_serves_tells_who_is_out_of_reach, who_is_cut_off_says_nothing_of_others,
+      transition_ends, a_node_alone_is_group_one)

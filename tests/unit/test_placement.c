@@ -9,7 +9,7 @@
 #include "store/format.h"
 #include "volume/replica/placement.h"
 
-enum { ROUNDS = 500, HEAD = 128, AT_STAGE = 1, AT_MADE, AT_NODES, AT_NAME_BYTES };
+enum { ROUNDS = 500, HEAD = 128, AT_STAGE = 1, AT_MADE, AT_NODES, AT_NAME_BYTES, AT_REFUSAL, AT_REFUSED_BY };
 
 static uint8_t value[ROSTER_VALUE_MAX];
 
@@ -208,6 +208,29 @@ TEST(what_is_made_has_no_value_of_the_protocol)
     CHECK_ERR(ERR_DECODE, placement_decode(value, placement_encode(&place, value), &back));
 }
 
+TEST(who_refuses_says_why)
+{
+    struct placement place, back;
+    plain(&place);
+    place.config = (struct replica_config){.version = 0};
+    place.stage = PLACE_MAKING;
+    place.refusal = PLACE_REFUSED_LIMIT;
+    place.refused_by = 2;
+    CHECK_OK(placement_decode(value, placement_encode(&place, value), &back));
+    CHECK(back.refusal == PLACE_REFUSED_LIMIT && back.refused_by == 2);
+    place.stage = PLACE_LEAVING;
+    CHECK_OK(placement_decode(value, placement_encode(&place, value), &back));
+    uint32_t bytes = placement_encode(&place, value);
+    value[AT_REFUSED_BY] = 3; /* nobody */
+    CHECK_ERR(ERR_DECODE, placement_decode(value, bytes, &back));
+    value[AT_REFUSED_BY] = 0;
+    value[AT_REFUSAL] = PLACE_REFUSED_LIMIT + 1;
+    CHECK_ERR(ERR_DECODE, placement_decode(value, bytes, &back));
+    value[AT_REFUSED_BY] = 1;
+    value[AT_REFUSAL] = PLACE_REFUSED_NOT;
+    CHECK_ERR(ERR_DECODE, placement_decode(value, bytes, &back));
+}
+
 /* ---- in a roster ---- */
 
 TEST(a_roster_says_where_a_volume_is)
@@ -235,8 +258,10 @@ TEST(a_roster_says_where_a_volume_is)
     CHECK_EQ(placement_named(&roster, "v", &found), 0);
     place.made = 1;
     CHECK_OK(placement_put(&roster, 4, &place, values[2]));
+    CHECK(placement_count(&roster, 9, UINT32_MAX) == 2 && placement_count(&roster, 9, 4) == 1);
+    CHECK(placement_count(&roster, 9, 3) == 0 && placement_count(&roster, 2, UINT32_MAX) == 0);
     CHECK(roster.volume_count == 3 && placement_find(&roster, 4, &found) && found.made == 1);
 }
 
 TESTS(random_placements_come_back, no_other_length_is_taken, limits_are_kept, limits_of_the_protocol_are_kept,
-      what_is_made_has_no_value_of_the_protocol, a_roster_says_where_a_volume_is)
+      what_is_made_has_no_value_of_the_protocol, who_refuses_says_why, a_roster_says_where_a_volume_is)

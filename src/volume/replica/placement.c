@@ -12,7 +12,7 @@ enum { VERSION = 1 };
 
 struct disk_placement {
     uint8_t version, stage, made, nodes;
-    uint8_t name_bytes, zero[3];
+    uint8_t name_bytes, refusal, refused_by, zero;
     le64 blocks, created_s;
     le32 block_bytes, epoch;
     le64 config_version;
@@ -39,6 +39,8 @@ uint32_t placement_encode(const struct placement *p, uint8_t ret_value[ROSTER_VA
                                   .made = p->made,
                                   .nodes = (uint8_t)p->node_count,
                                   .name_bytes = (uint8_t)strlen(p->name),
+                                  .refusal = (uint8_t)p->refusal,
+                                  .refused_by = p->refused_by,
                                   .blocks = put64(p->blocks),
                                   .created_s = put64(p->created_s),
                                   .block_bytes = put32(p->block_bytes),
@@ -76,6 +78,12 @@ static bool config_is_good(const struct placement *p)
     return (members & ~all) == 0 && replica_config_is_possible(c);         /* so the owner is one of them */
 }
 
+static bool refusal_is_good(const struct placement *p)
+{
+    if (p->refusal == PLACE_REFUSED_NOT) return p->refused_by == 0;
+    return p->stage != PLACE_LIVE && p->refusal <= PLACE_REFUSED_LIMIT && p->refused_by < p->node_count;
+}
+
 static bool is_good(const struct placement *p)
 {
     if (p->stage < PLACE_MAKING || p->stage > PLACE_LEAVING || p->node_count == 0) return false;
@@ -83,7 +91,7 @@ static bool is_good(const struct placement *p)
     if (p->blocks == 0 || p->blocks > VOLUME_BLOCKS_MAX || (p->block_bytes != 512 && p->block_bytes != 4096)) return false;
     for (uint32_t i = 0; i < p->node_count; i++)
         if (p->nodes[i] == 0 || placement_of(p, p->nodes[i]) != i) return false;
-    return config_is_good(p);
+    return refusal_is_good(p) && config_is_good(p);
 }
 
 static void config_take(const struct disk_placement *disk, struct replica_config *c)
@@ -107,11 +115,12 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
     if (at == NULL) return ERR_TRUNCATED;
     memcpy(&disk, at, sizeof disk);
     if (disk.version > VERSION) return ERR_NEW_FORMAT;
-    static const uint8_t none[sizeof disk.zero];
-    bool zero = memcmp(disk.zero, none, sizeof none) == 0 && disk.zero_too == 0 && get32(disk.zero_three) == 0;
+    bool zero = disk.zero == 0 && disk.zero_too == 0 && get32(disk.zero_three) == 0;
     if (disk.version == 0 || !zero || disk.nodes > REPLICA_NODES_MAX || disk.name_bytes >= ROSTER_NAME_SIZE) return ERR_DECODE;
     struct placement p = {.stage = (enum placement_stage)disk.stage,
                           .made = disk.made,
+                          .refusal = (enum placement_refusal)disk.refusal,
+                          .refused_by = disk.refused_by,
                           .node_count = disk.nodes,
                           .blocks = get64(disk.blocks),
                           .created_s = get64(disk.created_s),
@@ -137,6 +146,17 @@ uint32_t placement_of(const struct placement *place, uint32_t node)
     for (uint32_t i = 0; i < place->node_count; i++)
         if (place->nodes[i] == node) return i;
     return REPLICA_NODES_MAX;
+}
+
+uint32_t placement_count(const struct roster *roster, uint32_t node, uint32_t below)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < roster->volume_count && roster->volumes[i].number < below; i++) {
+        struct placement place;
+        if (!placement_find(roster, roster->volumes[i].number, &place)) continue;
+        count += placement_of(&place, node) < REPLICA_NODES_MAX;
+    }
+    return count;
 }
 
 bool placement_find(const struct roster *roster, uint32_t number, struct placement *ret_place)

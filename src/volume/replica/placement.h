@@ -4,13 +4,15 @@
  * is its number for ever, in all nodes, whatever a store calls it.
  *
  *     MAKING   each node of `nodes` makes it in its store and says so in `made`; who is the last says LIVE, with the first
- *              register value of the protocol (config.h): all in sync
+ *              register value of the protocol (config.h): all in sync. Who cannot, whatever it tries, says why (`refusal`)
  *     LIVE     `config` is changed by the protocol alone
- *     LEAVING  each node takes it out of its store and out of `made`; who is the last drops it from the roster
+ *     LEAVING  each node takes it out of its store and out of `made`, in which all are to begin with, because one that never
+ *              said that it made it may be about to; who is the last of those that the cluster still has drops it
  *
  * The place of a node in `nodes` is its number within the protocol, for ever.
  *
- *     value 128   version 1, stage 1, made 1, nodes 1, bytes of the name 1, zero 3, blocks 8, created 8, block bytes 4,
+ *     value 128   version 1, stage 1, made 1, nodes 1, bytes of the name 1, refusal 1, place of who refused 1, zero 1,
+ *                 blocks 8, created 8, block bytes 4,
  *                 then of the protocol: epoch 4, version 8, boot 4, owner 1, in sync 1, learners 1, zero 1, forced epoch 4,
  *                 zero 4, forced sequence 8, join 8 times 8; then for each node its number 4; then the name
  */
@@ -21,10 +23,14 @@
 #include "volume/replica/config.h"
 
 enum placement_stage { PLACE_MAKING = 1, PLACE_LIVE, PLACE_LEAVING };
+/* Why a node cannot make it: it has a volume of that name, or as many as it can have. */
+enum placement_refusal { PLACE_REFUSED_NOT, PLACE_REFUSED_NAME, PLACE_REFUSED_LIMIT };
 
 struct placement {
     enum placement_stage stage;
-    uint8_t made; /* set of places: whose store has it */
+    uint8_t made;                   /* set of places: whose store has it; LEAVING: may have it */
+    enum placement_refusal refusal; /* also after it: LEAVING */
+    uint8_t refused_by;             /* place */
     uint32_t node_count;
     uint32_t nodes[REPLICA_NODES_MAX]; /* numbers in the roster, each once */
     uint64_t blocks;                   /* as it was made; later sizes are the volume's own state */
@@ -41,6 +47,8 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
 
 /* The place of a node, REPLICA_NODES_MAX when it has none. */
 uint32_t placement_of(const struct placement *place, uint32_t node);
+/* How many volumes with a number below this one the roster has for a node, whatever their stage. */
+uint32_t placement_count(const struct roster *roster, uint32_t node, uint32_t below);
 /* All places as a set. */
 uint8_t placement_all(const struct placement *place);
 /* What the roster says of a volume. False: there is none of this number, or it cannot be read here. */

@@ -141,73 +141,63 @@ void replicas_stats(const struct replicas *all, struct replicas_stats *ret_stats
 
 /* ---- making, taking away ---- */
 
-struct wanted {
-    const struct placement *place;
-    uint32_t number;
-    uint8_t value[ROSTER_VALUE_MAX];
-};
-
-static enum err add(struct roster *roster, void *arg, struct member_why *why)
+/* [task] Until no node that is up has it any more; false: that takes longer. */
+static bool wait_until_gone(struct replicas *all, uint32_t number)
 {
-    struct wanted *w = arg;
-    struct placement place = *w->place, same;
-    if (placement_named(roster, place.name, &same) != 0)
-        return member_tell_why(why, ERR_NAME_EXISTS, "there is a volume %s in this cluster", place.name);
-    for (uint32_t i = 0; i < place.node_count; i++) {
-        const struct roster_node *node = roster_find(roster, place.nodes[i]);
-        if (node == NULL || node->stage != ROSTER_LIVE || node->role != ROSTER_DATA)
-            return member_tell_why(why, ERR_NO_NAME, "node %u is no node with data of this cluster", place.nodes[i]);
-    }
-    place.stage = PLACE_MAKING;
-    place.made = 0;
-    w->number = roster->next_volume;
-    if (placement_put(roster, w->number, &place, w->value) != OK)
-        return member_tell_why(why, ERR_LIMIT, "a cluster has at most %d volumes with replicas", ROSTER_VOLUMES_MAX);
-    roster->next_volume++;
-    return OK;
-}
-
-enum err replicas_create(struct replicas *all, const struct placement *wanted, uint32_t *ret_number, struct member_why *ret_why)
-{
-    struct wanted w = {.place = wanted};
     struct placement place;
-    TRY(member_change(all->config.member, add, &w, ret_why));
-    *ret_number = w.number;
-    task_kick(&all->keeper);
-    for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
-        if (replicas_place(all, w.number, &place) && place.stage == PLACE_LIVE && hosted_find(all, w.number) != NULL) return OK;
-        io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
-    }
-    return member_tell_why(ret_why, ERR_UNDECIDED, "not all of its nodes have made volume %s yet", wanted->name);
-}
-
-struct unwanted {
-    uint32_t number;
-    uint8_t value[ROSTER_VALUE_MAX];
-};
-
-static enum err leave(struct roster *roster, void *arg, struct member_why *why)
-{
-    struct unwanted *u = arg;
-    struct placement place;
-    if (!placement_find(roster, u->number, &place)) return member_tell_why(why, ERR_NO_NAME, "it is gone already");
-    place.stage = PLACE_LEAVING;
-    return placement_put(roster, u->number, &place, u->value);
-}
-
-enum err replicas_delete(struct replicas *all, uint32_t number, struct member_why *ret_why)
-{
-    struct unwanted u = {.number = number};
-    struct placement place;
-    TRY(member_change(all->config.member, leave, &u, ret_why));
-    task_kick(&all->keeper);
     for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
         bool there = replicas_place(all, number, &place);
         bool waits = false;
         for (uint32_t i = 0; there && i < place.node_count; i++)
             waits |= set_has(place.made, i) && member_is_up(all->config.member, place.nodes[i]);
-        if (!waits) return OK;
+        if (!waits) return true;
         io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
     }
+    return false;
+}
+
+static enum err tell_refusal(struct replicas *all, const struct placement *place, struct member_why *why)
+{
+    const struct roster *roster = member_roster(all->config.member);
+    const struct roster_node *node = roster != NULL ? roster_find(roster, place->nodes[place->refused_by]) : NULL;
+    const char *name = node != NULL ? node->name : "another node";
+    if (place->refusal == PLACE_REFUSED_NAME)
+        return member_tell_why(why, ERR_NAME_EXISTS, "%s has a volume %s of its own: choose another name", name, place->name);
+    return member_tell_why(why, ERR_LIMIT, "%s has as many volumes as it can: it cannot keep %s, too", name, place->name);
+}
+
+/* [task] A node that was asked to keep it cannot. ERR_CONFLICT: it has thought better of it. */
+static enum err back_out(struct replicas *all, struct place_edit *edit, const struct placement *place, struct member_why *why)
+{
+    if (member_change(all->config.member, edit_back_out, edit, why) != OK) return ERR_CONFLICT;
+    task_kick(&all->keeper);
+    wait_until_gone(all, edit->number);
+    return tell_refusal(all, place, why);
+}
+
+enum err replicas_create(struct replicas *all, const struct placement *wanted, uint32_t *ret_number, struct member_why *ret_why)
+{
+    struct place_edit edit = {.wanted = wanted};
+    struct placement place;
+    TRY(member_change(all->config.member, edit_add, &edit, ret_why));
+    *ret_number = edit.number;
+    task_kick(&all->keeper);
+    for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
+        bool known = replicas_place(all, edit.number, &place);
+        if (known && place.stage == PLACE_LIVE && hosted_find(all, edit.number) != NULL) return OK;
+        bool refused = known && place.stage == PLACE_MAKING && place.refusal != PLACE_REFUSED_NOT;
+        enum err err = refused ? back_out(all, &edit, &place, ret_why) : ERR_CONFLICT;
+        if (err != ERR_CONFLICT) return err;
+        io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
+    }
+    return member_tell_why(ret_why, ERR_UNDECIDED, "not all of its nodes have made volume %s yet", wanted->name);
+}
+
+enum err replicas_delete(struct replicas *all, uint32_t number, struct member_why *ret_why)
+{
+    struct place_edit edit = {.number = number};
+    TRY(member_change(all->config.member, edit_leave, &edit, ret_why));
+    task_kick(&all->keeper);
+    if (wait_until_gone(all, number)) return OK;
     return member_tell_why(ret_why, ERR_UNDECIDED, "not all of its nodes have taken it away yet; they will");
 }

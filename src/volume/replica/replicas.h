@@ -28,8 +28,10 @@ enum { REPLICAS_MAX = 32 /* volumes that a node keeps; each takes some 2 MiB */ 
 /* Who names volumes on this node. */
 struct replicas_user {
     void *arg;
-    /* [task] The volume of this number in the node's store, made (volume_create_replica) when it is not there. `original`: it
-     * stands as all others do that are made now; else it is empty and has to learn. */
+    /* The volume of this number in the node's store; NULL: it is not there. */
+    struct volume *(*find)(void *arg, uint32_t number);
+    /* [task] Makes it (volume_create_replica), which is not there. `original`: it stands as all others do that are made now;
+     * else it is empty and has to learn. ERR_NAME_EXISTS and ERR_LIMIT are told to all nodes. */
     enum err (*make)(void *arg, uint32_t number, const struct placement *place, bool original, struct volume **ret_volume);
     /* [task] It is to be gone. OK when it is not there; ERR_BUSY: somebody uses it: asked again. */
     enum err (*unmake)(void *arg, uint32_t number);
@@ -55,7 +57,8 @@ void replicas_close(struct replicas *replicas);
 void replicas_free(struct replicas *replicas);
 
 /* [task] Agrees on a new volume (name, blocks, block_bytes, created_s, nodes of `wanted`) and waits until all its nodes have
- * made it. ERR_UNDECIDED: not all of them did so in time; it goes on. */
+ * made it. ERR_NAME_EXISTS, ERR_LIMIT: also when one of them refused it; then it is taken away again. ERR_UNDECIDED: not all
+ * of them did so in time; it goes on. */
 enum err replicas_create(struct replicas *replicas, const struct placement *wanted, uint32_t *ret_number,
                          struct member_why *ret_why);
 /* [task] Agrees on taking it away, and waits a while for all nodes that are up. */

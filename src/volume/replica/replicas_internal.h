@@ -4,6 +4,7 @@
  *
  *     replicas.c       opening and closing, looking
  *     replicas_keep.c  the keeper, a task: places of the roster, volumes made and taken away
+ *     replicas_edit.c  what changes in the roster
  *     replicas_call.c  the caller, a task: questions to the register, which wait for no volume that is being made
  *     replicas_send.c  messages that go out over links
  *     replicas_wire.c  messages that come in, and links that come and go
@@ -23,6 +24,7 @@ enum {
     WIRE_URGENT = WIRE_STREAMS,
     WIRE_PARCELS = 256, /* messages on their way, to all nodes */
     WIRE_KIND = 1,
+    PLACE_FIRST_JOIN = 1, /* of a node whose store had it when it became LIVE */
 };
 
 /* A volume that this node keeps. */
@@ -120,6 +122,27 @@ void hosted_close(struct hosted *hosted);
 /* Memory of one that has ended, 0: of all: what it had prepared is published, or the store is closed. */
 void hosted_free(struct replicas *all, uint32_t number);
 void replicas_say(struct replicas *all, bool is_problem, const char *format, ...) TEXT_FORMAT(3, 4);
+
+/* ---- replicas_edit.c: member_edit, each with a place_edit ---- */
+
+struct place_edit {
+    uint32_t number; /* of the volume; edit_add gives it out */
+    uint32_t node;   /* who says so */
+    const struct placement *wanted;
+    enum placement_refusal refusal;
+    uint8_t value[ROSTER_VALUE_MAX];
+};
+
+/* ERR_NAME_EXISTS; ERR_NO_NAME: a node that cannot keep it; ERR_LIMIT: one that keeps as many as it can. */
+member_edit edit_add;
+/* Made here; refused here. ERR_NO_NAME: nobody makes it any more. */
+member_edit edit_made, edit_refuse;
+/* It is to be gone; only one that somebody refused (else ERR_NO_NAME, ERR_CONFLICT). */
+member_edit edit_leave, edit_back_out;
+/* Gone here; the last drops it. */
+member_edit edit_gone;
+/* Of one that is LEAVING: the places whose stores may have it and whose nodes belong to the cluster. */
+uint8_t places_waited_for(const struct roster *roster, const struct placement *place);
 
 /* ---- replicas_call.c ---- */
 

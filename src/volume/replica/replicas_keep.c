@@ -2,7 +2,7 @@
 /*
  * The keeper of a node's replicas: whenever the roster changed, and once a second, it does what the roster says.
  *
- *     MAKING    the volume is made here, then the roster says so; the last of its nodes says LIVE
+ *     MAKING    the volume is made here, then the roster says so, or why it cannot be; the last of its nodes says LIVE
  *     LIVE      the volume has a host. One that is not in the store any more is made again, empty, and learns
  *     LEAVING   the host ends, the volume is taken away, then the roster says so; the last drops it
  *
@@ -16,7 +16,7 @@
 #define TURN_NS IO_S_NS
 #define AGAIN_NS (200 * IO_MS_NS)
 #define COMPLAIN_NS (60 * IO_S_NS)
-enum { HOST_MIB = 8, FIRST_JOIN = 1, CREDIT_BLOCKS = 8192 };
+enum { HOST_MIB = 8, CREDIT_BLOCKS = 8192 };
 
 void replicas_say(struct replicas *all, bool is_problem, const char *format, ...)
 {
@@ -76,7 +76,7 @@ static enum err host_begin(struct hosted *h)
                   .strict = c->strict},
         .wires = {h, wire_send, call_fetch, call_propose, fence, reset},
         .boot = member_boot(c->member),
-        .first_join = volume_replica(h->volume)->original ? FIRST_JOIN : 0,
+        .first_join = volume_replica(h->volume)->original ? PLACE_FIRST_JOIN : 0,
         .credit = CREDIT_BLOCKS,
     };
     return host_open(&config, &h->host);
@@ -127,76 +127,65 @@ void hosted_free(struct replicas *all, uint32_t number)
 
 /* ---- places ---- */
 
-struct step {
-    uint32_t number, node;
-    uint8_t value[ROSTER_VALUE_MAX];
-};
-
-/* The owner is another one for each volume. */
-static void first_config(struct placement *place, uint32_t number)
-{
-    place->stage = PLACE_LIVE;
-    place->config = (struct replica_config){
-        .version = 1, .epoch = 1, .owner = (uint8_t)(number % place->node_count), .in_sync = placement_all(place)};
-    for (uint32_t i = 0; i < place->node_count; i++) place->config.join[i] = FIRST_JOIN;
-}
-
-static enum err say_made(struct roster *roster, void *arg, struct member_why *why)
-{
-    struct step *step = arg;
-    struct placement place;
-    if (!placement_find(roster, step->number, &place) || place.stage != PLACE_MAKING)
-        return member_tell_why(why, ERR_NO_NAME, "it is not being made any more");
-    place.made |= node_bit(placement_of(&place, step->node));
-    if (place.made == placement_all(&place)) first_config(&place, step->number);
-    return placement_put(roster, step->number, &place, step->value);
-}
-
-static enum err say_gone(struct roster *roster, void *arg, struct member_why *why)
-{
-    struct step *step = arg;
-    struct placement place;
-    if (!placement_find(roster, step->number, &place) || place.stage != PLACE_LEAVING)
-        return member_tell_why(why, ERR_NO_NAME, "it is not being taken away any more");
-    place.made &= (uint8_t)~node_bit(placement_of(&place, step->node));
-    if (place.made != 0) return placement_put(roster, step->number, &place, step->value);
-    roster_volume_drop(roster, step->number);
-    return OK;
-}
-
-/* [task] */
-static enum err make(struct replicas *all, uint32_t number, const struct placement *place, uint32_t index)
+/* A volume that this node lacks may be made only of what holds now: what it knows may be as old as its store is new, and a
+ * store that was emptied would then begin as one that has everything. */
+static enum err make_new(struct replicas *all, uint32_t number, struct placement *place, struct volume **ret_volume)
 {
     const struct replicas_user *user = &all->config.user;
     struct member_why why;
-    struct volume *volume;
-    struct step step = {.number = number, .node = place->nodes[index]};
-    bool original = place->stage == PLACE_MAKING && !set_has(place->made, index);
-    TRY(user->make(user->arg, number, place, original, &volume));
-    if (place->stage == PLACE_LIVE) return hosted_open(all, number, place, index, volume);
-    return set_has(place->made, index) ? OK : member_change(all->config.member, say_made, &step, &why);
+    struct place_edit edit = {.number = number, .node = member_number(all->config.member)};
+    TRY(member_read(all->config.member, &why));
+    const struct roster *roster = member_roster(all->config.member);
+    uint32_t index = REPLICA_NODES_MAX;
+    if (roster != NULL && placement_find(roster, number, place)) index = placement_of(place, edit.node);
+    if (index == REPLICA_NODES_MAX || place->stage == PLACE_LEAVING) return ERR_CONFLICT; /* it is looked at again */
+    bool making = place->stage == PLACE_MAKING, full = placement_count(roster, edit.node, number) >= REPLICAS_MAX;
+    enum err err = full ? ERR_LIMIT : user->make(user->arg, number, place, making && !set_has(place->made, index), ret_volume);
+    if (err == ERR_NAME_EXISTS) edit.refusal = PLACE_REFUSED_NAME;
+    if (err == ERR_LIMIT) edit.refusal = PLACE_REFUSED_LIMIT;
+    bool told = place->refusal == edit.refusal && place->refused_by == index;
+    if (making && edit.refusal != PLACE_REFUSED_NOT && !told) member_change(all->config.member, edit_refuse, &edit, &why);
+    return err;
 }
 
 /* [task] */
+static enum err make(struct replicas *all, uint32_t number, const struct placement *known)
+{
+    const struct replicas_user *user = &all->config.user;
+    struct member_why why;
+    struct placement place = *known;
+    struct place_edit edit = {.number = number, .node = member_number(all->config.member)};
+    struct volume *volume = user->find(user->arg, number);
+    if (volume == NULL) TRY(make_new(all, number, &place, &volume));
+    uint32_t index = placement_of(&place, edit.node);
+    if (place.stage == PLACE_LIVE) return hosted_open(all, number, &place, index, volume);
+    return set_has(place.made, index) ? OK : member_change(all->config.member, edit_made, &edit, &why);
+}
+
+/* [task] Also of one that this node does not keep, when nobody is left who does. */
 static enum err unmake(struct replicas *all, uint32_t number, const struct placement *place, uint32_t index)
 {
     const struct replicas_user *user = &all->config.user;
     struct hosted *h = hosted_find(all, number);
     struct member_why why;
-    struct step step = {.number = number, .node = place->nodes[index]};
+    struct place_edit edit = {.number = number, .node = member_number(all->config.member)};
     if (h != NULL) hosted_close(h);
-    TRY(user->unmake(user->arg, number));
+    if (index < REPLICA_NODES_MAX) TRY(user->unmake(user->arg, number));
     hosted_free(all, number);
-    return set_has(place->made, index) || place->made == 0 ? member_change(all->config.member, say_gone, &step, &why) : OK;
+    const struct roster *roster = member_roster(all->config.member);
+    bool says = index < REPLICA_NODES_MAX && set_has(place->made, index);
+    if (roster == NULL || (!says && places_waited_for(roster, place) != 0)) return OK;
+    enum err err = member_change(all->config.member, edit_gone, &edit, &why);
+    return err == ERR_NO_NAME ? OK : err; /* others were faster */
 }
 
 /* [task] One place of the roster. */
 static enum err follow(struct replicas *all, uint32_t number, const struct placement *place)
 {
     uint32_t index = placement_of(place, member_number(all->config.member));
-    if (index == REPLICA_NODES_MAX) return OK;
     if (place->stage == PLACE_LEAVING) return unmake(all, number, place, index);
-    return hosted_find(all, number) == NULL ? make(all, number, place, index) : OK;
+    if (index == REPLICA_NODES_MAX) return OK;
+    return hosted_find(all, number) == NULL ? make(all, number, place) : OK;
 }
 
 /* [task] The roster may change while a step waits, so each place is taken from it anew. False: something is to be tried again.
