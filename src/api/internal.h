@@ -74,7 +74,8 @@ void node_change_end(struct node *node);
 /* [task] */
 enum err node_replicas_open(struct node *node);
 /* [task] Within a change, which others may interrupt meanwhile. */
-enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies);
+enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies,
+                              bool fast);
 enum err node_replicas_delete(struct call *call, const struct catalog_volume *v);
 /* ERR_NAME_EXISTS: the cluster has a volume of this name. Others may change things meanwhile. */
 enum err node_replicas_check_name(struct call *call, const char *name);

@@ -49,7 +49,6 @@ struct node_config {
     const char *advertise[ISCSI_PORTALS_MAX]; /* of those, NULL: as it listens */
     uint32_t logout_ms;                       /* initiators' time to log out when the node stops */
     /* the cluster */
-    bool fast;    /* short timers: others go on sooner without a node that is silent */
     bool witness; /* no pool, no volumes, no target */
     const char *cluster_listen[NODE_CLUSTER_MAX];
     uint32_t cluster_listen_count;

@@ -125,8 +125,7 @@ enum err node_replicas_open(struct node *node)
                                      .volumes = node->volumes,
                                      .member = node->member,
                                      .user = {node, find, make, unmake, reset, tell},
-                                     .strict = host_is_virtual(),
-                                     .fast = node->config.fast};
+                                     .strict = host_is_virtual()};
     return replicas_open(&config, &node->replicas);
 }
 
@@ -206,13 +205,17 @@ enum err node_replicas_check_name(struct call *call, const char *name)
     return problem_tell(&call->problem, ERR_NAME_EXISTS, "there is a volume %s with replicas in this cluster", name);
 }
 
-enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies)
+enum err node_replicas_create(struct call *call, const char *name, uint64_t size, uint32_t block_size, uint32_t copies,
+                              bool fast)
 {
     struct node *node = call->node;
     struct member_why why;
     uint32_t number;
-    struct placement place = {
-        .stage = PLACE_MAKING, .blocks = size / BLOCK_SIZE, .block_bytes = block_size, .created_s = host_wall_seconds()};
+    struct placement place = {.stage = PLACE_MAKING,
+                              .blocks = size / BLOCK_SIZE,
+                              .block_bytes = block_size,
+                              .created_s = host_wall_seconds(),
+                              .fast = fast};
     snprintf(place.name, sizeof place.name, "%s", name);
     TRY(choose_nodes(call, copies, &place));
     if (catalog_volume(catalog_now(node->catalogs), name) != NULL)
@@ -344,9 +347,9 @@ json_t *node_replicas_json(const struct node *node, const struct catalog_volume 
     bool here = replicas_status(node->replicas, v->number, &status);
     text_init(&t, text, sizeof text);
     sentence(node, &place, here ? &status : NULL, &t);
-    json_t *o = json_pack("{s:I, s:s, s:o, s:I, s:I}", "number", (json_int_t)v->number, "summary", text, "copies",
-                          copies_json(node, &place), "epoch", (json_int_t)place.config.epoch, "version",
-                          (json_int_t)place.config.version);
+    json_t *o = json_pack("{s:I, s:s, s:o, s:b, s:I, s:I}", "number", (json_int_t)v->number, "summary", text, "copies",
+                          copies_json(node, &place), "fast_failover", place.fast, "epoch", (json_int_t)place.config.epoch,
+                          "version", (json_int_t)place.config.version);
     if (!here) return o;
     static const char *const roles[] = {[REPLICA_UNKNOWN] = "unknown",
                                         [REPLICA_OWNER] = "owner",

@@ -159,17 +159,21 @@ enum err volumes_create(struct call *call)
 {
     struct node *node = call->node;
     uint64_t size = 0, block_size = 512, copies = 1;
+    bool fast = false;
     char name[2 * NAME_SIZE] = "";
     const struct field fields[] = {
         {"name", FIELD_TEXT, name, 0, sizeof name, true},
         {"size", FIELD_NUMBER, &size, 0, INT64_MAX, true},
         {"block_size", FIELD_NUMBER, &block_size, 512, 4096, false},
         {"copies", FIELD_NUMBER, &copies, 1, REPLICA_NODES_MAX, false},
+        {"fast_failover", FIELD_FLAG, &fast, 0, 0, false},
     };
     TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
     TRY(catalog_check_name("volume", name, &call->problem));
     TRY(check_size(call, size));
-    TRY(copies > 1 ? node_replicas_create(call, name, size, (uint32_t)block_size, (uint32_t)copies)
+    if (fast && copies == 1)
+        return problem_tell(&call->problem, ERR_ARGUMENT, "fast_failover: a volume with one copy has no failover");
+    TRY(copies > 1 ? node_replicas_create(call, name, size, (uint32_t)block_size, (uint32_t)copies, fast)
                    : create_here(call, name, size, (uint32_t)block_size));
     call->status = 201;
     call->answer = volume_json(node, catalog_volume(catalog_now(node->catalogs), name));

@@ -158,6 +158,7 @@ static int create_one(struct session *s, uint64_t size, json_t **ret_volume)
     char path[PATH_SIZE];
     json_t *body = json_pack("{s:s, s:I}", "name", o->operands[0], "size", (json_int_t)size);
     if (o->copies > 0) json_object_set_new(body, "copies", json_integer((json_int_t)o->copies));
+    if (o->fast_failover) json_object_set_new(body, "fast_failover", json_true());
     if (o->block_size > 0) json_object_set_new(body, "block_size", json_integer((json_int_t)o->block_size));
     int exit = ask_unless(s, o->if_absent ? EXIT_CONFLICT : EXIT_DONE, "POST", "/v1/volumes", body, ret_volume);
     if (exit != EXIT_CONFLICT || !o->if_absent) return exit;
@@ -242,6 +243,7 @@ static const struct column agreed_lines[] = {
     {"epoch", "epoch", CELL_NUMBER, false},
     {"version", "version", CELL_NUMBER, false},
     {"number in cluster", "number", CELL_NUMBER, false},
+    {"fast failover", "fast_failover", CELL_TEXT, false},
 };
 
 int cmd_volume_why(struct session *s)

@@ -40,7 +40,7 @@ struct options {
     enum output output;
     uint64_t timeout, interval, lun, block_size, copies, minutes;
     uint32_t given; /* a bit for each flag of the table */
-    bool no_headers, quiet, help, version, yes, force, discard_data, if_absent, if_exists, off, once, witness;
+    bool no_headers, quiet, help, version, yes, force, discard_data, if_absent, if_exists, off, once, witness, fast_failover;
     const char *size, *user, *secret_file, *mutual_user, *mutual_secret_file;
     struct list_flag hosts, initiators;
     const char *operands[OPERANDS_MAX];

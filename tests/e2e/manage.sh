@@ -95,6 +95,7 @@ usage()
     expect 2 'means nothing' izar volume list --interval 2
     expect 2 '\-\-size is missing' izar volume create x
     expect 2 'not a size' izar volume create x --size 5Q
+    expect 2 'one copy' izar volume create x --size 64M --fast-failover
     expect 2 'takes NAME' izar volume show
     expect 2 'takes no names' izar volume list x
     expect 2 'allowed are table' izar volume list -o yaml

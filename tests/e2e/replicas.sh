@@ -62,6 +62,13 @@ kill -CONT "${pids[b]}"
 load_ends; cat load.log
 soon b 'all 2 copies are in sync; this node serves it'
 verify a; verify b
+# A volume comes and goes, on all of its nodes.
+expect 0 'all 2 copies are in sync' at b volume create quick --size 64M --copies 2 --fast-failover
+expect 0 'fast failover +yes' at a volume why quick
+expect 4 'there is a volume quick' at a volume create quick --size 64M
+expect 0 '' at a volume delete quick --yes
+expect 3 '' at a volume show quick
+expect 3 '' at b volume show quick
 # All die at once, under the load.
 through b 8
 sleep 2

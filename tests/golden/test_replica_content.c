@@ -161,6 +161,7 @@ TEST(placements_are_kept)
                                     .blocks = 0x1122334455,
                                     .created_s = 1700000000,
                                     .block_bytes = 512,
+                                    .fast = true,
                                     .name = "vm-1a",
                                     .config = {.version = 0x0107,
                                                .epoch = 9,

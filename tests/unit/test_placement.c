@@ -9,7 +9,7 @@
 #include "store/format.h"
 #include "volume/replica/placement.h"
 
-enum { ROUNDS = 500, HEAD = 128, AT_STAGE = 1, AT_MADE, AT_NODES, AT_NAME_BYTES, AT_REFUSAL, AT_REFUSED_BY };
+enum { ROUNDS = 500, HEAD = 128, AT_STAGE = 1, AT_MADE, AT_NODES, AT_NAME_BYTES, AT_REFUSAL, AT_REFUSED_BY, AT_FAST };
 
 static uint8_t value[ROSTER_VALUE_MAX];
 
@@ -58,6 +58,7 @@ static void draw(uint64_t seed, struct placement *ret_place)
     place->blocks = 1 + prng_below(&p, VOLUME_BLOCKS_MAX);
     place->created_s = prng_next(&p);
     place->block_bytes = prng_below(&p, 2) == 0 ? 512 : 4096;
+    place->fast = prng_below(&p, 2) == 0;
     uint64_t length = seed % 2 == 0 ? ROSTER_NAME_SIZE - 1 : 1 + prng_below(&p, ROSTER_NAME_SIZE - 1);
     for (uint64_t i = 0; i < length; i++) place->name[i] = letters[prng_below(&p, sizeof letters - 1)];
     if (place->stage == PLACE_LIVE || (place->stage == PLACE_LEAVING && prng_below(&p, 2) == 0)) draw_config(&p, place);
@@ -135,6 +136,8 @@ TEST(limits_are_kept)
     CHECK_ERR(ERR_DECODE, changed8(AT_STAGE, PLACE_LEAVING + 1));
     CHECK_ERR(ERR_DECODE, changed8(AT_STAGE, PLACE_MAKING)); /* with a value of the protocol */
     CHECK_OK(changed8(AT_MADE, 0));
+    CHECK_OK(changed8(AT_FAST, 1));
+    CHECK_ERR(ERR_DECODE, changed8(AT_FAST, 2));
     CHECK_ERR(ERR_DECODE, changed8(AT_MADE, 8));
     CHECK_ERR(ERR_DECODE, changed8(AT_NODES, 0));
     CHECK_ERR(ERR_DECODE, changed8(AT_NODES, 2));
@@ -146,7 +149,7 @@ TEST(limits_are_kept)
     CHECK_ERR(ERR_TRUNCATED, changed8(AT_NAME_BYTES, 3));
     CHECK_ERR(ERR_DECODE, changed8(AT_NAME_BYTES, ROSTER_NAME_SIZE));
     CHECK_ERR(ERR_DECODE, changed8(AT_NAME_BYTES, 255));
-    for (size_t at = 5; at < 8; at++) CHECK_ERR(ERR_DECODE, changed8(at, 1));
+    for (size_t at = AT_REFUSAL; at < AT_FAST; at++) CHECK_ERR(ERR_DECODE, changed8(at, 1));
     CHECK_OK(changed64(8, VOLUME_BLOCKS_MAX));
     CHECK_ERR(ERR_DECODE, changed64(8, VOLUME_BLOCKS_MAX + 1));
     CHECK_ERR(ERR_DECODE, changed64(8, 0));

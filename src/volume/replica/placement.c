@@ -12,7 +12,7 @@ enum { VERSION = 1 };
 
 struct disk_placement {
     uint8_t version, stage, made, nodes;
-    uint8_t name_bytes, refusal, refused_by, zero;
+    uint8_t name_bytes, refusal, refused_by, fast;
     le64 blocks, created_s;
     le32 block_bytes, epoch;
     le64 config_version;
@@ -41,6 +41,7 @@ uint32_t placement_encode(const struct placement *p, uint8_t ret_value[ROSTER_VA
                                   .name_bytes = (uint8_t)strlen(p->name),
                                   .refusal = (uint8_t)p->refusal,
                                   .refused_by = p->refused_by,
+                                  .fast = p->fast,
                                   .blocks = put64(p->blocks),
                                   .created_s = put64(p->created_s),
                                   .block_bytes = put32(p->block_bytes),
@@ -115,8 +116,8 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
     if (at == NULL) return ERR_TRUNCATED;
     memcpy(&disk, at, sizeof disk);
     if (disk.version > VERSION) return ERR_NEW_FORMAT;
-    bool zero = disk.zero == 0 && disk.zero_too == 0 && get32(disk.zero_three) == 0;
-    if (disk.version == 0 || !zero || disk.nodes > REPLICA_NODES_MAX || disk.name_bytes >= ROSTER_NAME_SIZE) return ERR_DECODE;
+    bool good = disk.fast <= 1 && disk.zero_too == 0 && get32(disk.zero_three) == 0;
+    if (disk.version == 0 || !good || disk.nodes > REPLICA_NODES_MAX || disk.name_bytes >= ROSTER_NAME_SIZE) return ERR_DECODE;
     struct placement p = {.stage = (enum placement_stage)disk.stage,
                           .made = disk.made,
                           .refusal = (enum placement_refusal)disk.refusal,
@@ -124,7 +125,8 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
                           .node_count = disk.nodes,
                           .blocks = get64(disk.blocks),
                           .created_s = get64(disk.created_s),
-                          .block_bytes = get32(disk.block_bytes)};
+                          .block_bytes = get32(disk.block_bytes),
+                          .fast = disk.fast != 0};
     config_take(&disk, &p.config);
     for (uint32_t i = 0; i < disk.nodes; i++) {
         le32 node;

@@ -239,6 +239,7 @@ static const char *why(const struct replica *r)
         return lease_is_held(r) ? "serving" : "a replica in sync does not answer";
     case REPLICA_IN_SYNC:
         if (r->config.owner == r->setup.node) return "restarted, taking the volume up in a new epoch";
+        if (!r->vouched) return "waiting until another replica has confirmed that this store has all that it acknowledged";
         return lease_is_held(r) ? "serving" : "a replica in sync does not answer";
     }
     return "";

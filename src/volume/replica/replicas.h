@@ -46,7 +46,6 @@ struct replicas_config {
     struct member *member;
     struct replicas_user user;
     bool strict; /* as in struct replica_setup */
-    bool fast;   /* replica_timing_fast */
 };
 
 /* [task] Attaches to the member; volumes are served as soon as their register values were read. ERR_NO_MEMORY. */

@@ -71,7 +71,7 @@ static enum err host_begin(struct hosted *h)
         .contents = &h->all->contents,
         .volume = volume_id(h->volume),
         .setup = {.node = (uint8_t)h->index,
-                  .timing = c->fast ? replica_timing_fast : replica_timing_default,
+                  .timing = h->place.fast ? replica_timing_fast : replica_timing_default,
                   .walk_blocks = REPLICA_WALK,
                   .strict = c->strict},
         .wires = {h, wire_send, call_fetch, call_propose, fence, reset},
