@@ -7,7 +7,7 @@
  *     replica_store.c   a store of a handful of blocks, with a journal that is durable up to somewhere
  *     replica_client.c  clients on all nodes, and the judge
  *     replica_fault.c   what goes wrong, and the end: heal, quiesce, compare
- *     replica_direct.c  histories for one rule each
+ *     replica_direct.c  histories for one rule each; they are in replica_direct_*.c
  *
  * A world is one volume on 2 to 8 nodes. Nodes crash, freeze and have clocks of their own; links lose, cut one way, are reset,
  * and in some worlds reorder and repeat; the register is always right and often out of reach. Every block has one client that
