@@ -146,7 +146,8 @@ struct cluster_number {
 };
 
 struct cluster_block {
-    uint32_t acked; /* the newest that was acknowledged */
+    uint32_t acked;  /* the newest that was acknowledged */
+    uint32_t before; /* the one that was it when a plan looked */
     uint32_t count, room;
     struct cluster_number *numbers;
 };

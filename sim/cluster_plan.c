@@ -155,17 +155,20 @@ static uint64_t stored_bytes(struct cluster *c)
     return bytes;
 }
 
+/* Every block has been written since `before`. */
+static bool all_written(struct cluster *c)
+{
+    for (uint32_t i = 0; i < CLUSTER_OWNED; i++)
+        if (c->blocks[i].acked == c->blocks[i].before) return false;
+    return true;
+}
+
 /* Every block is written while it is away, most of them more than once; then nobody writes until it is back. */
 static void moves_bytes(struct cluster *c)
 {
-    uint32_t before[CLUSTER_OWNED];
     if (!goes_away(c)) return;
-    for (uint32_t i = 0; i < CLUSTER_OWNED; i++) before[i] = c->blocks[i].acked;
-    for (uint32_t left = CLUSTER_OWNED; left > 0 && !lab_failed(c->lab);) {
-        cluster_run_ms(c, 100);
-        left = 0;
-        for (uint32_t i = 0; i < CLUSTER_OWNED; i++) left += c->blocks[i].acked == before[i];
-    }
+    for (uint32_t i = 0; i < CLUSTER_OWNED; i++) c->blocks[i].before = c->blocks[i].acked;
+    if (!cluster_until(c, all_written, LONG_MS, "not every block is written")) return;
     c->quiet = true;
     if (!cluster_until(c, clients_rest, WAIT_MS, "clients do not stop")) return;
     if (!cluster_until(c, all_but_one, WAIT_MS, "a replica does not come back")) return;

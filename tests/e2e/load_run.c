@@ -135,6 +135,12 @@ static void refused(const struct command *c, int status)
     exit(EXIT_WRONG);
 }
 
+/* A host gives up then, and tells its user that the disk is gone. */
+static bool waited_too_long(const struct command *c)
+{
+    return load_now() - c->began > PATIENCE_SECONDS;
+}
+
 static void send_later(struct command *c)
 {
     c->next = c->load->unanswered;
@@ -175,7 +181,7 @@ static bool repeats(struct command *c, int status, const struct scsi_task *task)
     bool unready = check && task->sense.key == SCSI_SENSE_NOT_READY;
     bool busy = status == SCSI_STATUS_BUSY && several;
     if (!attention && !unready && !busy) return false;
-    if (load_now() - c->began > PATIENCE_SECONDS) refused(c, status);
+    if (waited_too_long(c)) refused(c, status);
     if (!attention) l->rest_until = load_now() + REST_SECONDS;
     if (unready && several && task->sense.ascq == ACCESS_UNAVAILABLE) c->session->lost = true;
     if (busy)
@@ -342,6 +348,7 @@ static void command_start(struct load_state *l, struct session *s)
 static void command_again(struct load_state *l, struct session *s)
 {
     struct command *c = l->unanswered;
+    if (waited_too_long(c)) load_fail("a command", "no path answers it");
     l->unanswered = c->next;
     if (c->verb == READ) memcpy(c->then, l->ledger.entries + c->ranges[0].sector, c->ranges[0].count * sizeof *c->then);
     l->again++;

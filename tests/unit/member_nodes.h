@@ -17,10 +17,13 @@
 enum { NODES = 3, PATIENCE_MS = 15000, LOOK_MS = 5, LIFETIME_S = 600 };
 #define NOW 1800000000ull
 
-/* Waits for what happens by itself. */
+/* Waits for what happens by itself, and not for ever. */
+#define WAIT_FOR(cond)                                                                                                         \
+    for (int waited = 0; !(cond) && waited < PATIENCE_MS; waited += LOOK_MS) io_task_sleep(the_io, LOOK_MS *IO_MS_NS)
+
 #define SOON(cond)                                                                                                             \
     do {                                                                                                                       \
-        for (int waited = 0; !(cond) && waited < PATIENCE_MS; waited += LOOK_MS) io_task_sleep(story->io, LOOK_MS *IO_MS_NS);  \
+        WAIT_FOR(cond);                                                                                                        \
         EXPECT(cond);                                                                                                          \
     } while (0)
 
@@ -196,7 +199,10 @@ static inline void story_run(void *arg)
 {
     struct story *story = arg;
     the_io = story->io;
-    if (places_found(story->io)) story->tell(story);
+    if (places_found(story->io)) {
+        story->tell(story);
+        story->over = true;
+    }
     if (story->failed_line != 0) {
         printf("# line %u: did not hold; last reason: %s; told was:\n%snot ok\n", story->failed_line, why.text, told);
         fflush(stdout);
@@ -213,6 +219,7 @@ static inline void story_main(struct io *loop0, void *arg)
     if (io_task_start(loop0, &story->task, story_run, story) != OK) io_group_stop(story->world);
 }
 
+/* 0: it was told, and all of it held. */
 static inline unsigned tell_story(void (*what)(struct story *story))
 {
     struct story story = {.tell = what};
@@ -229,7 +236,7 @@ static inline unsigned tell_story(void (*what)(struct story *story))
     io_task_done(&story.task);
     io_group_close(group);
     folders_gone();
-    return 0;
+    return story.over ? 0 : 1;
 }
 
 #endif

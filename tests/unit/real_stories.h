@@ -15,6 +15,7 @@ static inline void story_run(void *arg)
 {
     struct story *story = arg;
     story->tell(story);
+    story->over = true;
     io_group_stop(story->world);
     if (story->failed_line == 0) return;
     printf("# line %u: did not hold\n", story->failed_line);
@@ -31,8 +32,8 @@ static inline void story_main(struct io *loop0, void *arg)
     if (io_task_start(loop0, &story->task, story_run, story) != OK) io_group_stop(story->world);
 }
 
-/* False: one of the back ends could not be opened. A story that fails ends the program; `explain` (may be NULL) prints what may
- * help then, as lines that begin with '#'. */
+/* False: one of the back ends could not be opened, or a story not begun. A story that fails ends the program; `explain` (may be
+ * NULL) prints what may help then, as lines that begin with '#'. */
 static inline bool tell_on_both(void (*what)(struct story *story), void (*explain)(void))
 {
     static const enum io_backend backends[] = {IO_BACKEND_URING, IO_BACKEND_POSIX};
@@ -46,6 +47,7 @@ static inline bool tell_on_both(void (*what)(struct story *story), void (*explai
         io_group_run(group, story_main, &story);
         io_task_done(&story.task);
         io_group_close(group);
+        if (!story.over) return false;
     }
     return true;
 }

@@ -21,6 +21,7 @@ struct story {
     void (*tell)(struct story *story);
     void (*explain)(void); /* prints what else is known when it fails; may be NULL */
     void *world;           /* whatever ends it */
+    bool over;             /* it was told to its end */
     unsigned failed_line;
 };
 

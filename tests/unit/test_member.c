@@ -68,7 +68,9 @@ static void story_of_stopping(struct story *story)
     uint32_t next = member_roster(at(2))->next;
     adder = (struct adder){.member = at(1)};
     EXPECT(io_task_start(story->io, &adder.task, adder_run, &adder) == OK);
-    while (at(1)->proposer.phase != REGISTER_ACCEPTING) io_task_sleep(story->io, 0);
+    uint64_t until = io_now_ns(story->io) + PATIENCE_MS * IO_MS_NS;
+    while (at(1)->proposer.phase != REGISTER_ACCEPTING && io_now_ns(story->io) < until) io_task_sleep(story->io, 0);
+    EXPECT(at(1)->proposer.phase == REGISTER_ACCEPTING);
     uint32_t made = adder.made;
     close_node(1);
     EXPECT(adder.over && adder.unknown == 1 && adder.made == made);

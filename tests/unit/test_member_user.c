@@ -91,7 +91,7 @@ static void talker_closing(void *arg, uint32_t node)
     struct talker *t = arg;
     t->closings++;
     if (node != t->node || t->link == NULL) t->wrong++;
-    while (t->busy > 0) io_task_sleep(the_io, IO_MS_NS);
+    WAIT_FOR(t->busy == 0);
     link_stream_done(&t->stream);
     t->link = NULL;
 }
