@@ -65,12 +65,12 @@ finish_with()
     unset "pids[$2]"
 }
 
-# soon NODE PATTERN: what it says of the volume, now or in a while
+# soon NODE PATTERN [VOLUME]: what it says of the volume, now or in a while
 soon()
 {
     local said
     for _ in $(seq 100); do
-        said=$(at "$1" volume why shared 2>&1)
+        said=$(at "$1" volume why "${3:-shared}" 2>&1)
         [[ $said =~ $2 ]] && return 0
         sleep 0.2
     done
