@@ -83,6 +83,8 @@ enum err node_replicas_check_name(struct call *call, const char *name);
 bool node_replica_is_ours(const struct node *node, const struct volume_replica *replica);
 /* What the cluster says of a volume. False: it does not know it, or it has no replicas. */
 bool node_replica_place(const struct node *node, const struct catalog_volume *v, struct placement *ret_place);
+/* [task] Within a change, as above: this node's copy becomes the volume. */
+enum err node_replicas_force(struct call *call, const struct catalog_volume *v);
 /* Who keeps it, and how it stands. */
 json_t *node_replicas_json(const struct node *node, const struct catalog_volume *v);
 /* How safe the replicated volumes of the whole cluster are. False: some lack a copy. */
@@ -155,7 +157,7 @@ bool cluster_trouble(const struct node *node, char text[CLUSTER_SENTENCE_MAX], c
 
 typedef enum err handler(struct call *call);
 
-handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resize, volumes_stats;
+handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resize, volumes_force, volumes_stats;
 handler maps_list, maps_create, maps_delete;
 handler hosts_list, hosts_create, hosts_show, hosts_delete, hosts_add_initiator, hosts_remove_initiator, hosts_set_chap,
     hosts_clear_chap;

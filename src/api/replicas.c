@@ -255,6 +255,17 @@ enum err node_replicas_delete(struct call *call, const struct catalog_volume *v)
     return err == OK ? OK : call_tell_why(call, err, &why);
 }
 
+enum err node_replicas_force(struct call *call, const struct catalog_volume *v)
+{
+    struct node *node = call->node;
+    struct member_why why;
+    uint32_t number = v->number;
+    node_change_end(node);
+    enum err err = replicas_force(node->replicas, number, &why);
+    node_change_begin(node);
+    return err == OK ? OK : call_tell_why(call, err, &why);
+}
+
 /* ---- showing ---- */
 
 static const char *role_of(const struct placement *place, uint32_t index)
@@ -309,6 +320,8 @@ static void sentence(const struct node *node, const struct placement *place, con
         text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, place->node_count,
                  in_sync == 1 ? "is" : "are", in_sync == 1 ? "lose data" : "stop it");
     if (up < in_sync) text_add(t, "; %u of these %s out of reach", in_sync - up, in_sync - up == 1 ? "is" : "are");
+    if (up == 0 && status != NULL && status->role == REPLICA_LEARNER)
+        text_add(t, "; if they are lost for good, izar volume force-promote goes on with what this node has");
     if (status == NULL)
         text_add(t, "; this node does not serve it: its replica is not open yet");
     else if (status->serving)
@@ -350,6 +363,10 @@ json_t *node_replicas_json(const struct node *node, const struct catalog_volume 
     json_t *o = json_pack("{s:I, s:s, s:o, s:b, s:I, s:I}", "number", (json_int_t)v->number, "summary", text, "copies",
                           copies_json(node, &place), "fast_failover", place.fast, "epoch", (json_int_t)place.config.epoch,
                           "version", (json_int_t)place.config.version);
+    if (place.config.forced_epoch > 0)
+        json_object_set_new(o, "forced",
+                            json_pack("{s:I, s:I}", "epoch", (json_int_t)place.config.forced_epoch, "sequence",
+                                      (json_int_t)place.config.forced_sequence));
     if (!here) return o;
     static const char *const roles[] = {[REPLICA_UNKNOWN] = "unknown",
                                         [REPLICA_OWNER] = "owner",

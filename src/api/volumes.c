@@ -237,6 +237,31 @@ enum err volumes_delete(struct call *call)
     return node_volume_delete(node, v->id, &call->problem);
 }
 
+/* ---- the last resort ---- */
+
+enum err volumes_force(struct call *call)
+{
+    struct node *node = call->node;
+    bool accepted = false;
+    char name[NAME_SIZE];
+    const struct field fields[] = {{"accept_loss", FIELD_FLAG, &accepted, 0, 0, true}};
+    const struct catalog_volume *v = call_volume(call, catalog_now(node->catalogs));
+    if (v == NULL) return ERR_NO_VOLUME;
+    TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
+    if (v->number == 0)
+        return problem_tell(&call->problem, ERR_ARGUMENT, "volume %s has one copy: there is nothing to be forced", v->name);
+    if (!accepted)
+        return problem_tell(
+            &call->problem, ERR_ARGUMENT,
+            "accept_loss must be true: what other nodes acknowledged after the last record of this one is lost");
+    snprintf(name, sizeof name, "%s", v->name);
+    TRY(node_replicas_force(call, v));
+    v = catalog_volume(catalog_now(node->catalogs), name); /* others may have changed things meanwhile */
+    if (v == NULL) return ERR_NO_VOLUME;
+    call->answer = volume_json(node, v);
+    return OK;
+}
+
 /* ---- resizing ---- */
 
 struct stretches {

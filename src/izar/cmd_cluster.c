@@ -125,26 +125,12 @@ int cmd_cluster_join(struct session *s)
     return exit == EXIT_DONE ? print_cluster(s, cluster) : exit;
 }
 
-/* On a terminal the name must be typed; elsewhere --yes is needed. */
-static int confirm_remove(const struct options *o)
-{
-    char line[128];
-    const char *name = o->operands[0];
-    if (o->yes) return EXIT_DONE;
-    if (!host_is_terminal(0))
-        return fail(EXIT_USAGE, "removing node %s takes it out of the cluster for good; --yes says that this is meant", name);
-    fprintf(stderr, "This takes node %s out of the cluster for good; its volumes stay on it. Type its name to go on: ", name);
-    if (fgets(line, sizeof line, stdin) == NULL) line[0] = '\0';
-    line[strcspn(line, "\n")] = '\0';
-    return strcmp(line, name) == 0 ? EXIT_DONE : fail(EXIT_FAILED, "not removed");
-}
-
 int cmd_cluster_remove(struct session *s)
 {
     const struct options *o = s->options;
     char path[PATH_SIZE];
     struct text t;
-    int exit = confirm_remove(o);
+    int exit = confirm(o, "removing node %s takes it out of the cluster for good; its volumes stay on it", o->operands[0]);
     if (exit != EXIT_DONE) return exit;
     text_init(&t, path, sizeof path);
     text_add(&t, "/v1/nodes");

@@ -258,6 +258,10 @@ int cmd_volume_why(struct session *s)
     if (json_is_object(replication)) {
         print_list(s, json_incref(json_object_get(replication, "copies")), copy_columns, COUNT(copy_columns));
         print_object(s, json_incref(replication), agreed_lines, COUNT(agreed_lines));
+        const json_t *forced = json_object_get(replication, "forced");
+        if (forced != NULL)
+            printf("forced in epoch %llu: what was acknowledged after record %llu before that is lost\n",
+                   (unsigned long long)member_number(forced, "epoch"), (unsigned long long)member_number(forced, "sequence"));
         if (json_is_object(here)) print_object(s, json_incref(here), replica_lines, COUNT(replica_lines));
     }
     json_decref(volume);
@@ -279,30 +283,39 @@ int cmd_volume_resize(struct session *s)
     return EXIT_DONE;
 }
 
-/* On a terminal the name must be typed; elsewhere --yes is needed. */
-static int confirm_delete(const struct options *o)
-{
-    char line[128];
-    const char *name = o->operands[0];
-    if (o->yes) return EXIT_DONE;
-    if (!host_is_terminal(0)) return fail(EXIT_USAGE, "deleting volume %s loses its data; --yes says that this is meant", name);
-    fprintf(stderr, "This deletes volume %s and all its data. Type its name to go on: ", name);
-    if (fgets(line, sizeof line, stdin) == NULL) line[0] = '\0';
-    line[strcspn(line, "\n")] = '\0';
-    return strcmp(line, name) == 0 ? EXIT_DONE : fail(EXIT_FAILED, "not deleted");
-}
-
 int cmd_volume_delete(struct session *s)
 {
     const struct options *o = s->options;
     char path[PATH_SIZE];
     struct text t;
-    int exit = confirm_delete(o);
+    int exit = confirm(o, "deleting volume %s loses all its data", o->operands[0]);
     if (exit != EXIT_DONE) return exit;
     text_init(&t, path, sizeof path);
     text_add(&t, "/v1/volumes");
     path_add(s, &t, o->operands[0]);
     return ask_delete(s, &t);
+}
+
+/* ---- the last resort ---- */
+
+int cmd_volume_force(struct session *s)
+{
+    char path[PATH_SIZE];
+    const char *name = s->options->operands[0];
+    json_t *volume = NULL;
+    int exit = ask(s, "GET", volume_path(s, name, NULL, path), NULL, &volume);
+    if (exit != EXIT_DONE) return exit;
+    const json_t *here = json_object_get(json_object_get(volume, "replication"), "here");
+    if (!s->options->yes) fprintf(stderr, "%s: %s\n", name, member_text(volume, "data"));
+    exit = confirm(s->options, "forcing volume %s loses what other nodes acknowledged after record %llu, the last of this node",
+                   name, (unsigned long long)member_number(here, "committed"));
+    json_decref(volume);
+    if (exit != EXIT_DONE) return exit;
+    exit = ask(s, "POST", volume_path(s, name, "force-promote", path), json_pack("{s:b}", "accept_loss", true), &volume);
+    if (exit != EXIT_DONE) return exit;
+    print_object(s, volume, volume_lines, COUNT(volume_lines));
+    hint(s, "next: check the data from a host; izar volume why %s tells when the other copies have followed", name);
+    return EXIT_DONE;
 }
 
 /* ---- counting ---- */

@@ -71,6 +71,8 @@ struct session {
 
 /* Says "izar: <text>" on standard error and returns `code`. */
 int fail(int code, const char *format, ...) TEXT_FORMAT(2, 3);
+/* What the sentence says is meant: the first operand is typed on a terminal, elsewhere --yes is needed. */
+int confirm(const struct options *options, const char *format, ...) TEXT_FORMAT(2, 3);
 /* A hint for the person in front: nothing with --quiet. */
 void hint(const struct session *s, const char *format, ...) TEXT_FORMAT(2, 3);
 const struct command *command_at(uint32_t i); /* NULL: no more */
@@ -145,6 +147,7 @@ int cmd_volume_stats(struct session *s);
 int cmd_volume_map(struct session *s);
 int cmd_volume_unmap(struct session *s);
 int cmd_volume_delete(struct session *s);
+int cmd_volume_force(struct session *s);
 int cmd_host_create(struct session *s);
 int cmd_host_list(struct session *s);
 int cmd_host_show(struct session *s);

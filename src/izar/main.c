@@ -46,6 +46,9 @@ static const struct command commands[] = {
      "izar volume why vm1"},
     {"volume", "resize", "NAME", 1, 1, " --size --discard-data ", cmd_volume_resize, "makes a volume larger, or smaller",
      "izar volume resize vm1 --size 600G"},
+    {"volume", "force-promote", "NAME", 1, 1, " --yes ", cmd_volume_force,
+     "the last resort: this node's copy becomes the volume, and what only others had is lost",
+     "izar volume force-promote vm1 --yes"},
     {"volume", "stats", "[NAME]", 0, 1, " ", cmd_volume_stats, "reads, writes and their times since the start",
      "izar volume stats vm1"},
     {"volume", "map", "NAME", 1, 1, " --host --lun ", cmd_volume_map,
@@ -92,6 +95,21 @@ int fail(int code, const char *format, ...)
     va_end(values);
     fputs("\n", stderr);
     return code;
+}
+
+int confirm(const struct options *o, const char *format, ...)
+{
+    char sentence[300], line[128];
+    va_list values;
+    if (o->yes) return EXIT_DONE;
+    va_start(values, format);
+    vsnprintf(sentence, sizeof sentence, format, values);
+    va_end(values);
+    if (!host_is_terminal(0)) return fail(EXIT_USAGE, "%s; --yes says that this is meant", sentence);
+    fprintf(stderr, "%s. Type %s to go on: ", sentence, o->operands[0]);
+    if (fgets(line, sizeof line, stdin) == NULL) line[0] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    return strcmp(line, o->operands[0]) == 0 ? EXIT_DONE : fail(EXIT_FAILED, "nothing was done");
 }
 
 void hint(const struct session *s, const char *format, ...)

@@ -82,6 +82,18 @@ through a 6
 finish_with KILL b
 sleep 2
 load_ends; cat load.log
-for node in a w; do finish_with TERM "$node"; done
+# The last resort: b lacks what was written while it was away, and a, which has it, is lost; a comes back and learns from b.
+verify a
+finish_with KILL a
+begin b
+soon b 'izar volume force-promote'
+expect 2 'after record' at b volume force-promote shared
+expect 0 'state +live' at b volume force-promote shared --yes
+soon b 'this node serves it.*forced in epoch'
+"$load" bench "$(url b)" --initiator "$initiator" --wait 10 --reads 0 --depth 8 --seconds 2 || failed=1
+begin a
+soon a 'all 2 copies are in sync; this node serves it.*forced in epoch'
+expect 4 'in sync: nothing is to be forced' at a volume force-promote shared --yes
+for node in a b w; do finish_with TERM "$node"; done
 grep -hE 'assert|abort' ./*.log && failed=1
 exit $failed

@@ -511,6 +511,13 @@ enum err replicas_delete(struct replicas *replicas, uint32_t number, struct memb
     return OK;
 }
 
+enum err replicas_force(struct replicas *replicas, uint32_t number, struct member_why *ret_why)
+{
+    (void)replicas;
+    REQUIRE(number == THE_NUMBER);
+    return member_goes_well(ret_why);
+}
+
 bool host_is_virtual(void)
 {
     return true;

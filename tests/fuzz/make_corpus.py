@@ -219,6 +219,12 @@ REQUESTS = {
                + H1 + request("POST /v1/volumes/s/maps", '{"host":"h1","lun":1}') + request("GET /v1/volumes/s")
                + request("GET /v1/volumes") + request("POST /v1/volumes", '{"name":"t","size":4096,"copies":3}')
                + request("DELETE /v1/volumes/s?force=true") + request("GET /v1/volumes/s")),
+    "force_promote": (0, request("POST /v1/cluster", '{"name":"prod"}') + VM1
+                      + request("POST /v1/volumes", '{"name":"s","size":4096,"copies":2,"fast_failover":true}')
+                      + request("POST /v1/volumes", '{"name":"t","size":4096,"fast_failover":true}')
+                      + request("POST /v1/volumes/s/force-promote", "{}") + request("POST /v1/volumes/s/force-promote", '{"accept_loss":false}')
+                      + request("POST /v1/volumes/s/force-promote", '{"accept_loss":true}')
+                      + request("POST /v1/volumes/vm1/force-promote", '{"accept_loss":true}')),
     "cluster_names": (1, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"elsewhere","size":4096}')
                       + VM1 + request("POST /v1/volumes", '{"name":"vm1","size":4096,"copies":2}')),
     "copies_removed": (17, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"s","size":4096,"copies":2}')

@@ -7,6 +7,7 @@
 #include "volume/replica/replicas_internal.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include "check.h"
 #include "sim/sim.h"
@@ -32,7 +33,9 @@ static struct {
     struct volume stored[STORED_MAX];
     uint32_t stored_count, makes, unmakes;
     bool original; /* the last one */
-    uint32_t hosts;
+    uint32_t hosts, forces;
+    bool other_is_up;
+    struct replica_status status;
     enum err err; /* of a call */
     struct member_why why;
 } t;
@@ -69,7 +72,7 @@ uint32_t member_boot(const struct member *member)
 bool member_is_up(const struct member *member, uint32_t number)
 {
     (void)member;
-    return number == SELF;
+    return number == SELF || (number == OTHER && t.other_is_up);
 }
 
 void member_attach(struct member *member, const struct member_user *user)
@@ -151,7 +154,15 @@ void host_link(struct replica_host *host, uint8_t node, uint64_t session)
 void host_status(const struct replica_host *host, struct replica_status *ret_status)
 {
     (void)host;
-    *ret_status = (struct replica_status){.serving = true};
+    *ret_status = t.status;
+}
+
+void host_force(struct replica_host *host)
+{
+    (void)host;
+    t.forces++;
+    t.status.role = REPLICA_OWNER;
+    t.status.serving = true;
 }
 
 void link_stream_init(struct link *link, struct link_stream *stream, uint32_t id, bool urgent,
@@ -522,6 +533,59 @@ TEST(nobody_waits_for_a_node_that_was_removed)
     CHECK(end());
 }
 
+/* ---- the last resort ---- */
+
+static void calls_force(void)
+{
+    t.err = replicas_force(t.all, 1, &t.why);
+}
+
+static enum err forced(void)
+{
+    if (!call(calls_force)) return ERR_STOPPED;
+    return t.err;
+}
+
+static void in_sync_are(uint8_t set)
+{
+    static uint8_t value[ROSTER_VALUE_MAX];
+    struct placement place;
+    if (!holds(1, &place)) abort();
+    place.config.in_sync = set;
+    place.config.owner = set == 1 ? 0 : 1;
+    place.config.learners = (uint8_t)(3 & ~set);
+    if (placement_put(&t.decided, 1, &place, value) != OK) abort();
+    t.known = t.decided;
+}
+
+TEST(a_copy_is_forced_only_when_it_must_be)
+{
+    CHECK(begin());
+    CHECK_ERR(ERR_NO_NAME, forced());
+    CHECK_EQ(add_one("vm", (uint32_t[]){OTHER, SELF}), 1);
+    CHECK_OK(other(edit_made, OTHER, 1));
+    t.known = t.decided;
+    some_time();
+    CHECK_EQ(t.hosts, 1);
+    t.status = (struct replica_status){.role = REPLICA_IN_SYNC, .serving = true};
+    CHECK_ERR(ERR_CONFLICT, forced()); /* it is in sync */
+    in_sync_are(1);
+    t.status = (struct replica_status){.role = REPLICA_LEARNER};
+    t.other_is_up = true;
+    CHECK_ERR(ERR_CONFLICT, forced()); /* the other is, and can be asked */
+    t.other_is_up = false;
+    t.status.learn.on = true;
+    CHECK_ERR(ERR_CONFLICT, forced()); /* nobody knows what it is */
+    t.status.learn.on = false;
+    t.deaf = true;
+    CHECK_ERR(ERR_NO_QUORUM, forced());
+    t.deaf = false;
+    CHECK_EQ(t.forces, 0);
+    CHECK_OK(forced());
+    CHECK_EQ(t.forces, 1);
+    CHECK(end());
+}
+
 /* Also when none of its nodes is left. */
 TEST(somebody_drops_what_nobody_keeps)
 {
@@ -540,7 +604,8 @@ TEST(somebody_drops_what_nobody_keeps)
     CHECK(end());
 }
 
-TESTS(a_volume_is_made_and_taken_away, who_knows_old_things_does_not_begin_with_everything,
-      what_is_gone_is_not_made_of_old_knowledge, a_node_keeps_so_many_and_no_more, one_volume_too_many_is_refused,
-      whoever_has_the_name_says_so, what_is_refused_is_taken_back, all_nodes_are_waited_for,
-      nobody_waits_for_a_node_that_was_removed, somebody_drops_what_nobody_keeps)
+TESTS(a_copy_is_forced_only_when_it_must_be, a_volume_is_made_and_taken_away,
+      who_knows_old_things_does_not_begin_with_everything, what_is_gone_is_not_made_of_old_knowledge,
+      a_node_keeps_so_many_and_no_more, one_volume_too_many_is_refused, whoever_has_the_name_says_so,
+      what_is_refused_is_taken_back, all_nodes_are_waited_for, nobody_waits_for_a_node_that_was_removed,
+      somebody_drops_what_nobody_keeps)

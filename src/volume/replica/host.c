@@ -408,6 +408,11 @@ void host_fenced(struct replica_host *h, uint8_t node)
     host_step(h, &(struct replica_event){.kind = REPLICA_ON_FENCED, .node = node});
 }
 
+void host_force(struct replica_host *h)
+{
+    host_step(h, &(struct replica_event){.kind = REPLICA_ON_FORCE});
+}
+
 void host_status(const struct replica_host *h, struct replica_status *ret_status)
 {
     replica_status(h->core, ret_status);

@@ -83,6 +83,9 @@ void host_config(struct replica_host *host, const struct replica_config *config)
 /* A new session of the link to a node; 0: none. */
 void host_link(struct replica_host *host, uint8_t node, uint64_t session);
 void host_fenced(struct replica_host *host, uint8_t node);
+/* Somebody has decided to go on with what this replica has, a learner's (REPLICA_ON_FORCE). What came of it is in
+ * host_status. */
+void host_force(struct replica_host *host);
 /* A client's session is gone: what came over it is answered to nobody. */
 void host_lost(struct replica_host *host, uint64_t session);
 

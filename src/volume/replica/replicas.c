@@ -201,3 +201,58 @@ enum err replicas_delete(struct replicas *all, uint32_t number, struct member_wh
     if (wait_until_gone(all, number)) return OK;
     return member_tell_why(ret_why, ERR_UNDECIDED, "not all of its nodes have taken it away yet; they will");
 }
+
+/* ---- the last resort ---- */
+
+/* The name of a node that has a copy in sync and can be reached; NULL: there is none. */
+static const char *reachable(const struct replicas *all, const struct placement *place)
+{
+    const struct roster *roster = member_roster(all->config.member);
+    for (uint32_t i = 0; i < place->node_count; i++) {
+        const struct roster_node *node = roster_find(roster, place->nodes[i]);
+        if (set_has(place->config.in_sync, i) && node != NULL && member_is_up(all->config.member, node->number))
+            return node->name;
+    }
+    return NULL;
+}
+
+static enum err check_force(const struct replicas *all, uint32_t number, struct hosted **ret_hosted, struct member_why *why)
+{
+    struct placement place;
+    struct replica_status status;
+    struct hosted *h = *ret_hosted = hosted_find(all, number);
+    if (h == NULL || !replicas_place(all, number, &place) || place.stage != PLACE_LIVE)
+        return member_tell_why(why, ERR_NO_NAME, "this node keeps no copy of it");
+    host_status(h->host, &status);
+    const char *other = reachable(all, &place);
+    if (set_has(place.config.in_sync, h->index))
+        return member_tell_why(why, ERR_CONFLICT, "the copy of this node is in sync: nothing is to be forced");
+    if (other != NULL)
+        return member_tell_why(why, ERR_CONFLICT, "%s has a copy in sync and can be reached: this node catches up from it",
+                               other);
+    if (status.learn.on)
+        return member_tell_why(why, ERR_CONFLICT,
+                               "the copy of this node is of no use: catching up had begun, and was not finished");
+    return OK;
+}
+
+enum err replicas_force(struct replicas *all, uint32_t number, struct member_why *ret_why)
+{
+    struct hosted *h;
+    struct replica_status status;
+    TRY(member_read(all->config.member, ret_why));
+    TRY(check_force(all, number, &h, ret_why));
+    host_status(h->host, &status);
+    replicas_say(all, true,
+                 "volume %s: forced to go on with what this node has, up to record %llu; what others had after it is lost",
+                 h->place.name, (unsigned long long)status.committed.sequence);
+    host_force(h->host);
+    for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
+        io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
+        h = hosted_find(all, number); /* it may have gone meanwhile */
+        if (h == NULL) break;
+        host_status(h->host, &status);
+        if (status.role == REPLICA_OWNER && status.serving) return OK;
+    }
+    return member_tell_why(ret_why, ERR_UNDECIDED, "this node has not taken the volume up yet");
+}

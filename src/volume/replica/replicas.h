@@ -63,6 +63,12 @@ enum err replicas_create(struct replicas *replicas, const struct placement *want
 /* [task] Agrees on taking it away, and waits a while for all nodes that are up. */
 enum err replicas_delete(struct replicas *replicas, uint32_t number, struct member_why *ret_why);
 
+/* [task] The last resort: this node's copy, which is not in sync, becomes the volume, and what only others had acknowledged is
+ * lost. That is recorded (config.h). ERR_CONFLICT, with the reason: there is no need, or this copy is of no use: it is in sync,
+ * or one that is can be reached, or catching up has left it a mixture. ERR_NO_NAME, ERR_NO_QUORUM; ERR_UNDECIDED: it may have
+ * happened, or may yet. */
+enum err replicas_force(struct replicas *replicas, uint32_t number, struct member_why *ret_why);
+
 /* What is agreed on about a volume. False: there is none of this number. */
 bool replicas_place(const struct replicas *replicas, uint32_t number, struct placement *ret_place);
 /* How it stands here. False: this node does not keep it, or not yet. */
