@@ -60,7 +60,7 @@ examples()
     printf 'a secret of 25 bytes long\n' >secret.txt
     izar help -o json >help.json || failed=1
     for verb in 'status ' 'help ' 'cluster create' 'cluster token' 'cluster status' 'node list' 'pool show' 'disk list' 'host create' 'host list' 'host show' 'host add-initiator' \
-        'host remove-initiator' 'host chap' 'volume create' 'volume list' 'volume show' 'volume why' 'volume force-promote' 'volume resize' 'volume map' 'volume stats' \
+        'host remove-initiator' 'host chap' 'volume create' 'volume list' 'volume show' 'volume why' 'volume resize' 'volume map' 'volume stats' \
         'top ' 'target show' 'target portals' 'target sessions' 'volume unmap' 'pool gc' 'volume delete' 'host delete'; do
         example=$(jq -r --arg v "$verb" '.[] | select((.noun + " " + (.verb // "")) == $v) | .example' help.json)
         [ -n "$example" ] || { echo "FAILED: no example for $verb"; failed=1; continue; }
@@ -73,7 +73,8 @@ examples()
     expect 3 'no session 1' izar target disconnect 1 # needs somebody who is connected
     expect 3 'no node n3' izar cluster remove n3 --yes # needs another node: see cluster.sh
     expect 2 'mistyped' izar cluster join IZJ1-YEAAAAAAAAAAAAAA
-    ran=$((ran + 3))
+    expect 3 'no volume vm1' izar volume force-promote vm1 --yes # needs other nodes: see replicas.sh
+    ran=$((ran + 4))
     [ "$ran" -eq "$(jq length help.json)" ] || { echo "FAILED: $ran of $(jq length help.json) examples ran"; failed=1; }
     while read -r noun verb; do
         expect 0 'Example' izar help $noun ${verb#null}
