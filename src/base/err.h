@@ -63,6 +63,7 @@ enum err_class {
     X(ERR_DIRECTORY_LOST, CORRUPT, "both copies of a directory page are damaged")                                              \
     X(ERR_LOG_DAMAGED, CORRUPT, "the log is damaged before its acknowledged end")                                              \
     X(ERR_DECODE, CORRUPT, "malformed structure")                                                                              \
+    X(ERR_REPLICA_STATE, CORRUPT, "what the pool keeps of a replica, beside its volume, is malformed")                         \
     X(ERR_CHECKSUM, CORRUPT, "checksum mismatch")                                                                              \
     X(ERR_MEDIUM, CORRUPT, "stored block is damaged")                                                                          \
     X(ERR_PAGE_DAMAGED, CORRUPT, "map page is damaged")                                                                        \

@@ -23,7 +23,8 @@ struct volumes_config {
     uint32_t requests; /* changes under way at once, in all volumes; more wait; 0: 128. Each takes 140 KiB */
 };
 
-/* [task] Commits what the store found prepared and takes up all volumes. ERR_LIMIT (requests), ERR_NO_MEMORY. */
+/* [task] Commits what the store found prepared and takes up all volumes. ERR_LIMIT (requests), ERR_NO_MEMORY,
+ * ERR_REPLICA_STATE. */
 enum err volumes_open(const struct volumes_config *config, struct volumes **ret_volumes);
 /* [task] Waits for what is under way, then frees all. New requests fail with ERR_STOPPED from the call on. The store stays
  * open. NULL is fine. */

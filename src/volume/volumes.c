@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "volume/disk_replica.h"
 #include "volume/internal.h"
 
 enum { REQUESTS_DEFAULT = 128, REQUESTS_MAX = 4096, UNMAP_LEAVES = 24, VOLUME_ROOM = 512 };
@@ -70,15 +71,6 @@ static struct volume *volume_new(struct volumes *all, uint32_t id)
 
 static const uint8_t replica_key[] = {STATE_LOCAL, 'v'};
 
-/* Value of the local key `replica_key`, of volumes that have replicas on other nodes. */
-struct disk_replica {
-    uint8_t cluster[16];
-    le32 number;
-    uint8_t original, zero[3];
-};
-SIZE(disk_replica, 24);
-AT(disk_replica, original, 20);
-
 struct change {
     struct volume_work work;
     struct io_task *task;
@@ -137,8 +129,8 @@ static enum err change(struct volume *v, struct change *c)
 /* [task] What the volume is a replica of, durable before anything depends on it. */
 static enum err set_replica(struct volume *v, const struct volume_replica *replica)
 {
-    struct disk_replica disk = {.number = put32(replica->number), .original = replica->original};
-    memcpy(disk.cluster, replica->cluster, sizeof disk.cluster);
+    struct disk_replica disk;
+    volume_replica_encode(replica, &disk);
     struct aside key = {.op = {.kind = RECORD_STATE,
                                .key = replica_key,
                                .key_bytes = sizeof replica_key,
@@ -154,16 +146,9 @@ static enum err get_replica(const struct store *store, uint32_t id, struct volum
 {
     const void *value;
     uint32_t bytes;
-    struct disk_replica disk;
     *ret_replica = (struct volume_replica){.number = 0};
     if (store_state_get(store, id, replica_key, sizeof replica_key, &value, &bytes) != OK) return OK;
-    if (bytes != sizeof disk) return ERR_DECODE;
-    memcpy(&disk, value, sizeof disk);
-    if (get32(disk.number) == 0 || disk.original > 1) return ERR_DECODE;
-    ret_replica->number = get32(disk.number);
-    ret_replica->original = disk.original != 0;
-    memcpy(ret_replica->cluster, disk.cluster, sizeof disk.cluster);
-    return OK;
+    return volume_replica_decode(value, bytes, ret_replica);
 }
 
 static enum err blocks_of(uint64_t bytes, uint64_t *ret_blocks)

@@ -25,6 +25,7 @@ SEEDS = {
     "body": [["replica_content"], ["replica_content_zeros"], ["replica_content_holes"], ["replica_content", "replica_content_zeros"]],
     "stretch": [["replica_stretch"]],
     "placement": [["placement"], ["placement_making"], ["placement_refused"]],
+    "replica_state": [["replica_self"], ["replica_self_learns"], ["volume_replica"]],
     "register": [["register_look"], ["register_accept"], ["register_promise"], ["register_moved"], ["register_outbid"],
                  ["acceptor"]],
     "replica": [["replica_" + kind] for kind in (

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: what replicas send as content, and what the roster keeps of a replicated volume, never changes its meaning. Method: the
- * sections `replica_content...`, `replica_stretch` and `placement...` of format.txt. Each is made from what is written here and
- * must be these bytes, and these bytes read must be that again.
+ * Goal: what replicas send as content, and what the roster and the stores keep of a replicated volume, never changes its
+ * meaning. Method: the sections `replica_content...`, `replica_stretch`, `placement...`, `replica_self...` and `volume_replica`
+ * of format.txt. Each is made from what is written here and must be these bytes, and these bytes read must be that again.
  */
 #include "golden/kept.h"
+#include "volume/disk_replica.h"
 #include "volume/replica/body.h"
+#include "volume/replica/disk_self.h"
+#include "volume/replica/host_internal.h"
 #include "volume/replica/placement.h"
 
 /* Fingerprints and stored bytes are any; the checksums are theirs. */
@@ -183,4 +186,40 @@ TEST(placements_are_kept)
     CHECK(placement_is_kept("placement_making", &made));
 }
 
-TESTS(contents_are_kept, contents_of_holes_are_kept, a_stretch_is_kept, placements_are_kept)
+/* ---- the store ---- */
+
+static bool self_is_kept(const char *section, const struct host_self *self)
+{
+    const struct golden *g = kept(section);
+    struct disk_self disk;
+    struct host_self back;
+    self_encode(self, &disk);
+    if (!is_kept(g, &disk, sizeof disk) || self_decode(g->bytes, (uint32_t)g->size, &back) != OK) return false;
+    const struct replica_learn *a = &self->learn, *b = &back.learn;
+    return back.join == self->join && a->on == b->on && a->epoch == b->epoch && a->base == b->base && a->low == b->low &&
+           a->cursor == b->cursor && a->applied == b->applied;
+}
+
+TEST(what_a_replica_keeps_of_itself_is_kept)
+{
+    const struct host_self learns = {
+        .learn = {.on = true, .epoch = 7, .base = 0x0100, .low = 0x0900, .cursor = 0x8000, .applied = 0x1100}};
+    CHECK(self_is_kept("replica_self", &(struct host_self){.join = 0xa00000001}));
+    CHECK(self_is_kept("replica_self_learns", &learns));
+}
+
+TEST(what_a_volume_is_a_replica_of_is_kept)
+{
+    const struct golden *g = kept("volume_replica");
+    struct volume_replica replica = {.number = 0x01020304, .original = true}, back;
+    struct disk_replica disk;
+    for (uint32_t i = 0; i < sizeof replica.cluster; i++) replica.cluster[i] = (uint8_t)(0x10 + i);
+    volume_replica_encode(&replica, &disk);
+    CHECK(is_kept(g, &disk, sizeof disk));
+    CHECK_OK(volume_replica_decode(g->bytes, (uint32_t)g->size, &back));
+    CHECK_BYTES(back.cluster, replica.cluster, sizeof replica.cluster);
+    CHECK(back.number == replica.number && back.original);
+}
+
+TESTS(contents_are_kept, contents_of_holes_are_kept, a_stretch_is_kept, placements_are_kept,
+      what_a_replica_keeps_of_itself_is_kept, what_a_volume_is_a_replica_of_is_kept)

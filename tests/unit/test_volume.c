@@ -14,6 +14,9 @@
 
 #include "base/bytes.h"
 #include "base/prng.h"
+#include "volume/disk_replica.h"
+#include "volume/replica/disk_self.h"
+#include "volume/replica/host_internal.h"
 #include "volume/volume.h"
 
 #define EXPECT(cond)                                                                                                           \
@@ -404,5 +407,95 @@ TEST(a_deleted_replica_is_gone)
     CHECK_EQ(tell(story_of_a_deleted_replica), 0);
 }
 
+/* ---- what a store keeps of a replica ---- */
+
+struct put {
+    struct store_op op;
+    struct io_task *task;
+    bool over;
+};
+
+static void put_over(struct store_op *op)
+{
+    struct put *put = CONTAINER(op, struct put, op);
+    put->over = true;
+    io_task_wake(put->task);
+}
+
+/* [task] Whatever the bytes, as a replica of another version, or none of ours, would leave them. */
+static bool put_local(struct story *story, uint32_t volume, char letter, const void *value, uint32_t bytes)
+{
+    const uint8_t key[] = {STATE_LOCAL, (uint8_t)letter};
+    struct put put = {.op = {.done = put_over,
+                             .kind = RECORD_STATE,
+                             .learn = true,
+                             .volume = volume,
+                             .sequence = 1,
+                             .key = key,
+                             .key_bytes = sizeof key,
+                             .value = value,
+                             .value_bytes = bytes},
+                      .task = io_task_self()};
+    store_prepare(story->store, &put.op);
+    while (!put.over) io_task_park();
+    return put.op.err == OK;
+}
+
+static enum err volumes_again(struct story *story)
+{
+    volumes_close(story->volumes);
+    story->volumes = NULL;
+    return volumes_open(&(struct volumes_config){.io = story->io, .store = story->store}, &story->volumes);
+}
+
+/* It is not taken for another volume, or for one without others, but refused: until it is what somebody wrote. */
+static void story_of_a_spoilt_place(struct story *story)
+{
+    struct disk_replica disk;
+    struct volume *v;
+    EXPECT(volume_create_replica(story->volumes, 1 << 20, &(struct volume_replica){.number = 3}, &v) == OK);
+    uint32_t id = volume_id(v);
+    volume_replica_encode(&(struct volume_replica){.number = 3}, &disk);
+    disk.reserved[2] = 1;
+    EXPECT(put_local(story, id, 'v', &disk, sizeof disk) && volumes_again(story) == ERR_REPLICA_STATE);
+    EXPECT(story->volumes == NULL && strstr(err_text(ERR_REPLICA_STATE), "of a replica") != NULL);
+    disk.reserved[2] = 0;
+    EXPECT(put_local(story, id, 'v', &disk, sizeof disk - 1) && volumes_again(story) == ERR_REPLICA_STATE);
+    EXPECT(put_local(story, id, 'v', &disk, sizeof disk) && volumes_again(story) == OK);
+    v = volumes_find(story->volumes, id);
+    EXPECT(v != NULL && volume_replica(v) != NULL && volume_replica(v)->number == 3);
+}
+
+TEST(a_spoilt_place_is_refused)
+{
+    CHECK_EQ(tell(story_of_a_spoilt_place), 0);
+}
+
+/* No host begins with it, and says why. */
+static void story_of_a_spoilt_self(struct story *story)
+{
+    static struct replica_host host;
+    struct replica_facts facts;
+    struct replica_record room;
+    struct disk_self disk;
+    struct volume *v;
+    EXPECT(volume_create_replica(story->volumes, 1 << 20, &(struct volume_replica){.number = 3}, &v) == OK);
+    host.config = (struct replica_host_config){.store = story->store, .volume = volume_id(v), .first_join = 1};
+    self_encode(&(struct host_self){.join = 7}, &disk);
+    EXPECT(put_local(story, volume_id(v), 'r', &disk, sizeof disk) && host_take_up(&host, &room, &facts) == OK);
+    EXPECT(facts.join == 7 && !facts.learn.on);
+    disk.applied = put64(1);
+    EXPECT(put_local(story, volume_id(v), 'r', &disk, sizeof disk));
+    EXPECT(host_take_up(&host, &room, &facts) == ERR_REPLICA_STATE);
+    disk.version = SELF_VERSION + 1;
+    EXPECT(put_local(story, volume_id(v), 'r', &disk, sizeof disk));
+    EXPECT(host_take_up(&host, &room, &facts) == ERR_NEW_FORMAT);
+}
+
+TEST(a_spoilt_self_is_refused)
+{
+    CHECK_EQ(tell(story_of_a_spoilt_self), 0);
+}
+
 TESTS(changes_are_where_they_belong, compare_and_write_is_atomic, full_pool_refuses_and_recovers, volumes_come_and_go,
-      a_deleted_replica_is_gone)
+      a_deleted_replica_is_gone, a_spoilt_place_is_refused, a_spoilt_self_is_refused)

@@ -264,7 +264,7 @@ bool host_send_forget(struct replica_host *h);
 
 /* ---- host_self.c ---- */
 
-/* What the store has. ERR_DECODE. */
+/* What the store has. ERR_NEW_FORMAT, ERR_REPLICA_STATE. */
 enum err host_self_get(const struct replica_host *h, struct host_self *ret_self);
 /* [task] */
 enum err host_self_set(struct replica_host *h, const struct host_self *self);

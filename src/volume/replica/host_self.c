@@ -21,15 +21,7 @@ static const uint8_t self_key[] = {STATE_LOCAL, 'r'};
 
 void host_self_op(const struct host_self *self, struct disk_self *ret_value, struct store_op *op)
 {
-    const struct replica_learn *l = &self->learn;
-    *ret_value = (struct disk_self){.version = SELF_VERSION,
-                                    .learns = l->on,
-                                    .epoch = put32(l->epoch),
-                                    .join = put64(self->join),
-                                    .base = put64(l->base),
-                                    .low = put64(l->low),
-                                    .cursor = put64(l->cursor),
-                                    .applied = put64(l->applied)};
+    self_encode(self, ret_value);
     op->key = self_key;
     op->key_bytes = sizeof self_key;
     op->value = ret_value;
@@ -41,20 +33,9 @@ enum err host_self_get(const struct replica_host *h, struct host_self *ret_self)
 {
     const void *value;
     uint32_t bytes;
-    struct disk_self disk;
+    if (store_state_get(h->config.store, h->config.volume, self_key, sizeof self_key, &value, &bytes) == OK)
+        return self_decode(value, bytes, ret_self);
     *ret_self = (struct host_self){.join = h->config.first_join};
-    if (store_state_get(h->config.store, h->config.volume, self_key, sizeof self_key, &value, &bytes) != OK) return OK;
-    if (bytes != sizeof disk) return ERR_DECODE;
-    memcpy(&disk, value, sizeof disk);
-    if (disk.version != SELF_VERSION || disk.learns > 1) return ERR_DECODE;
-    ret_self->join = get64(disk.join);
-    if (disk.learns == 0) return OK;
-    ret_self->learn = (struct replica_learn){.on = true,
-                                             .epoch = get32(disk.epoch),
-                                             .base = get64(disk.base),
-                                             .low = get64(disk.low),
-                                             .cursor = get64(disk.cursor),
-                                             .applied = get64(disk.applied)};
     return OK;
 }
 

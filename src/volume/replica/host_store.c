@@ -64,7 +64,7 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
     struct store_window windows[REQUEST_NODES];
     TRY(host_self_get(h, &h->self));
     /* The key says so before the store does. */
-    if (info.learning && !h->self.learn.on) return ERR_DECODE;
+    if (info.learning && !h->self.learn.on) return ERR_REPLICA_STATE;
     facts.join = h->self.join;
     facts.learn = h->self.learn;
     h->blocks = info.blocks;
