@@ -7,6 +7,7 @@
 #include "base/prng.h"
 #include "check.h"
 #include "store/format.h"
+#include "tests/unit/changed.h"
 #include "volume/replica/placement.h"
 
 enum { ROUNDS = 500, HEAD = 128, AT_STAGE = 1, AT_MADE, AT_NODES, AT_NAME_BYTES, AT_REFUSAL, AT_REFUSED_BY, AT_FAST };
@@ -109,22 +110,7 @@ static enum err changed(size_t at, const void *to, size_t size)
     return placement_decode(value, bytes, &place);
 }
 
-static enum err changed8(size_t at, uint8_t to)
-{
-    return changed(at, &to, 1);
-}
-
-static enum err changed32(size_t at, uint32_t to)
-{
-    le32 number = put32(to);
-    return changed(at, &number, sizeof number);
-}
-
-static enum err changed64(size_t at, uint64_t to)
-{
-    le64 number = put64(to);
-    return changed(at, &number, sizeof number);
-}
+CHANGED_NUMBERS(changed)
 
 TEST(limits_are_kept)
 {

@@ -9,6 +9,7 @@
 
 #include "base/prng.h"
 #include "check.h"
+#include "tests/unit/changed.h"
 #include "volume/replica/body.h"
 
 enum { BLOCKS = 4096, ROUNDS = 100, STEP_FROM = 1000, STEP_BLOCKS = 2000 };
@@ -308,28 +309,7 @@ static enum err changed(size_t at, const void *to, size_t size)
     return stretch_check(bytes, used, &step, BLOCKS);
 }
 
-static enum err changed8(size_t at, uint8_t to)
-{
-    return changed(at, &to, 1);
-}
-
-static enum err changed16(size_t at, uint16_t to)
-{
-    le16 number = put16(to);
-    return changed(at, &number, sizeof number);
-}
-
-static enum err changed32(size_t at, uint32_t to)
-{
-    le32 number = put32(to);
-    return changed(at, &number, sizeof number);
-}
-
-static enum err changed64(size_t at, uint64_t to)
-{
-    le64 number = put64(to);
-    return changed(at, &number, sizeof number);
-}
+CHANGED_NUMBERS(changed)
 
 TEST(runs_keep_limits)
 {
@@ -575,22 +555,7 @@ static enum err body_changed(size_t at, const void *to, size_t size)
     return err;
 }
 
-static enum err body_changed8(size_t at, uint8_t to)
-{
-    return body_changed(at, &to, 1);
-}
-
-static enum err body_changed16(size_t at, uint16_t to)
-{
-    le16 number = put16(to);
-    return body_changed(at, &number, sizeof number);
-}
-
-static enum err body_changed32(size_t at, uint32_t to)
-{
-    le32 number = put32(to);
-    return body_changed(at, &number, sizeof number);
-}
+CHANGED_NUMBERS(body_changed)
 
 TEST(bodies_keep_limits)
 {
