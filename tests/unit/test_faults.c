@@ -6,58 +6,24 @@
 #include "check.h"
 
 #include "base/bytes.h"
-#include "sim/sim.h"
 #include "store/digest.h"
-#include "store/store.h"
+#include "tests/unit/scenes.h"
 
 enum { BLOCKS = 16384, SLOTS = 300, SHIFT = 16, MEMORY = 48 << 20, SIZE = (SLOTS << SHIFT) + (512 << 10) };
 #define DISK "disk"
 
 static struct {
-    struct sim *sim;
-    struct io *io;
     struct store *store;
-    struct io_task task, *self;
-    bool (*scene)(void);
-    bool good, over;
     uint64_t sequence;
     enum err err;
 } t;
 
-static void task_main(void *arg)
-{
-    (void)arg;
-    t.self = io_task_self();
-    t.good = t.scene();
-    t.over = true;
-}
-
-static bool is_over(void *arg)
-{
-    (void)arg;
-    return t.over;
-}
-
-static bool play(bool (*scene)(void))
-{
-    t.scene = scene;
-    t.good = t.over = false;
-    if (io_task_start(t.io, &t.task, task_main, NULL) != OK) return false;
-    if (sim_run_until(t.sim, is_over, NULL) != SIM_DONE) return false; /* the task is left as it stands */
-    io_task_done(&t.task);
-    return t.good;
-}
-
 static void begin(uint64_t seed)
 {
-    if (t.sim != NULL)
-        sim_reset(t.sim, seed, false);
-    else
-        t.sim = sim_open(seed, false);
-    t.io = sim_loop(t.sim);
+    scenes_begin(seed);
     t.store = NULL;
     t.sequence = 0;
-    sim_disk_create(t.sim, DISK, SIZE);
+    sim_disk_create(scenes.sim, DISK, SIZE);
 }
 
 /* ---- what scenes are made of ---- */
@@ -66,7 +32,7 @@ static void begin(uint64_t seed)
 static enum err open_pool(void)
 {
     struct store_config c = {.device_count = 1, .devices = {{DISK, DEVICE_FLASH}}, .memory = MEMORY, .no_clean = true};
-    TRY(store_open(t.io, &c, &t.store, NULL));
+    TRY(store_open(scenes.io, &c, &t.store, NULL));
     for (struct store_op *op; (op = store_prepared(t.store, 1)) != NULL;) store_publish(t.store, op);
     return OK;
 }
@@ -85,24 +51,13 @@ static void content(uint32_t seed, uint8_t *block)
     prng_fill(&p, block, BLOCK_SIZE);
 }
 
-static void op_done(struct store_op *op)
-{
-    (void)op;
-    io_task_wake(t.self);
-}
-
 /* Prepares and publishes. */
 static enum err change(struct store_op *op)
 {
-    op->done = op_done;
     op->volume = 1;
     op->epoch = 1;
     op->sequence = t.sequence + 1;
-    op->state = STORE_OP_IDLE;
-    store_prepare(t.store, op);
-    do io_task_park();
-    while (op->state != STORE_OP_PREPARED && op->state != STORE_OP_FAILED);
-    if (op->err != OK) return op->err;
+    TRY(scene_prepare(t.store, op));
     t.sequence++;
     store_publish(t.store, op);
     return OK;
@@ -126,7 +81,7 @@ static enum err make_pool(void)
 {
     struct store_format_config c = {.devices = {{DISK, DEVICE_FLASH}}, .device_count = 1, .segment_shift = SHIFT};
     struct store_op op = {.kind = RECORD_CREATE, .lba = BLOCKS};
-    TRY(store_format(t.io, &c));
+    TRY(store_format(scenes.io, &c));
     TRY(open_pool());
     return change(&op);
 }
@@ -139,7 +94,7 @@ struct reading {
 static void read_done(struct store_read *read)
 {
     CONTAINER(read, struct reading, read)->over = true;
-    io_task_wake(t.self);
+    io_task_wake(scenes.self);
 }
 
 /* UINT64_MAX: all of them could be read. Else the first that could not. */
@@ -164,7 +119,7 @@ static uint64_t find(uint32_t seed)
     static uint8_t all[SIZE];
     uint8_t block[BLOCK_SIZE];
     content(seed, block);
-    disk_get(sim_disk(t.sim, DISK), 0, all, SIZE);
+    disk_get(sim_disk(scenes.sim, DISK), 0, all, SIZE);
     for (uint64_t at = sizeof(struct disk_chunk); at + BLOCK_SIZE <= SIZE; at += UNIT)
         if (memcmp(all + at, block, BLOCK_SIZE) == 0) return at;
     return 0;
@@ -190,11 +145,11 @@ static bool read_around_nine(void)
 TEST(of_blocks_read_together_the_lost_one_is_named)
 {
     begin(1);
-    CHECK(play(write_sixteen));
+    CHECK(scene_play(write_sixteen));
     uint64_t at = find(109);
     CHECK(at > 0);
-    disk_spoil(sim_disk(t.sim, DISK), (at + BLOCK_SIZE / 2) / DISK_PAGE * DISK_PAGE, DISK_PAGE);
-    CHECK(play(read_around_nine));
+    disk_spoil(sim_disk(scenes.sim, DISK), (at + BLOCK_SIZE / 2) / DISK_PAGE * DISK_PAGE, DISK_PAGE);
+    CHECK(scene_play(read_around_nine));
 }
 
 /* ---- classes of devices ---- */
@@ -204,17 +159,17 @@ static enum device_class class_now;
 static bool format_refuses(void)
 {
     struct store_format_config c = {.devices = {{DISK, class_now}}, .device_count = 1, .segment_shift = SHIFT};
-    uint64_t before = disk_hash(sim_disk(t.sim, DISK));
-    return store_format(t.io, &c) == ERR_DEVICE_CLASS && disk_hash(sim_disk(t.sim, DISK)) == before;
+    uint64_t before = disk_hash(sim_disk(scenes.sim, DISK));
+    return store_format(scenes.io, &c) == ERR_DEVICE_CLASS && disk_hash(sim_disk(scenes.sim, DISK)) == before;
 }
 
 TEST(a_device_has_a_class)
 {
     begin(2);
     class_now = (enum device_class)0;
-    CHECK(play(format_refuses));
+    CHECK(scene_play(format_refuses));
     class_now = (enum device_class)3;
-    CHECK(play(format_refuses));
+    CHECK(scene_play(format_refuses));
 }
 
 /* ---- an open that fails ---- */
@@ -229,8 +184,8 @@ static bool write_history(void)
 static bool open_fails_or_not(void)
 {
     enum err err = open_pool();
-    if (err == OK) return close_pool() == OK || sim_struck(t.sim, SIM_WRITE_ERROR) > 0;
-    return err == ERR_IO && sim_files_open(t.sim) == 0;
+    if (err == OK) return close_pool() == OK || sim_struck(scenes.sim, SIM_WRITE_ERROR) > 0;
+    return err == ERR_IO && sim_files_open(scenes.sim) == 0;
 }
 
 static bool all_is_there(void)
@@ -246,15 +201,15 @@ TEST(an_open_that_fails_leaves_nothing_behind)
 {
     for (uint32_t odds = 1000000; odds > 100000; odds -= 90000) {
         begin(odds);
-        CHECK(play(write_history));
-        sim_power_cut(t.sim);
+        CHECK(scene_play(write_history));
+        sim_power_cut(scenes.sim);
         store_abandon(t.store);
-        sim_power_on(t.sim);
-        sim_fault(t.sim, SIM_WRITE_ERROR, odds, 3);
-        CHECK(play(open_fails_or_not));
-        sim_run_for(t.sim, 100000, 100 * IO_S_NS); /* what was under way would come back now */
-        sim_fault(t.sim, SIM_WRITE_ERROR, 0, 0);
-        CHECK(play(all_is_there));
+        sim_power_on(scenes.sim);
+        sim_fault(scenes.sim, SIM_WRITE_ERROR, odds, 3);
+        CHECK(scene_play(open_fails_or_not));
+        sim_run_for(scenes.sim, 100000, 100 * IO_S_NS); /* what was under way would come back now */
+        sim_fault(scenes.sim, SIM_WRITE_ERROR, 0, 0);
+        CHECK(scene_play(all_is_there));
     }
 }
 
@@ -343,12 +298,12 @@ static bool keys_survived(void)
 TEST(keyed_state_fills_the_pages_that_a_root_can_name)
 {
     begin(3);
-    CHECK(play(set_first_keys));
-    CHECK(play(change_keys));
-    sim_power_cut(t.sim);
+    CHECK(scene_play(set_first_keys));
+    CHECK(scene_play(change_keys));
+    sim_power_cut(scenes.sim);
     store_abandon(t.store);
-    sim_power_on(t.sim);
-    CHECK(play(keys_survived));
+    sim_power_on(scenes.sim);
+    CHECK(scene_play(keys_survived));
 }
 
 TESTS(of_blocks_read_together_the_lost_one_is_named, a_device_has_a_class, an_open_that_fails_leaves_nothing_behind,

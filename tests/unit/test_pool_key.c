@@ -6,10 +6,9 @@
  */
 #include "check.h"
 
-#include "sim/sim.h"
 #include "store/audit.h"
 #include "store/digest.h"
-#include "store/store.h"
+#include "tests/unit/scenes.h"
 
 enum {
     BLOCKS = 4096,
@@ -23,12 +22,8 @@ enum {
 };
 
 static struct {
-    struct sim *sim;
-    struct io *io;
     struct store *store;
-    struct io_task task, *self;
-    bool (*scene)(void);
-    bool good, over, used; /* used: there was a volume */
+    bool used; /* there was a volume */
     uint64_t sequence;
     uint32_t volume;
     enum err err; /* of the change */
@@ -39,42 +34,12 @@ static struct audit_report report;
 
 /* ---- scenes, each a task ---- */
 
-static void task_main(void *arg)
-{
-    (void)arg;
-    t.self = io_task_self();
-    t.good = t.scene();
-    t.over = true;
-}
-
-static bool is_over(void *arg)
-{
-    (void)arg;
-    return t.over;
-}
-
-/* Also when the power goes: then all that it does fails, to its end. */
-static bool play(bool (*scene)(void))
-{
-    t.scene = scene;
-    t.good = t.over = false;
-    if (io_task_start(t.io, &t.task, task_main, NULL) != OK) return false;
-    for (enum sim_end end = SIM_OFF; end == SIM_OFF && !t.over;) end = sim_run_until(t.sim, is_over, NULL);
-    if (!t.over) return false;
-    io_task_done(&t.task);
-    return t.good;
-}
-
 static void begin(uint64_t seed)
 {
-    if (t.sim != NULL)
-        sim_reset(t.sim, seed, false);
-    else
-        t.sim = sim_open(seed, false);
-    t.io = sim_loop(t.sim);
+    scenes_begin(seed);
     t.store = NULL;
-    sim_disk_create(t.sim, "one", SIZE);
-    sim_disk_create(t.sim, "two", SIZE);
+    sim_disk_create(scenes.sim, "one", SIZE);
+    sim_disk_create(scenes.sim, "two", SIZE);
 }
 
 static struct store_config config(void)
@@ -87,7 +52,7 @@ static struct store_config config(void)
 static bool open_pool(void)
 {
     struct store_config c = config();
-    if (store_open(t.io, &c, &t.store, NULL) != OK) return false;
+    if (store_open(scenes.io, &c, &t.store, NULL) != OK) return false;
     for (struct store_op *op; (op = store_prepared(t.store, t.volume)) != NULL;) store_publish(t.store, op);
     store_key_get(t.store, found);
     return true;
@@ -100,22 +65,12 @@ static bool close_pool(void)
     return store_close(store) == OK;
 }
 
-static void op_done(struct store_op *op)
-{
-    (void)op;
-    io_task_wake(t.self);
-}
-
 static bool change(struct store_op *op)
 {
-    op->done = op_done;
     op->volume = t.volume;
     op->epoch = 1;
     op->sequence = ++t.sequence;
-    store_prepare(t.store, op);
-    do io_task_park();
-    while (op->state != STORE_OP_PREPARED && op->state != STORE_OP_FAILED);
-    if (op->err != OK) return false;
+    if (scene_prepare(t.store, op) != OK) return false;
     store_publish(t.store, op);
     return true;
 }
@@ -149,7 +104,7 @@ static bool make_pool(void)
     struct store_format_config c = {
         .devices = {{"one", DEVICE_FLASH}, {"two", DEVICE_FLASH}}, .device_count = 2, .segment_shift = SHIFT, .key = first_key};
     t.volume = 0;
-    if (store_format(t.io, &c) != OK || !open_pool() || memcmp(found, first_key, sizeof found) != 0) return false;
+    if (store_format(scenes.io, &c) != OK || !open_pool() || memcmp(found, first_key, sizeof found) != 0) return false;
     return !t.used || (make_volume() && drop_volume());
 }
 
@@ -174,7 +129,7 @@ static bool audit(void)
 {
     struct store_config c = config();
     report = (struct audit_report){.quick = false};
-    enum err err = audit_pool(t.io, &c, &report);
+    enum err err = audit_pool(scenes.io, &c, &report);
     for (uint32_t i = 0; i < report.line_count; i++)
         if (report.lines[i].problem) printf("# %s\n", report.lines[i].text);
     return err == OK && report.problems == 0;
@@ -189,11 +144,11 @@ TEST(a_pool_without_volumes_gets_another_key)
     for (int used = 0; used < 2; used++) {
         t.used = used == 1;
         begin(1);
-        CHECK(play(make_pool) && play(change_key) && t.err == OK && play(use_pool) && play(close_pool));
-        CHECK(play(audit) && report.warnings == 0);
-        CHECK(play(open_pool));
+        CHECK(scene_play(make_pool) && scene_play(change_key) && t.err == OK && scene_play(use_pool) && scene_play(close_pool));
+        CHECK(scene_play(audit) && report.warnings == 0);
+        CHECK(scene_play(open_pool));
         CHECK_BYTES(found, second_key, sizeof found);
-        CHECK(play(close_pool));
+        CHECK(scene_play(close_pool));
     }
 }
 
@@ -201,13 +156,13 @@ TEST(a_pool_with_a_volume_keeps_its_key)
 {
     t.used = false;
     begin(2);
-    CHECK(play(make_pool) && play(make_volume) && play(change_key));
+    CHECK(scene_play(make_pool) && scene_play(make_volume) && scene_play(change_key));
     CHECK_ERR(ERR_BUSY, t.err);
-    CHECK(play(close_pool) && play(open_pool));
+    CHECK(scene_play(close_pool) && scene_play(open_pool));
     CHECK_BYTES(found, first_key, sizeof found);
-    CHECK(play(change_key));
+    CHECK(scene_play(change_key));
     CHECK_ERR(ERR_BUSY, t.err);
-    CHECK(play(drop_volume) && play(change_key) && t.err == OK && play(close_pool) && play(audit));
+    CHECK(scene_play(drop_volume) && scene_play(change_key) && t.err == OK && scene_play(close_pool) && scene_play(audit));
 }
 
 /* ---- without ---- */
@@ -229,22 +184,22 @@ static bool story_of_a_cut(uint64_t seed, uint32_t n, bool used, uint32_t *secon
 {
     t.used = used;
     begin(seed);
-    NEED(play(make_pool));
-    sim_cut_at(t.sim, n);
-    NEED(play(change_key));
+    NEED(scene_play(make_pool));
+    sim_cut_at(scenes.sim, n);
+    NEED(scene_play(change_key));
     bool done = t.err == OK;
-    sim_cut_at(t.sim, 0);
-    sim_power_cut(t.sim);
+    sim_cut_at(scenes.sim, 0);
+    sim_power_cut(scenes.sim);
     store_abandon(t.store);
-    sim_power_on(t.sim);
-    NEED(play(audit)); /* one of the superblocks may be torn, or older */
-    NEED(play(open_pool) && (has(second_key) || (has(first_key) && !done)));
+    sim_power_on(scenes.sim);
+    NEED(scene_play(audit)); /* one of the superblocks may be torn, or older */
+    NEED(scene_play(open_pool) && (has(second_key) || (has(first_key) && !done)));
     if (has(second_key))
         (*seconds)++;
     else
-        NEED(play(change_key) && t.err == OK);
-    NEED(play(use_pool) && play(close_pool) && play(audit) && play(open_pool));
-    NEED(has(second_key) && play(close_pool) && play(audit));
+        NEED(scene_play(change_key) && t.err == OK);
+    NEED(scene_play(use_pool) && scene_play(close_pool) && scene_play(audit) && scene_play(open_pool));
+    NEED(has(second_key) && scene_play(close_pool) && scene_play(audit));
     for (uint32_t i = 0; i < report.line_count; i++) NEED(strstr(report.lines[i].text, "old") == NULL);
     return true;
 }

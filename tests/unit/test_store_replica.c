@@ -7,9 +7,8 @@
 #include "check.h"
 
 #include "base/bytes.h"
-#include "sim/sim.h"
 #include "store/digest.h"
-#include "store/store.h"
+#include "tests/unit/scenes.h"
 
 enum { BLOCKS = 16384, SLOTS = 100, SHIFT = 16, MEMORY = 24 << 20, SIZE = (SLOTS << SHIFT) + (512 << 10), OPS = 64, EACH = 8 };
 
@@ -23,12 +22,7 @@ struct change {
 };
 
 static struct {
-    struct sim *sim;
-    struct io *io;
     struct store *stores[2], *store; /* store: the one that the scene is about */
-    struct io_task task, *self;
-    bool (*scene)(void);
-    bool good, over;
     struct change changes[OPS];
     uint32_t changed, waiting;
     enum err err; /* the first that an operation failed with */
@@ -36,64 +30,40 @@ static struct {
 
 /* ---- the world ---- */
 
-static void task_main(void *arg)
-{
-    (void)arg;
-    t.self = io_task_self();
-    t.good = t.scene();
-    t.over = true;
-}
-
-static bool is_over(void *arg)
-{
-    (void)arg;
-    return t.over;
-}
-
 static bool play(bool (*scene)(void))
 {
-    t.scene = scene;
-    t.good = t.over = false;
     t.changed = t.waiting = 0;
-    if (io_task_start(t.io, &t.task, task_main, NULL) != OK) return false;
-    enum sim_end end = sim_run_until(t.sim, is_over, NULL);
-    if (end != SIM_DONE) return false; /* the task is left as it stands */
-    io_task_done(&t.task);
-    return t.good;
+    return scene_play(scene);
 }
 
 static void begin(uint64_t seed)
 {
-    if (t.sim != NULL)
-        sim_reset(t.sim, seed, false);
-    else
-        t.sim = sim_open(seed, false);
-    t.io = sim_loop(t.sim);
+    scenes_begin(seed);
     for (uint32_t i = 0; i < 2; i++) {
         t.stores[i] = NULL;
-        sim_disk_create(t.sim, disks[i], SIZE);
+        sim_disk_create(scenes.sim, disks[i], SIZE);
     }
     t.store = NULL;
 }
 
 static void crash(void)
 {
-    sim_power_cut(t.sim);
+    sim_power_cut(scenes.sim);
     for (uint32_t i = 0; i < 2; i++) store_abandon(t.stores[i]);
     t.stores[0] = t.stores[1] = t.store = NULL;
-    sim_power_on(t.sim);
+    sim_power_on(scenes.sim);
 }
 
 static enum err make_pool(uint32_t i)
 {
     struct store_format_config c = {.devices = {{disks[i], DEVICE_FLASH}}, .device_count = 1, .segment_shift = SHIFT};
-    return store_format(t.io, &c);
+    return store_format(scenes.io, &c);
 }
 
 static enum err open_pool(uint32_t i)
 {
     struct store_config c = {.device_count = 1, .devices = {{disks[i], DEVICE_FLASH}}, .memory = MEMORY};
-    enum err err = store_open(t.io, &c, &t.stores[i], NULL);
+    enum err err = store_open(scenes.io, &c, &t.stores[i], NULL);
     t.store = t.stores[i];
     return err;
 }
@@ -124,7 +94,7 @@ static void op_done(struct store_op *op)
 {
     if (t.err == OK) t.err = op->err;
     t.waiting--;
-    io_task_wake(t.self);
+    io_task_wake(scenes.self);
 }
 
 static struct change *change_new(uint32_t epoch, uint64_t sequence)
@@ -190,7 +160,7 @@ struct reading {
 static void read_done(struct store_read *read)
 {
     CONTAINER(read, struct reading, read)->over = true;
-    io_task_wake(t.self);
+    io_task_wake(scenes.self);
 }
 
 static enum err read_blocks(const struct store_op *of, uint64_t lba, uint32_t count, uint8_t *ret_data, uint8_t *ret_mapped)
@@ -478,7 +448,7 @@ static void end_seen(struct store_op *op)
 {
     ends[CONTAINER(op, struct change, op) - t.changes] = op->err;
     t.waiting--;
-    io_task_wake(t.self);
+    io_task_wake(scenes.self);
 }
 
 /* The note of how far it is must not survive what it tells of. */
@@ -673,7 +643,7 @@ static bool fills_two(void)
     for (uint32_t i = 0; i < 2; i++) {
         struct store_format_config c = {.devices = {{disks[i], DEVICE_FLASH}}, .device_count = 1, .segment_shift = SHIFT};
         c.key = shared_key;
-        if (store_format(t.io, &c) != OK || open_pool(i) != OK || prepare_create(5000) != OK) return false;
+        if (store_format(scenes.io, &c) != OK || open_pool(i) != OK || prepare_create(5000) != OK) return false;
         publish(1);
     }
     uint8_t key[STORE_KEY_BYTES];

@@ -9,20 +9,14 @@
 
 #include "base/bytes.h"
 #include "base/prng.h"
-#include "sim/sim.h"
-#include "store/store.h"
+#include "tests/unit/scenes.h"
 
 enum { SLOTS = 100, SHIFT = 16, MEMORY = 24 << 20, SIZE = (SLOTS << SHIFT) + (512 << 10), OPS = 64, EPOCH = 2 };
 
 static const char *const disk = "disk";
 
 static struct {
-    struct sim *sim;
-    struct io *io;
     struct store *store;
-    struct io_task task, *self;
-    bool (*scene)(void);
-    bool good, over;
     struct store_op ops[OPS];
     uint64_t sequence; /* of the newest operation of the volume */
     uint32_t waiting;
@@ -30,42 +24,18 @@ static struct {
 
 /* ---- the world ---- */
 
-static void task_main(void *arg)
-{
-    (void)arg;
-    t.self = io_task_self();
-    t.good = t.scene();
-    t.over = true;
-}
-
-static bool is_over(void *arg)
-{
-    (void)arg;
-    return t.over;
-}
-
-static bool play(bool (*scene)(void))
-{
-    t.scene = scene;
-    t.good = t.over = false;
-    if (io_task_start(t.io, &t.task, task_main, NULL) != OK) return false;
-    if (sim_run_until(t.sim, is_over, NULL) != SIM_DONE) return false;
-    io_task_done(&t.task);
-    return t.good;
-}
-
 static void crash(void)
 {
-    sim_power_cut(t.sim);
+    sim_power_cut(scenes.sim);
     store_abandon(t.store);
     t.store = NULL;
-    sim_power_on(t.sim);
+    sim_power_on(scenes.sim);
 }
 
 static enum err open_pool(void)
 {
     struct store_config c = {.device_count = 1, .devices = {{disk, DEVICE_FLASH}}, .memory = MEMORY};
-    return store_open(t.io, &c, &t.store, NULL);
+    return store_open(scenes.io, &c, &t.store, NULL);
 }
 
 static bool close_pool(void)
@@ -81,7 +51,7 @@ static void op_done(struct store_op *op)
 {
     (void)op;
     t.waiting--;
-    io_task_wake(t.self);
+    io_task_wake(scenes.self);
 }
 
 static enum err submit(struct store_op *op)
@@ -166,17 +136,13 @@ static bool are_empty(uint32_t volume)
 static bool make(void)
 {
     struct store_format_config c = {.devices = {{disk, DEVICE_FLASH}}, .device_count = 1, .segment_shift = SHIFT};
-    return store_format(t.io, &c) == OK && open_pool() == OK && requested(0, 0, 0) && are_empty(1);
+    return store_format(scenes.io, &c) == OK && open_pool() == OK && requested(0, 0, 0) && are_empty(1);
 }
 
 static void begin(uint64_t seed)
 {
-    if (t.sim != NULL)
-        sim_reset(t.sim, seed, false);
-    else
-        t.sim = sim_open(seed, false);
-    t.io = sim_loop(t.sim);
-    sim_disk_create(t.sim, disk, SIZE);
+    scenes_begin(seed);
+    sim_disk_create(scenes.sim, disk, SIZE);
     t.store = NULL;
     t.sequence = 0;
     t.waiting = 0;
@@ -213,11 +179,11 @@ static bool notes_by_boot(void)
 TEST(publishing_notes_a_request)
 {
     begin(1);
-    CHECK(play(notes));
-    CHECK(play(close_pool));
+    CHECK(scene_play(notes));
+    CHECK(scene_play(close_pool));
     begin(2);
-    CHECK(play(notes_by_boot));
-    CHECK(play(close_pool));
+    CHECK(scene_play(notes_by_boot));
+    CHECK(scene_play(close_pool));
 }
 
 /* ---- crashes ---- */
@@ -253,11 +219,11 @@ static bool after_checkpoint(void)
 TEST(windows_outlive_crashes)
 {
     begin(3);
-    CHECK(play(before_crash));
+    CHECK(scene_play(before_crash));
     crash();
-    CHECK(play(replayed));
+    CHECK(scene_play(replayed));
     crash();
-    CHECK(play(after_checkpoint));
+    CHECK(scene_play(after_checkpoint));
 }
 
 /* ---- catching up ---- */
@@ -293,11 +259,11 @@ static bool learned_back(void)
 TEST(windows_are_learned)
 {
     begin(4);
-    CHECK(play(learned));
+    CHECK(scene_play(learned));
     crash();
-    CHECK(play(learned_again));
+    CHECK(scene_play(learned_again));
     crash();
-    CHECK(play(learned_back));
+    CHECK(scene_play(learned_back));
 }
 
 /* A value of another size says nothing, and does no harm: the next request begins anew. */
@@ -332,9 +298,9 @@ static bool nowhere(void)
 TEST(odd_windows_do_no_harm)
 {
     begin(5);
-    CHECK(play(odd));
+    CHECK(scene_play(odd));
     crash();
-    CHECK(play(nowhere));
+    CHECK(scene_play(nowhere));
 }
 
 /* ---- random requests, against a model ---- */
@@ -411,13 +377,13 @@ TEST(random_requests_are_as_modelled)
     begin(6);
     memset(&model, 0, sizeof model);
     prng_init(&model.prng, 6);
-    CHECK(play(make));
+    CHECK(scene_play(make));
     model.published = 1;
     for (uint32_t i = 0; i < ROUNDS; i++) {
         crash();
-        CHECK(play(random_round));
+        CHECK(scene_play(random_round));
     }
-    CHECK(play(close_pool));
+    CHECK(scene_play(close_pool));
 }
 
 TESTS(publishing_notes_a_request, windows_outlive_crashes, windows_are_learned, odd_windows_do_no_harm,
