@@ -60,6 +60,13 @@ static inline le64 put64(uint64_t v)
                    (uint8_t)(v >> 40), (uint8_t)(v >> 48), (uint8_t)(v >> 56)}};
 }
 
+/* None of them is anything else; also of no bytes. */
+static inline bool bytes_are_zero(const void *at, size_t size)
+{
+    const uint8_t *b = at;
+    return size == 0 || (b[0] == 0 && memcmp(b, b + 1, size - 1) == 0);
+}
+
 /* Big-endian, as networks and SCSI write numbers; the caller has checked that the bytes are there. */
 static inline uint16_t be16_at(const uint8_t *at)
 {

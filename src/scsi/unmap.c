@@ -92,11 +92,6 @@ bool plan_write_same(struct scsi_command *c)
     return plan_exactly(c);
 }
 
-static bool is_zero(const uint8_t *at, uint32_t bytes)
-{
-    return at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0;
-}
-
 /* The next stretch of a pattern. The scratch holds nothing but the pattern, so that it fits whatever block it begins with; the
  * volume overwrites what of the edge blocks is not asked for, therefore it is filled anew each time it begins or ends inside of
  * a block: at the first and the last. */
@@ -123,7 +118,7 @@ void run_write_same(struct scsi_command *c)
         command_finish(c);
         return;
     }
-    bool zero = no_data || is_zero(c->data.piece[0], c->unit->block_bytes);
+    bool zero = no_data || bytes_are_zero(c->data.piece[0], c->unit->block_bytes);
     c->next = 0;
     c->total = (uint64_t)c->blocks * c->unit->block_bytes;
     if (!zero) {

@@ -52,6 +52,18 @@ TEST(little_endian_goes_there_and_back)
     CHECK_EQ(get16(v16), 0xcdefu);
 }
 
+TEST(zeros_are_zero)
+{
+    static uint8_t bytes[100];
+    CHECK(bytes_are_zero(bytes, 0) && bytes_are_zero(bytes, 1) && bytes_are_zero(bytes, sizeof bytes));
+    for (size_t at = 0; at < sizeof bytes; at++) {
+        bytes[at] = (uint8_t)(1u << at % 8);
+        CHECK(bytes_are_zero(bytes, at) && !bytes_are_zero(bytes, at + 1) && !bytes_are_zero(bytes, sizeof bytes));
+        CHECK(!bytes_are_zero(bytes + at, 1) && bytes_are_zero(bytes + at, 0));
+        bytes[at] = 0;
+    }
+}
+
 TEST(a_cursor_never_leaves_its_bytes)
 {
     uint8_t bytes[10] = {0};
@@ -437,7 +449,7 @@ TEST(garbage_is_no_number)
     }
 }
 
-TESTS(errors_have_name_text_and_class, a_number_that_is_no_error_is_safe, little_endian_goes_there_and_back,
+TESTS(errors_have_name_text_and_class, a_number_that_is_no_error_is_safe, little_endian_goes_there_and_back, zeros_are_zero,
       a_cursor_never_leaves_its_bytes, a_list_keeps_order, memory_is_zeroed_and_aligned,
       memory_that_holds_anything_is_aligned_and_counted, memory_ends_at_its_budget_and_comes_back,
       a_large_table_costs_nothing_until_touched, memory_tells_of_large_pieces_while_asked_to, a_seed_repeats_its_numbers,

@@ -37,11 +37,10 @@ bool body_take(struct body_reader *r, void *ret_at, uint32_t bytes)
 
 enum err body_head_decode(struct body_reader *reader, struct body_head *ret_head)
 {
-    static const uint8_t none[3];
     struct wire_replica_content head;
     if (!body_take(reader, &head, sizeof head)) return ERR_TRUNCATED;
     uint32_t count = get32(head.count);
-    if (memcmp(head.reserved, none, sizeof none) != 0 || count == 0) return ERR_DECODE;
+    if (!bytes_are_zero(head.reserved, sizeof head.reserved) || count == 0) return ERR_DECODE;
     if (head.what < WIRE_DATA || head.what > WIRE_HOLES) return ERR_DECODE;
     if (count > (head.what == WIRE_DATA ? RECORD_BLOCKS_MAX : RECORD_UNMAP_MAX)) return ERR_DECODE;
     ret_head->what = head.what == WIRE_DATA ? ENTRY_NEW : head.what == WIRE_ZEROS ? ENTRY_ZERO : ENTRY_UNMAP;

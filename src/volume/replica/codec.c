@@ -79,9 +79,7 @@ static enum err flag_decode(uint8_t flag, bool *ret_flag)
 
 static enum err reserved_decode(const uint8_t *reserved, size_t size)
 {
-    for (size_t i = 0; i < size; i++)
-        if (reserved[i] != 0) return ERR_DECODE;
-    return OK;
+    return bytes_are_zero(reserved, size) ? OK : ERR_DECODE;
 }
 
 /* ---- what can be ---- */

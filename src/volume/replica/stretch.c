@@ -125,14 +125,6 @@ bool stretch_record_block(struct stretch_writer *w, const struct block_digest *d
 
 /* ---- reading one ---- */
 
-static bool is_zero(const void *at, size_t size)
-{
-    const uint8_t *b = at;
-    for (size_t i = 0; i < size; i++)
-        if (b[i] != 0) return false;
-    return true;
-}
-
 enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *ret_reader)
 {
     struct stretch_reader r = {.at = cursor_of(bytes, size)};
@@ -142,7 +134,7 @@ enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *
     memcpy(&head, at, sizeof head);
     r.walked = get16(head.walked);
     r.recorded = get16(head.recorded);
-    if (head.version != STRETCH_VERSION || !is_zero(head.reserved, sizeof head.reserved)) return ERR_DECODE;
+    if (head.version != STRETCH_VERSION || !bytes_are_zero(head.reserved, sizeof head.reserved)) return ERR_DECODE;
     if (r.walked > STRETCH_RUNS || r.recorded > REPLICA_STEP_RECORDS) return ERR_DECODE;
     *ret_reader = r;
     return OK;
@@ -151,10 +143,10 @@ enum err stretch_open(const uint8_t *bytes, size_t size, struct stretch_reader *
 enum err wire_block_decode(const struct wire_stretch_block *block, struct block_digest *ret_digest)
 {
     uint16_t size = get16(block->size);
-    if (!is_zero(block->reserved, sizeof block->reserved)) return ERR_DECODE;
+    if (!bytes_are_zero(block->reserved, sizeof block->reserved)) return ERR_DECODE;
     *ret_digest = (struct block_digest){.crc = get32(block->crc), .size = size};
     memcpy(ret_digest->print.b, block->print, sizeof block->print);
-    if (size == 0) return is_zero(block, sizeof *block) ? OK : ERR_DECODE;
+    if (size == 0) return bytes_are_zero(block, sizeof *block) ? OK : ERR_DECODE;
     return digest_measure(ret_digest);
 }
 
@@ -180,7 +172,8 @@ enum err stretch_next(struct stretch_reader *r, struct stretch_run *ret_run)
     memcpy(&run, at, sizeof run);
     uint32_t count = get32(run.count);
     uint64_t lba = get64(run.lba);
-    if (run.kind < WIRE_RUN_DATA || run.kind > WIRE_RUN_UNMAP || !is_zero(run.reserved, sizeof run.reserved)) return ERR_DECODE;
+    if (run.kind < WIRE_RUN_DATA || run.kind > WIRE_RUN_UNMAP || !bytes_are_zero(run.reserved, sizeof run.reserved))
+        return ERR_DECODE;
     enum entry_kind kind = kinds[run.kind];
     if (count == 0 || count > (kind == ENTRY_NEW ? RECORD_BLOCKS_MAX : RECORD_UNMAP_MAX)) return ERR_DECODE;
     if (lba >= VOLUME_BLOCKS_MAX || count > VOLUME_BLOCKS_MAX - lba) return ERR_DECODE;
