@@ -34,6 +34,7 @@ struct output {
     uint32_t first, last; /* survivors [first, last) */
     struct run run[RUNS_MAX];
     bool meta;
+    bool damaged; /* a chunk of it is */
 };
 
 /* What a round gains is free after the checkpoint that follows it. More outputs than planned come from runs. */
@@ -453,7 +454,7 @@ static uint32_t survivor_offset(const struct store *s, const struct survivor *sv
     return (uint32_t)(locator_address(sv->locator) % s->segment_bytes);
 }
 
-static void part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in)
+static void part_finish(struct store *s, struct pass *p, const struct part *part, const uint8_t *in, struct output *o)
 {
     uint32_t out = part->out;
     for (uint32_t i = part->first; i < part->last; i++) {
@@ -461,7 +462,9 @@ static void part_finish(struct store *s, struct pass *p, const struct part *part
         const uint8_t *chunk = in + (survivor_offset(s, sv) - part->from);
         uint32_t units = locator_units(sv->locator);
         /* A damaged chunk moves as it is: its checksum goes on telling so, and a peer can still mend it. */
-        if (chunk_check(chunk, units, locator_address(sv->locator)) != OK) s->stats.medium_errors++;
+        bool damaged = chunk_check(chunk, units, locator_address(sv->locator)) != OK;
+        s->stats.medium_errors += damaged;
+        o->damaged = o->damaged || damaged;
         memcpy(s->clean.out + out, chunk, units * UNIT);
         out += units * UNIT;
     }
@@ -495,7 +498,7 @@ static uint32_t part_plan(struct store *s, struct pass *p, const struct output *
     return i;
 }
 
-static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
+static enum err copy_in(struct store *s, struct pass *p, struct output *o)
 {
     struct part parts[IN_PARTS];
     uint32_t i = o->first, out = 0;
@@ -521,7 +524,7 @@ static enum err copy_in(struct store *s, struct pass *p, const struct output *o)
                 slot_at(s, parts[k].slot)->bad = true;
                 return parts[k].op.err;
             }
-            part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes);
+            part_finish(s, p, &parts[k], s->clean.in + (size_t)k * s->clean.in_bytes, o);
         }
         TRY(upkeep_duties(s));
     }
@@ -589,6 +592,7 @@ static void switch_over(struct store *s, struct pass *p, const struct round *r)
         sl->chunks = o->chunks;
         sl->proven = s->clean.walk;
         sl->age = (uint8_t)s->clean.walk;
+        sl->suspect = o->damaged;
         sl->live = (uint32_t)(moved ? (uint64_t)(o->used / UNIT) * alive / moved : 0);
         s->live_units += sl->live;
     }

@@ -162,6 +162,16 @@ enum err chunk_unpack(const uint8_t *chunk, uint32_t units, uint64_t address, co
     }
 }
 
+void chunk_put(const struct block_digest *digest, uint64_t address, uint8_t *ret_chunk)
+{
+    struct disk_chunk header = {put32(digest->crc), tag_of(&digest->print), put16(digest->size)};
+    uint32_t stored = chunk_stored(digest->size), bytes = digest->units * UNIT;
+    memcpy(ret_chunk, &header, sizeof header);
+    memcpy(ret_chunk + CHUNK_HEADER, digest->stored, stored);
+    memset(ret_chunk + CHUNK_HEADER + stored, 0, bytes - CHUNK_HEADER - stored);
+    chunk_place(ret_chunk, address);
+}
+
 uint32_t chunk_pack(const uint8_t *data, uint32_t size, uint32_t tag, uint8_t *ret_chunk)
 {
     uint32_t room = chunk_room(size);

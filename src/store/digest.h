@@ -44,6 +44,9 @@ enum err chunk_unpack(const uint8_t *chunk, uint32_t units, uint64_t address, co
 /* Only the check, as before a chunk is moved. */
 enum err chunk_check(const uint8_t *chunk, uint32_t units, uint64_t address);
 
+/* The chunk of a block (not zero) at a log address: `units` of the digest, header and padding included. */
+void chunk_put(const struct block_digest *digest, uint64_t address, uint8_t *ret_chunk);
+
 /* Packs `size` bytes (a map page) into a chunk at `ret_chunk`, without the log address in its checksum. The room must be
  * chunk_room(size) bytes. Returns the units taken. */
 uint32_t chunk_pack(const uint8_t *data, uint32_t size, uint32_t tag, uint8_t *ret_chunk);

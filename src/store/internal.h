@@ -627,6 +627,13 @@ void upkeep_main(void *arg);
 /* [task] Has it done, and waits. */
 enum err upkeep_ask(struct store *s, struct want *want);
 
+/* ---- mend.c ---- */
+
+struct mending {
+    bool busy;
+    struct list waiters;
+};
+
 struct read_pool;
 enum err reads_init(struct store *s, uint64_t budget); /* read.c */
 
@@ -667,6 +674,7 @@ struct store {
     struct clean clean;
     struct trim trim;
     struct read_pool *reads;
+    struct mending mending;
     struct list volumes;
     uint32_t volume_count, last_volume;
     struct list prepared;      /* ops from append to publish or discard, in log order */

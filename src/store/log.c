@@ -451,16 +451,6 @@ static void plan_block(struct store *s, struct store_op *op, struct plan *plan, 
     plan->count++;
 }
 
-static void chunk_put(uint8_t *at, const struct block_digest *d, uint32_t tag, uint64_t address)
-{
-    struct disk_chunk head = {put32(d->crc), put32(tag), put16(d->size)};
-    uint32_t stored = chunk_stored(d->size), bytes = d->units * UNIT;
-    memcpy(at, &head, sizeof head);
-    memcpy(at + sizeof head, d->stored, stored);
-    memset(at + sizeof head + stored, 0, bytes - (uint32_t)sizeof head - stored);
-    chunk_place(at, address);
-}
-
 static void account(struct store *s, const struct store_op *op, const struct plan *plan)
 {
     if (op->kind != RECORD_DATA) return;
@@ -503,7 +493,7 @@ static bool record_put(struct store *s, struct store_op *op, struct plan *plan, 
         uint32_t block = plan->block[i];
         if (e->kind == ENTRY_NEW) {
             uint64_t chunk_address = address + (uint64_t)(chunk - at);
-            chunk_put(chunk, &op->digests[block], e->tag, chunk_address);
+            chunk_put(&op->digests[block], chunk_address, chunk);
             op->places[block] = place_of(chunk_address, e->units);
             chunk_add(s, seal, e, chunk_address);
             chunk += e->units * UNIT;

@@ -141,7 +141,8 @@
     X(MUTATE_APPLY_UNDER_DIGEST, "a step is applied while the digest is made")                                                 \
     X(MUTATE_SINCE_DROPPED, "a change that depends on what was read does not say so")                                          \
     X(MUTATE_SINCE_AHEAD, "a read says that it is newer than it is")                                                           \
-    X(MUTATE_FAILURE_UNTOLD, "a record that could not be prepared counts as durable")
+    X(MUTATE_FAILURE_UNTOLD, "a record that could not be prepared counts as durable")                                          \
+    X(MUTATE_MEND_UNPROVEN, "what another replica has of a damaged block is taken for what it held")
 
 #define MUTATIONS(X) STORE_MUTATIONS(X) SERVING_MUTATIONS(X) REGISTER_MUTATIONS(X) REPLICA_MUTATIONS(X) HOST_MUTATIONS(X)
 #define MUTATE_SERVING MUTATE_NO_RANGE_LOCK /* the first of each */

@@ -261,7 +261,9 @@ static void read_fetch(struct work *w)
             restart(w);
             return;
         }
-        if (got != LOCATED || memory || p->offset + bytes > s->segment_bytes) {
+        bool lost = got != LOCATED || memory || p->offset + bytes > s->segment_bytes;
+        if (lost && w->located > 0) break; /* what comes before it is read first */
+        if (lost) {
             read_end(w, ERR_MEDIUM, w->read->lba + p->block);
             return;
         }

@@ -128,6 +128,7 @@ enum err store_open(struct io *io, const struct store_config *config, struct sto
     list_init(&s->recovered_ops);
     list_init(&s->wants);
     list_init(&s->space_waiters);
+    list_init(&s->mending.waiters);
     list_init(&s->waking);
     enum err err = open_all(s, config, ret_problem);
     if (err != OK) {

@@ -113,16 +113,21 @@ static uint64_t bad_block(uint64_t lba, uint32_t count, uint32_t seed)
     return UINT64_MAX;
 }
 
-/* Where the content lies on the disk; 0: nowhere. */
-static uint64_t find(uint32_t seed)
+/* Where the content lies on the disk, behind `after`; 0: nowhere. */
+static uint64_t find_next(uint32_t seed, uint64_t after)
 {
     static uint8_t all[SIZE];
     uint8_t block[BLOCK_SIZE];
     content(seed, block);
     disk_get(sim_disk(scenes.sim, DISK), 0, all, SIZE);
-    for (uint64_t at = sizeof(struct disk_chunk); at + BLOCK_SIZE <= SIZE; at += UNIT)
+    for (uint64_t at = after > 0 ? after + UNIT : sizeof(struct disk_chunk); at + BLOCK_SIZE <= SIZE; at += UNIT)
         if (memcmp(all + at, block, BLOCK_SIZE) == 0) return at;
     return 0;
+}
+
+static uint64_t find(uint32_t seed)
+{
+    return find_next(seed, 0);
 }
 
 /* ---- a read of many that the device refuses ---- */
@@ -306,5 +311,183 @@ TEST(keyed_state_fills_the_pages_that_a_root_can_name)
     CHECK(scene_play(keys_survived));
 }
 
+/* ---- mending ---- */
+
+enum { LOST = 505 }; /* content `LOST` is in block 5, and in 40 and 41 by reference */
+
+static enum err mend(uint64_t lba, uint32_t seed, bool *ret_mended)
+{
+    uint8_t data[BLOCK_SIZE], room[BLOCK_SIZE];
+    struct block_digest digest;
+    content(seed, data);
+    digest_block(store_key(t.store), data, room, &digest);
+    return store_mend(t.store, 1, lba, &digest, ret_mended);
+}
+
+/* A bit in every copy, also those that were left where it was before it was moved. */
+static void flip(uint32_t seed)
+{
+    for (uint64_t at = 0; (at = find_next(seed, at)) != 0;) disk_flip(sim_disk(scenes.sim, DISK), at + BLOCK_SIZE / 3, 2);
+}
+
+static bool is_lost(uint64_t lba, uint32_t seed)
+{
+    return bad_block(lba, 1, seed) == lba && t.err == ERR_MEDIUM;
+}
+
+/* In a sealed segment, or cleaned away from it. */
+static bool write_shared(bool cleaned)
+{
+    uint32_t gained = 0;
+    if (make_pool() != OK || write_blocks(0, 16, 500) != OK || store_checkpoint(t.store, true) != OK) return false;
+    if (write_blocks(40, 1, LOST) != OK || write_blocks(41, 1, LOST) != OK) return false;
+    if (cleaned && write_blocks(8, 8, 600) != OK) return false;
+    if (close_pool() != OK || open_pool() != OK) return false;
+    return !cleaned || (store_clean(t.store, &gained) == OK && store_checkpoint(t.store, true) == OK);
+}
+
+/* The cleaner moves what is damaged, and what it moved it to gains no references. */
+static bool moves_the_damage(void)
+{
+    struct store_stats before, after;
+    uint32_t gained;
+    if (make_pool() != OK || write_blocks(0, 16, 500) != OK || close_pool() != OK) return false;
+    flip(LOST);
+    if (open_pool() != OK || write_blocks(8, 8, 600) != OK) return false;
+    if (store_clean(t.store, &gained) != OK || gained == 0) return false;
+    store_stats(t.store, &before);
+    if (write_blocks(60, 1, LOST) != OK) return false;
+    store_stats(t.store, &after);
+    return after.dup_blocks == before.dup_blocks && is_lost(5, LOST) && bad_block(60, 1, LOST) == UINT64_MAX &&
+           close_pool() == OK;
+}
+
+TEST(a_damaged_chunk_that_was_moved_gains_no_references)
+{
+    begin(300);
+    CHECK(scene_play(moves_the_damage));
+}
+
+static bool lose_shared(bool cleaned)
+{
+    if (!write_shared(cleaned) || close_pool() != OK) return false;
+    flip(LOST);
+    return open_pool() == OK && is_lost(5, LOST) && is_lost(40, LOST) && is_lost(41, LOST);
+}
+
+static bool mends_shared(bool cleaned)
+{
+    struct store_stats stats;
+    bool mended = true;
+    if (!lose_shared(cleaned)) return false;
+    if (mend(5, LOST + 1, &mended) != ERR_CONFLICT || mended || !is_lost(5, LOST)) return false; /* nobody's proof */
+    if (mend(4, LOST - 1, &mended) != OK || mended) return false;                                /* nothing is wrong there */
+    if (mend(BLOCKS, LOST, &mended) != ERR_RANGE || mend(100, LOST, &mended) != ERR_CONFLICT) return false;
+    if (mend(40, LOST, &mended) != OK || !mended) return false;
+    if (bad_block(0, 8, 500) != UINT64_MAX || bad_block(40, 1, LOST) != UINT64_MAX) return false;
+    store_stats(t.store, &stats);
+    if (stats.mended != 1 || stats.unmended != 0 || mend(41, LOST, &mended) != OK || mended) return false;
+    if (close_pool() != OK || open_pool() != OK) return false;
+    return bad_block(0, 8, 500) == UINT64_MAX && bad_block(41, 1, LOST) == UINT64_MAX && close_pool() == OK;
+}
+
+static bool mends_as_written(void)
+{
+    return mends_shared(false);
+}
+
+static bool mends_cleaned(void)
+{
+    return mends_shared(true);
+}
+
+TEST(a_mended_chunk_is_whole_for_all_who_refer_to_it)
+{
+    begin(4);
+    CHECK(scene_play(mends_as_written));
+    begin(5);
+    CHECK(scene_play(mends_cleaned));
+}
+
+/* A newer write has overtaken it. */
+static bool keeps_the_newer(void)
+{
+    bool mended = true;
+    if (!lose_shared(false) || write_blocks(5, 1, 700) != OK) return false;
+    if (mend(5, LOST, &mended) != ERR_CONFLICT || mended) return false;
+    return bad_block(5, 1, 700) == UINT64_MAX && is_lost(40, LOST) && close_pool() == OK;
+}
+
+TEST(what_was_overwritten_is_not_mended_over)
+{
+    begin(6);
+    CHECK(scene_play(keeps_the_newer));
+}
+
+static bool lose_to_the_device(void)
+{
+    if (!write_shared(false) || close_pool() != OK) return false;
+    disk_spoil(sim_disk(scenes.sim, DISK), find(LOST) / DISK_PAGE * DISK_PAGE, 2 * DISK_PAGE);
+    return true;
+}
+
+static bool cannot_mend_unread(void)
+{
+    struct store_stats stats;
+    bool mended = true;
+    if (open_pool() != OK || mend(5, LOST, &mended) != ERR_MEDIUM || mended) return false;
+    store_stats(t.store, &stats);
+    return stats.unmended == 1 && is_lost(5, LOST) && close_pool() == OK;
+}
+
+/* What else lies there is not known, so it stays as it is; but it is proven what it held. */
+TEST(what_the_device_refuses_to_read_is_not_mended)
+{
+    begin(7);
+    CHECK(scene_play(lose_to_the_device));
+    CHECK(scene_play(cannot_mend_unread));
+}
+
+static bool lose_and_mend(void)
+{
+    bool mended;
+    return open_pool() == OK && mend(5, LOST, &mended) == OK && store_checkpoint(t.store, false) == OK && close_pool() == OK;
+}
+
+static bool neighbours_are_whole(void)
+{
+    bool mended;
+    if (open_pool() != OK || bad_block(0, 5, 500) != UINT64_MAX || bad_block(6, 10, 506) != UINT64_MAX) return false;
+    return mend(5, LOST, &mended) == OK && bad_block(0, 16, 500) == UINT64_MAX && close_pool() == OK;
+}
+
+static bool lose_it(void)
+{
+    if (!write_shared(false) || close_pool() != OK) return false;
+    flip(LOST);
+    return true;
+}
+
+/* Wherever the power goes: the chunk is damaged or mended, and what lies beside it is there. */
+TEST(a_crash_while_mending_harms_nothing)
+{
+    bool cut = true;
+    for (uint32_t n = 1; cut && n < 100; n++) {
+        begin(8 + n);
+        CHECK(scene_play(lose_it));
+        sim_cut_at(scenes.sim, n);
+        cut = !scene_play(lose_and_mend);
+        sim_cut_at(scenes.sim, 0);
+        if (!cut) break;
+        store_abandon(t.store);
+        t.store = NULL;
+        sim_power_on(scenes.sim);
+        CHECK(scene_play(neighbours_are_whole));
+    }
+    CHECK(!cut);
+}
+
 TESTS(of_blocks_read_together_the_lost_one_is_named, a_device_has_a_class, an_open_that_fails_leaves_nothing_behind,
-      keyed_state_fills_the_pages_that_a_root_can_name)
+      keyed_state_fills_the_pages_that_a_root_can_name, a_mended_chunk_is_whole_for_all_who_refer_to_it,
+      what_was_overwritten_is_not_mended_over, what_the_device_refuses_to_read_is_not_mended,
+      a_damaged_chunk_that_was_moved_gains_no_references, a_crash_while_mending_harms_nothing)
