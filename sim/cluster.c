@@ -100,6 +100,13 @@ static void wire_reset(void *arg)
     client_lost(n->cluster, n->number, false);
 }
 
+static void wire_damaged(void *arg, uint64_t lba, enum host_damage what)
+{
+    static const char *const became[] = {"was mended", "was served", "is lost"};
+    const struct cluster_node *n = arg;
+    sim_say(n->cluster->sim, "node %u: damaged block %llu %s", n->number, (unsigned long long)lba, became[what]);
+}
+
 /* ---- machines ---- */
 
 static enum err create(struct cluster_node *n);
@@ -127,7 +134,7 @@ static enum err start(struct cluster_node *n)
         .contents = &n->contents,
         .volume = 1,
         .setup = {.node = (uint8_t)n->number, .timing = c->timing, .walk_blocks = 64, .strict = c->strict},
-        .wires = {n, cluster_send, wire_fetch, wire_propose, wire_fence, wire_reset},
+        .wires = {n, cluster_send, wire_fetch, wire_propose, wire_fence, wire_reset, wire_damaged},
         .boot = ++n->boot,
         .first_join = n->replaced ? 0 : 1,
         .credit = CREDIT};
@@ -216,6 +223,10 @@ static void counts_add(struct cluster_counts *all, const struct cluster_node *n)
     all->lapses += h->lapses;
     all->learned += h->learned;
     all->waited += h->waited;
+    all->lent += h->lent;
+    all->mended += h->mended;
+    all->served += h->served;
+    all->lost += h->lost;
     all->joins += r->joins;
     all->gaps += r->gaps;
     all->passes += r->passes;

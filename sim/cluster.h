@@ -7,6 +7,7 @@
  *     cluster_client.c  clients on all nodes
  *     cluster_judge.c   what they may see
  *     cluster_plan.c    histories with a plan: each is about something that must have happened in the end
+ *     cluster_rot.c     damage at rest, on one node at a time
  *     cluster_run.c     a history: what goes wrong, and the end: heal, quiesce, compare, audit
  *
  * What is real: the store, the host of each replica (volume/replica/host.h), the protocol core in it, and the bytes of messages
@@ -24,7 +25,7 @@
  * Who has left the in-sync set catches up and joins again: under the load of all clients, in bounded time after the last
  * trouble. As no disk fails here but as a whole, contents that are compared are never found different.
  *
- * Four seeds of ten have a plan (cluster_plan.c), so that what must be seen is seen by a few seeds in a row.
+ * Five seeds of ten have a plan (cluster_plan.c), so that what must be seen is seen by a few seeds in a row.
  */
 #ifndef IZAR_SIM_CLUSTER_H
 #define IZAR_SIM_CLUSTER_H
@@ -119,7 +120,7 @@ struct cluster_command {
     uint64_t since; /* the moment when it was asked for */
     struct host_change change;
     struct host_read read;
-    struct store_read map;
+    struct host_load load;
     uint8_t *data, *room;
     struct block_digest digests[CLUSTER_WRITE_MAX];
 };
@@ -148,14 +149,31 @@ struct cluster_number {
 struct cluster_block {
     uint32_t acked;  /* the newest that was acknowledged */
     uint32_t before; /* the one that was it when a plan looked */
+    uint32_t held;   /* in the end */
     uint32_t count, room;
     struct cluster_number *numbers;
+};
+
+/* A bit of a block on one node's disk. */
+struct cluster_flip {
+    uint32_t node, block, number, at; /* at: byte */
+    unsigned bit;
+    bool there;
+};
+
+enum { CLUSTER_FLIPS = 48 };
+
+struct cluster_rot {
+    struct cluster_flip flips[CLUSTER_FLIPS];
+    uint32_t count, node; /* node: that is waited for */
+    bool over;            /* all is mended: nobody may meet it any more */
 };
 
 /* Of all replicas, in all their lives. */
 struct cluster_counts {
     uint64_t steps, step_bytes, blocks, digests, lapses, learned, joins, gaps, passes, mismatches, replaced, waited;
     uint64_t updates, freezes, failures, dropped, resets;
+    uint64_t lent, mended, served, lost;
 };
 
 struct cluster {
@@ -193,6 +211,7 @@ struct cluster {
     struct cluster_counts counts; /* of lives that are over */
     bool only_blocks;             /* clients make no zeros and holes */
     bool eager;                   /* they write most of the time */
+    struct cluster_rot rot;
 };
 
 /* ---- cluster.c ---- */
@@ -256,7 +275,7 @@ void judge_look(struct cluster *c, uint32_t node, uint32_t block, const uint8_t 
 
 /* ---- cluster_plan.c ---- */
 
-enum cluster_plan { PLAN_NONE, PLAN_RETURN, PLAN_GAP, PLAN_BYTES, PLAN_REPLACED };
+enum cluster_plan { PLAN_NONE, PLAN_RETURN, PLAN_GAP, PLAN_BYTES, PLAN_REPLACED, PLAN_ROT };
 enum cluster_plan plan_of(uint64_t seed, int mutation);
 /* Before anybody starts; what it needs of the world. */
 void plan_begin(struct cluster *c, enum cluster_plan plan);
@@ -265,7 +284,21 @@ void plan_run(struct cluster *c, enum cluster_plan plan);
 /* All is well again: has it happened? */
 void plan_judge(struct cluster *c, enum cluster_plan plan);
 
+/* ---- cluster_rot.c ---- */
+
+/* A node's blocks are damaged, a few times. */
+void rot_run(struct cluster *c);
+/* The command may have met damage. */
+bool rot_explains(const struct cluster *c, const struct cluster_command *m);
+/* What was damaged, and is what the block holds in the end, was mended. */
+bool rot_is_mended(const struct cluster *c, uint64_t mended);
+/* What was written again before anybody met the damage: it goes away, so that the auditor does not meet it. */
+void rot_forget(struct cluster *c);
+
 /* ---- cluster_run.c ---- */
+
+/* Reads blocks over a node, as its clients do. */
+enum err cluster_load(struct cluster *c, uint32_t node, uint64_t lba, uint32_t count, uint8_t *data);
 
 /* Runs for so long, or until a finding. */
 void cluster_run_ms(struct cluster *c, uint64_t ms);

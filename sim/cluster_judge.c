@@ -166,6 +166,7 @@ void judge_look(struct cluster *c, uint32_t node, uint32_t block, const uint8_t 
         lab_fail(c->lab, "node %u holds something in block %u that nobody wrote", node, block);
     else
         number_is(c, block, number, c->moments++);
+    c->blocks[block].held = number;
 }
 
 /* ---- life ---- */

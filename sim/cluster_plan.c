@@ -19,7 +19,8 @@ enum { WAIT_MS = 60000, LONG_MS = 400000, AWAY = 2 }; /* AWAY: the node that is 
 
 enum cluster_plan plan_of(uint64_t seed, int mutation)
 {
-    static const enum cluster_plan of_seeds[10] = {[1] = PLAN_RETURN, [3] = PLAN_GAP, [5] = PLAN_BYTES, [7] = PLAN_REPLACED};
+    static const enum cluster_plan of_seeds[10] = {
+        [1] = PLAN_RETURN, [3] = PLAN_GAP, [5] = PLAN_BYTES, [7] = PLAN_REPLACED, [9] = PLAN_ROT};
     if (mutation < MUTATE_HOST) return of_seeds[seed % 10];
     switch (mutation) {
     case MUTATE_READS_UNPARKED:
@@ -33,6 +34,7 @@ enum cluster_plan plan_of(uint64_t seed, int mutation)
     case MUTATE_STEP_UNPUBLISHED:
     case MUTATE_DIGEST_EARLY:
     case MUTATE_APPLY_UNDER_DIGEST: return PLAN_RETURN;
+    case MUTATE_MEND_UNPROVEN: return PLAN_ROT;
     default: return PLAN_NONE;
     }
 }
@@ -45,8 +47,9 @@ void plan_begin(struct cluster *c, enum cluster_plan plan)
     c->shared = 0;
     c->delay_us = 300;
     c->slow_reads = c->bad_disks = false;
+    if (plan == PLAN_ROT) c->lose_disk = 0; /* what is damaged is to be had from somebody */
     c->only_blocks = plan == PLAN_BYTES;
-    c->eager = plan != PLAN_REPLACED;
+    c->eager = plan != PLAN_REPLACED && plan != PLAN_ROT;
 }
 
 static bool is_without(struct cluster *c)
@@ -211,6 +214,7 @@ void plan_run(struct cluster *c, enum cluster_plan plan)
     case PLAN_GAP: falls_behind(c); break;
     case PLAN_BYTES: moves_bytes(c); break;
     case PLAN_REPLACED: loses_disk(c); break;
+    case PLAN_ROT: rot_run(c); break;
     }
 }
 
@@ -218,6 +222,8 @@ void plan_judge(struct cluster *c, enum cluster_plan plan)
 {
     struct cluster_counts n = cluster_counts(c);
     if (plan == PLAN_NONE) return;
+    if (plan == PLAN_ROT && (!rot_is_mended(c, n.mended) || n.lent < n.mended)) lab_fail(c->lab, "too little was mended");
+    if (plan == PLAN_ROT) return;
     bool caught_up = n.joins > 0 && n.learned > 0 && n.steps > 0 && n.digests >= n.learned && n.blocks > 0;
     if (!caught_up) lab_fail(c->lab, "nobody has caught up");
     if (plan == PLAN_GAP && (n.gaps == 0 || n.passes == 0)) lab_fail(c->lab, "nobody has fallen behind");

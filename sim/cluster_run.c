@@ -236,6 +236,28 @@ static void quiesce(struct cluster *c)
 
 /* ---- comparing ---- */
 
+struct loading {
+    struct host_load load;
+    bool over;
+};
+
+static void load_is_done(struct host_load *load)
+{
+    CONTAINER(load, struct loading, load)->over = true;
+}
+
+static bool is_loaded(void *arg)
+{
+    return ((const struct loading *)arg)->over;
+}
+
+enum err cluster_load(struct cluster *c, uint32_t node, uint64_t lba, uint32_t count, uint8_t *data)
+{
+    struct loading l = {.load = {.done = load_is_done, .lba = lba, .count = count, .data = data}};
+    host_load(c->node[node].host, &l.load);
+    return lab_until(c->lab, is_loaded, &l, "a read of blocks") ? l.load.err : ERR_STOPPED;
+}
+
 struct comparing {
     struct cluster *cluster;
     struct store_read read;
@@ -260,6 +282,8 @@ static bool is_over(void *arg)
 static bool look(struct comparing *w, uint64_t lba, uint32_t count, bool mapped)
 {
     struct cluster *c = w->cluster;
+    enum err err = mapped ? OK : cluster_load(c, w->node, lba, count, w->data); /* what was not met before is mended now */
+    if (err != OK) lab_fail(c->lab, "node %u, block %llu, loaded: %s", w->node, (unsigned long long)lba, err_name(err));
     w->over = false;
     w->read = (struct store_read){.done = compare_read_done,
                                   .volume = 1,
@@ -352,6 +376,7 @@ static bool is_audited(void *arg)
 static void audit(struct cluster *c)
 {
     for (uint32_t i = 0; i < c->nodes; i++) cluster_crash(c, i);
+    rot_forget(c);
     for (uint32_t i = 0; i < c->nodes && !lab_failed(c->lab); i++) {
         struct auditing a = {.cluster = c, .node = i, .report = must(calloc(1, sizeof *a.report))};
         struct io_task task;
@@ -375,6 +400,8 @@ static void say_counts(struct cluster *c)
     sim_say(c->sim, "%llu updates, %llu freezes, %llu failures, %llu times all sessions dropped, %llu forwards without room",
             (unsigned long long)n.updates, (unsigned long long)n.freezes, (unsigned long long)n.failures,
             (unsigned long long)n.resets, (unsigned long long)n.dropped);
+    sim_say(c->sim, "%llu blocks lent, %llu mended, %llu served, %llu times nobody had one", (unsigned long long)n.lent,
+            (unsigned long long)n.mended, (unsigned long long)n.served, (unsigned long long)n.lost);
     sim_say(c->sim, "%llu gaps, %llu more passes, %llu new disks, publishing waited %llu times for a read",
             (unsigned long long)n.gaps, (unsigned long long)n.passes, (unsigned long long)n.replaced,
             (unsigned long long)n.waited);
@@ -388,16 +415,15 @@ uint64_t cluster_run(struct lab *lab, const struct history_options *options)
     store_mutation = options->control ? MUTATE_NONE : (enum mutation)options->mutation;
     enum cluster_plan plan = plan_of(options->seed, options->mutation);
     cluster_begin(c, lab, options);
-    if (plan == PLAN_NONE)
-        trouble(c);
-    else
-        plan_run(c, plan);
+    plan_run(c, plan);
+    if (plan == PLAN_NONE || plan == PLAN_ROT) trouble(c);
     sim_say(c->sim, "all is mended");
     mend_all(c);
     if (!lab_failed(lab)) quiesce(c);
+    c->rot.over = true;
+    if (!lab_failed(lab)) compare(c);
     if (!lab_failed(lab)) say_counts(c);
     if (!lab_failed(lab)) plan_judge(c, plan);
-    if (!lab_failed(lab)) compare(c);
     if (!lab_failed(lab)) compare_windows(c);
     if (!lab_failed(lab)) audit(c);
     uint64_t hash = sim_hash(c->sim);

@@ -57,7 +57,7 @@ static void odd_beat(struct world *w, struct replica_heartbeat *beat)
 /* Anything at all, in the name of a node that is there. */
 static void odd_message(struct world *w, uint32_t node)
 {
-    struct replica_message m = {.kind = (enum replica_message_kind)world_below(w, REPLICA_AGREED + 2)};
+    struct replica_message m = {.kind = (enum replica_message_kind)world_below(w, REPLICA_LENT + 2)};
     m.from = (uint8_t)world_below(w, 4);
     m.boot = m.from < 3 && world_chance(w, 998) ? w->nodes[m.from].life : (uint32_t)odd_number(w);
     m.epoch = world_chance(w, 900) ? w->config.epoch : (uint32_t)odd_number(w);
@@ -91,7 +91,9 @@ static void odd_message(struct world *w, uint32_t node)
     }
     case REPLICA_COMMIT:
     case REPLICA_ASK:
-    case REPLICA_AGREED: break;
+    case REPLICA_AGREED:
+    case REPLICA_BORROW:
+    case REPLICA_LENT: break;
     }
     world_step(w, node, &(struct replica_event){.kind = REPLICA_ON_MESSAGE, .message = &m});
 }

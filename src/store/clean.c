@@ -464,6 +464,7 @@ static void part_finish(struct store *s, struct pass *p, const struct part *part
         /* A damaged chunk moves as it is: its checksum goes on telling so, and a peer can still mend it. */
         bool damaged = chunk_check(chunk, units, locator_address(sv->locator)) != OK;
         s->stats.medium_errors += damaged;
+        s->stats.unmended += damaged;
         o->damaged = o->damaged || damaged;
         memcpy(s->clean.out + out, chunk, units * UNIT);
         out += units * UNIT;
@@ -607,6 +608,7 @@ static void drop_spoilt(struct store *s)
         if (!c->candidates[i].spoilt) continue;
         slot_at(s, c->candidates[i].slot)->bad = true;
         s->stats.medium_errors++;
+        s->stats.unmended++;
         candidates_drop(s, i, 1);
     }
 }

@@ -173,7 +173,8 @@ static void load_done(struct frame *f, enum err err)
     f->loading = false;
     f->failed = err != OK;
     f->err = err == ERR_IO || err == ERR_VANISHED || err == ERR_SHORT || err == ERR_POWER ? err : ERR_PAGE_DAMAGED;
-    if (err != OK) s->stats.medium_errors++;
+    s->stats.medium_errors += err != OK;
+    s->stats.unmended += err != OK;
     waiters_wake(s, &f->waiters);
     if (f->gone && f->pins == 0) f->used = false;
     waiters_wake(s, &s->map.wanted);

@@ -82,9 +82,8 @@ static enum err rewrite(struct store *s, const struct lying *l, const struct blo
     uint64_t at;
     if (digest->units != l->units || s->read_only || s->failed != OK) return ERR_MEDIUM;
     chunk_put(digest, l->address, l->sectors + l->skip);
-    if (slot_write(s, l->slot, l->from, l->sectors, l->bytes) != OK) return ERR_MEDIUM;
     slot_where(s, l->slot, &d, &at);
-    d->dirty = true; /* also when it was synced meanwhile */
+    if (io_task_write(s->io, d->file, at + l->from, l->sectors, l->bytes, IO_WRITE_DURABLE) != OK) return ERR_MEDIUM;
     if (slot_read(s, l->slot, l->from, l->sectors, l->bytes) != OK || !is_whole(l)) return ERR_MEDIUM;
     return OK;
 }

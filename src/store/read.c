@@ -101,7 +101,8 @@ static void read_end(struct work *w, enum err err, uint64_t bad)
     read->work = NULL;
     read->err = err;
     read->bad = bad;
-    if (err != OK) s->stats.medium_errors += err == ERR_MEDIUM;
+    s->stats.medium_errors += err == ERR_MEDIUM;
+    s->stats.unmended += err == ERR_MEDIUM && !read->elsewhere;
     pool_kick(s);
     read->done(read);
 }

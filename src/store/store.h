@@ -189,6 +189,7 @@ struct store_read {
     uint32_t count;  /* 1 to STORE_READ_MAX */
     uint8_t *data;   /* count * BLOCK_SIZE */
     uint8_t *mapped; /* not NULL: instead of data, for each block whether it is mapped (1, also when written as zeros) or not */
+    bool elsewhere;  /* what is damaged here may be had from somebody else: the caller sees to it (store_mend) */
     const struct store_op *of; /* not NULL: not what is published, but what this prepared operation makes of its blocks */
     uint64_t bad;              /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */
     /* private */
@@ -212,17 +213,16 @@ void store_read(struct store *store, struct store_read *read);
  * so who has a block's content from somewhere else can prove that it is the one that was lost, whoever that is and whatever
  * was written since. The chunk is then written again where it was: every block that refers to it, of any volume, is whole
  * again. No order has to be kept, and nothing is logged: the sectors get what they hold, with the chunk as it was, so a crash
- * leaves it damaged or mended and harms nothing beside it. It is durable with the next checkpoint; what a crash undoes is
- * found again.
+ * leaves it damaged or mended and harms nothing beside it, on a device that leaves a sector old or new.
  *
  * Not mended: what the device refuses to read (what else is in the sector is not known), and what this version would store in
  * another length than it was stored in.
  */
 
 /* [task] Has a block of the volume, as it is published now, this content? If it has, and its chunk is damaged, the chunk is
- * mended, and *ret_mended is set. ERR_CONFLICT: it has another one, or that cannot be proven; ERR_MEDIUM: it has this content,
- * and its chunk cannot be mended; ERR_NO_VOLUME, ERR_RANGE, ERR_NO_MEMORY, ERR_PAGE_DAMAGED and what else reading a page
- * says. */
+ * mended, durably, and *ret_mended is set. ERR_CONFLICT: it has another one, or that cannot be proven; ERR_MEDIUM: it has this
+ * content, and its chunk cannot be mended; ERR_NO_VOLUME, ERR_RANGE, ERR_NO_MEMORY, ERR_PAGE_DAMAGED and what else reading a
+ * page says. */
 enum err store_mend(struct store *store, uint32_t volume, uint64_t lba, const struct block_digest *digest, bool *ret_mended);
 /* Nobody has what a block lost: that is counted. */
 void store_mend_nothing(struct store *store);
@@ -304,7 +304,7 @@ struct store_stats {
     uint64_t batches, checkpoints, leaf_flushes, leaf_loads, summary_loads;
     uint64_t cache_hits, cache_misses, device_reads;
     uint64_t medium_errors;    /* times that something could not be read back */
-    uint64_t mended, unmended; /* damaged chunks that are whole again; times that this could not be done */
+    uint64_t mended, unmended; /* damaged chunks that are whole again; times that nothing could be done */
     uint64_t memory, memory_used, index_bytes, index_entries, directory_ram, sketch_ram, delta_entries, delta_capacity;
     uint64_t slot_ram;   /* of one slot that is or was in use, besides the directory */
     uint64_t tables_ram; /* at most: cached address tables and fingerprints, and the cleaner's with their marks */

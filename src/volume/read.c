@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A read: bounds, then the store. It takes no lock: it sees each block as the last published change left it, and a change that
- * was acknowledged before the read began is published. Of a volume with replicas, its host says when that holds here.
+ * was acknowledged before the read began is published. Of a volume with replicas, its host says when that holds here,
+ * and reads the blocks: what this node's disks lost comes from another one.
  */
 #include "volume/internal.h"
 
@@ -10,6 +11,13 @@ static void read_done(struct store_read *read)
     struct volume_request *r = CONTAINER(read, struct volume_request, read);
     r->bad = read->bad * BLOCK_SIZE;
     request_end(r, read->err);
+}
+
+static void load_done(struct host_load *load)
+{
+    struct volume_request *r = CONTAINER(load, struct volume_request, load);
+    r->bad = load->bad * BLOCK_SIZE;
+    request_end(r, load->err);
 }
 
 static void read_now(struct volume_request *r)
@@ -26,10 +34,14 @@ static void read_now(struct volume_request *r)
 static void allowed(struct host_read *allow)
 {
     struct volume_request *r = CONTAINER(allow, struct volume_request, allow);
-    if (allow->err == OK)
+    if (allow->err == OK && r->verb == VOLUME_READ && r->volume->host != NULL) {
+        r->load = (struct host_load){.done = load_done, .lba = r->first, .count = (uint32_t)r->count, .data = r->data};
+        host_load(r->volume->host, &r->load);
+    } else if (allow->err == OK) {
         read_now(r);
-    else
+    } else {
         request_end(r, allow->err);
+    }
 }
 
 void read_start(struct volume_request *r)

@@ -147,7 +147,8 @@ struct volume_request {
     bool what_unmap;           /* it carries no data */
     uint64_t began_ns, age_ns; /* age_ns: from when its age counts */
     struct store_read read;
-    struct host_read allow;
+    struct host_read allow; /* of a volume with replicas; then its blocks */
+    struct host_load load;
 };
 
 void volume_start(struct volume *volume, struct volume_request *request);

@@ -95,26 +95,36 @@ static void record_choose(struct volume_request *r)
 
 /* ---- COMPARE, EDGES ---- */
 
-static void blocks_read(struct store_read *read)
+static void blocks_are_read(struct volume_request *r, enum err err, uint64_t bad)
 {
-    struct volume_request *r = CONTAINER(read, struct volume_request, read);
-    if (read->err != OK) {
-        r->bad = read->bad * BLOCK_SIZE;
-        write_end(r, read->err);
+    if (err != OK) {
+        r->bad = bad * BLOCK_SIZE;
+        write_end(r, err);
         return;
     }
     write_step(r);
 }
 
+static void blocks_read(struct store_read *read)
+{
+    blocks_are_read(CONTAINER(read, struct volume_request, read), read->err, read->bad);
+}
+
+static void blocks_loaded(struct host_load *load)
+{
+    blocks_are_read(CONTAINER(load, struct volume_request, load), load->err, load->bad);
+}
+
 static void blocks_allowed(struct host_read *allow)
 {
     struct volume_request *r = CONTAINER(allow, struct volume_request, allow);
-    if (allow->err != OK) {
-        write_end(r, allow->err);
+    if (allow->err != OK || r->volume->host == NULL) {
+        write_end(r, allow->err != OK ? allow->err : ERR_AGAIN);
         return;
     }
     if (r->work->since == 0) r->work->since = allow->since; /* the oldest, when both edges are read */
-    store_read(r->volume->volumes->store, &r->read);
+    r->load = (struct host_load){.done = blocks_loaded, .lba = allow->lba, .count = allow->count, .data = r->work->room};
+    host_load(r->volume->host, &r->load);
 }
 
 /* Of a volume with replicas others may change these blocks, on other nodes; so what was read is part of the change: it is
@@ -122,8 +132,9 @@ static void blocks_allowed(struct host_read *allow)
 static void blocks_fetch(struct volume_request *r, uint64_t block, uint32_t count)
 {
     struct volume *v = r->volume;
-    r->read = (struct store_read){.done = blocks_read, .volume = v->id, .lba = block, .count = count, .data = r->work->room};
     if (v->replica.number == 0) {
+        r->read =
+            (struct store_read){.done = blocks_read, .volume = v->id, .lba = block, .count = count, .data = r->work->room};
         store_read(v->volumes->store, &r->read);
     } else if (v->host == NULL) {
         write_end(r, ERR_AGAIN);

@@ -69,7 +69,9 @@ static void require_limits(const struct replica_message *m)
     case REPLICA_WANT:
     case REPLICA_FOLLOW: REQUIRE(m->join != 0 && m->u.step.mark.sequence < POINTER_GRAFT); break;
     case REPLICA_ASK:
-    case REPLICA_AGREED: REQUIRE(m->read != 0); break;
+    case REPLICA_AGREED:
+    case REPLICA_LENT: REQUIRE(m->read != 0); break;
+    case REPLICA_BORROW: REQUIRE(m->read != 0 && m->u.borrow.lba < VOLUME_BLOCKS_MAX); break;
     case REPLICA_PREPARED:
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: REQUIRE(m->join != 0); break;

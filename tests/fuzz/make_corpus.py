@@ -30,7 +30,8 @@ SEEDS = {
                  ["acceptor"]],
     "replica": [["replica_" + kind] for kind in (
         "heartbeat", "heartbeat_ack", "record", "record_noop", "prepared", "commit", "forward", "confirm", "confirmed", "done", "want",
-        "want_new", "want_checked", "step", "step_gap", "step_check", "step_digested", "step_both", "follow", "again", "ask", "agreed", "heartbeats")],
+        "want_new", "want_checked", "step", "step_gap", "step_check", "step_digested", "step_both", "follow", "again", "ask", "agreed",
+        "borrow", "lent", "heartbeats")],
 }
 
 

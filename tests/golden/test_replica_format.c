@@ -127,6 +127,9 @@ static const struct replica_message again = {.kind = REPLICA_AGAIN, OWNER, .join
 static const struct replica_message ask = {.kind = REPLICA_ASK, TO_ALL, .read = 0x0a0b0c0d00000005, .u.beat.version = 0x0107};
 static const struct replica_message agreed = {
     .kind = REPLICA_AGREED, OWNER, .read = 0x0a0b0c0d00000005, .u.beat.version = 0x0107};
+static const struct replica_message borrow = {
+    .kind = REPLICA_BORROW, TO_ALL, .read = 0x0a0b0c0d00000006, .u.borrow.lba = 0x1011121314};
+static const struct replica_message lent = {.kind = REPLICA_LENT, OWNER, .read = 0x0a0b0c0d00000006, .u.borrow.has = true};
 
 static const struct {
     const char *section;
@@ -155,6 +158,8 @@ static const struct {
     {"replica_again", &again, false},
     {"replica_ask", &ask, false},
     {"replica_agreed", &agreed, false},
+    {"replica_borrow", &borrow, false},
+    {"replica_lent", &lent, true},
 };
 
 enum { ALL = sizeof all / sizeof all[0] };
@@ -173,7 +178,7 @@ TEST(messages_are_kept)
         CHECK(replica_has_content(&back) == all[i].content);
         kinds |= 1u << all[i].message->kind;
     }
-    CHECK_EQ(kinds, (2u << REPLICA_AGREED) - 1);
+    CHECK_EQ(kinds, (2u << REPLICA_LENT) - 1);
 }
 
 TEST(heartbeats_are_kept)

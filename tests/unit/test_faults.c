@@ -386,7 +386,7 @@ static bool mends_shared(bool cleaned)
     if (mend(40, LOST, &mended) != OK || !mended) return false;
     if (bad_block(0, 8, 500) != UINT64_MAX || bad_block(40, 1, LOST) != UINT64_MAX) return false;
     store_stats(t.store, &stats);
-    if (stats.mended != 1 || stats.unmended != 0 || mend(41, LOST, &mended) != OK || mended) return false;
+    if (stats.mended != 1 || stats.unmended != 4 || mend(41, LOST, &mended) != OK || mended) return false;
     if (close_pool() != OK || open_pool() != OK) return false;
     return bad_block(0, 8, 500) == UINT64_MAX && bad_block(41, 1, LOST) == UINT64_MAX && close_pool() == OK;
 }

@@ -50,6 +50,21 @@ void host_read(struct replica_host *host, struct host_read *read)
     io_send(asked.io, &read->msg);
 }
 
+static void load_told(struct io_msg *msg)
+{
+    struct host_load *load = CONTAINER(msg, struct host_load, msg);
+    load->done(load);
+}
+
+void host_load(struct replica_host *host, struct host_load *load)
+{
+    (void)host;
+    memset(load->data, 0, (size_t)load->count * BLOCK_SIZE);
+    load->err = OK;
+    load->msg.handle = load_told;
+    io_send(asked.io, &load->msg);
+}
+
 void host_lost(struct replica_host *host, uint64_t session)
 {
     (void)host;

@@ -10,7 +10,7 @@
 #include "volume/replica/codec.h"
 #include "volume/replica/replica.h"
 
-enum { ROUNDS = 200, KINDS = REPLICA_AGREED + 1 };
+enum { ROUNDS = 200, KINDS = REPLICA_LENT + 1 };
 
 #define SEQUENCE_END POINTER_GRAFT
 
@@ -191,6 +191,12 @@ static void draw_of_kind(struct prng *p, struct replica_message *m)
         m->read = some(p, 1, UINT64_MAX);
         m->u.beat.version = some(p, 1, UINT64_MAX - 1);
         break;
+    case REPLICA_BORROW:
+    case REPLICA_LENT:
+        m->read = some(p, 1, UINT64_MAX);
+        if (m->kind == REPLICA_BORROW) m->u.borrow.lba = some(p, 0, VOLUME_BLOCKS_MAX - 1);
+        if (m->kind == REPLICA_LENT) m->u.borrow.has = prng_below(p, 2) == 0;
+        break;
     case REPLICA_COMMIT:
     case REPLICA_AGAIN: break;
     }
@@ -325,6 +331,8 @@ static void plain_of_kind(struct replica_message *m)
         m->read = 1;
         m->u.beat.version = 7;
         break;
+    case REPLICA_BORROW:
+    case REPLICA_LENT: m->read = 1; break;
     case REPLICA_PREPARED:
         m->u.prepared.sequence = m->u.prepared.end = 52;
         m->u.prepared.published = r.mark;
@@ -396,7 +404,7 @@ static const struct limit {
     uint64_t good, bad;
 } limits[] = {
     {REPLICA_COMMIT, HEAD(kind), 1, WIRE_AGAIN, 0},
-    {REPLICA_COMMIT, HEAD(kind), 1, WIRE_COMMIT, WIRE_AGREED + 1},
+    {REPLICA_COMMIT, HEAD(kind), 1, WIRE_COMMIT, WIRE_LENT + 1},
     {REPLICA_COMMIT, HEAD(kind), 1, WIRE_COMMIT, WIRE_HEARTBEATS},
     {REPLICA_COMMIT, HEAD(kind), 1, WIRE_COMMIT, 255},
     {REPLICA_COMMIT, HEAD(from), 1, 7, 8},
@@ -574,6 +582,13 @@ static const struct limit {
     {REPLICA_ASK, OF(ask, version), 8, 1, 0},
     {REPLICA_AGREED, OF(ask, read), 8, 1, 0},
     {REPLICA_AGREED, OF(ask, version), 8, NONE - 1, NONE},
+
+    {REPLICA_BORROW, OF(borrow, read), 8, 1, 0},
+    {REPLICA_BORROW, OF(borrow, lba), 8, VOLUME_BLOCKS_MAX - 1, VOLUME_BLOCKS_MAX},
+    {REPLICA_BORROW, OF(borrow, lba), 8, 0, NONE},
+    {REPLICA_LENT, OF(lent, read), 8, NONE, 0},
+    {REPLICA_LENT, OF(lent, has), 1, 1, 2},
+    {REPLICA_LENT, OF(lent, reserved), 1, 0, 1},
 };
 
 static enum err spoiled(uint32_t what, size_t at, uint32_t width, uint64_t value)

@@ -67,6 +67,13 @@ enum err body_decode(struct body_reader *reader, struct replica_content *content
     return OK;
 }
 
+/* What a content is taken for that comes with a message of this kind; not for steps. */
+static enum content_use content_use_of(enum replica_message_kind kind)
+{
+    if (kind == REPLICA_FORWARD) return CONTENT_FORWARD;
+    return kind == REPLICA_LENT ? CONTENT_LENT : CONTENT_RECORD;
+}
+
 static enum body_taken receive_stretch(struct replica_contents *contents, uint32_t volume, struct body_reader *reader,
                                        struct replica_content **ret_content)
 {
@@ -81,14 +88,14 @@ static enum body_taken receive_stretch(struct replica_contents *contents, uint32
     return BODY_TAKEN;
 }
 
-static enum body_taken receive_content(struct replica_contents *contents, uint32_t volume, bool forwarded,
+static enum body_taken receive_content(struct replica_contents *contents, uint32_t volume, enum content_use use,
                                        struct body_reader *reader, struct replica_content **ret_content)
 {
     struct body_head head;
     if (body_head_decode(reader, &head) != OK) return BODY_BAD;
-    struct replica_content *content =
-        content_take(contents, forwarded ? CONTENT_FORWARD : CONTENT_RECORD, volume, head.what, head.count);
-    if (content == NULL) return forwarded ? BODY_DROPPED : BODY_NO_ROOM;
+    if (head.what == ENTRY_NEW && head.count > content_blocks_max(use)) return BODY_BAD;
+    struct replica_content *content = content_take(contents, use, volume, head.what, head.count);
+    if (content == NULL) return use == CONTENT_FORWARD ? BODY_DROPPED : BODY_NO_ROOM;
     if (body_decode(reader, content) == OK && reader->at == reader->bytes) {
         *ret_content = content;
         return BODY_TAKEN;
@@ -104,5 +111,5 @@ enum body_taken body_receive(struct replica_contents *contents, uint32_t volume,
     if (replica_has_content(m) != (reader->bytes > 0)) return BODY_BAD;
     if (reader->bytes == 0) return BODY_TAKEN;
     if (m->kind == REPLICA_STEP) return receive_stretch(contents, volume, reader, ret_content);
-    return receive_content(contents, volume, m->kind == REPLICA_FORWARD, reader, ret_content);
+    return receive_content(contents, volume, content_use_of(m->kind), reader, ret_content);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Content of a RECORD or a FORWARD as the body of a message of the links; that of a STEP is a stretch (stretch.h). Its version
- * is that of the message that it comes with (wire.h).
+ * Content of a RECORD, a FORWARD or a LENT as the body of a message of the links; that of a STEP is a stretch (stretch.h). Its
+ * version is that of the message that it comes with (wire.h).
  *
  *     body     = struct wire_replica_content, then, when it is data, a struct wire_stretch_block for each of the `count`
  *                blocks, then their stored bytes, one after the other

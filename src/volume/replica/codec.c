@@ -39,6 +39,8 @@ FITS(WIRE_FOLLOW, sizeof(struct wire_replica_follow));
 FITS(WIRE_AGAIN, sizeof(struct wire_replica_join));
 FITS(WIRE_ASK, sizeof(struct wire_replica_ask));
 FITS(WIRE_AGREED, sizeof(struct wire_replica_ask));
+FITS(WIRE_BORROW, sizeof(struct wire_replica_borrow));
+FITS(WIRE_LENT, sizeof(struct wire_replica_lent));
 
 enum {
     BEAT_BYTES_MAX = (int)(sizeof(struct wire_replica_message) + sizeof(struct wire_replica_heartbeat_ack)) + JOINS_BYTES,
@@ -246,6 +248,8 @@ static bool is_possible(const struct replica_message *m)
     case REPLICA_FOLLOW: return m->join != 0 && mark_is_possible(&m->u.step.mark, m->epoch);
     case REPLICA_ASK:
     case REPLICA_AGREED: return m->read != 0 && is_number(m->u.beat.version);
+    case REPLICA_BORROW: return m->read != 0 && m->u.borrow.lba < VOLUME_BLOCKS_MAX;
+    case REPLICA_LENT: return m->read != 0;
     }
     return false;
 }
@@ -696,6 +700,36 @@ static enum err ask_decode(struct cursor *c, struct replica_message *m)
     return OK;
 }
 
+/* ---- blocks that are lent ---- */
+
+static void borrow_encode(struct out *out, const struct replica_message *m)
+{
+    put(out, &(struct wire_replica_borrow){put64(m->read), put64(m->u.borrow.lba)}, sizeof(struct wire_replica_borrow));
+}
+
+static enum err borrow_decode(struct cursor *c, struct replica_message *m)
+{
+    struct wire_replica_borrow wire;
+    TRY(take(c, &wire, sizeof wire));
+    m->read = get64(wire.read);
+    m->u.borrow.lba = get64(wire.lba);
+    return OK;
+}
+
+static void lent_encode(struct out *out, const struct replica_message *m)
+{
+    put(out, &(struct wire_replica_lent){put64(m->read), .has = m->u.borrow.has}, sizeof(struct wire_replica_lent));
+}
+
+static enum err lent_decode(struct cursor *c, struct replica_message *m)
+{
+    struct wire_replica_lent wire;
+    TRY(take(c, &wire, sizeof wire));
+    TRY(reserved_decode(wire.reserved, sizeof wire.reserved));
+    m->read = get64(wire.read);
+    return flag_decode(wire.has, &m->u.borrow.has);
+}
+
 /* ---- messages ---- */
 
 static const struct form {
@@ -718,10 +752,12 @@ static const struct form {
     [REPLICA_AGAIN] = {WIRE_AGAIN, join_encode, join_decode},
     [REPLICA_ASK] = {WIRE_ASK, ask_encode, ask_decode},
     [REPLICA_AGREED] = {WIRE_AGREED, ask_encode, ask_decode},
+    [REPLICA_BORROW] = {WIRE_BORROW, borrow_encode, borrow_decode},
+    [REPLICA_LENT] = {WIRE_LENT, lent_encode, lent_decode},
 };
 
 enum { FORMS = sizeof forms / sizeof forms[0] };
-static_assert(FORMS == REPLICA_AGREED + 1, "every kind has a form");
+static_assert(FORMS == REPLICA_LENT + 1, "every kind has a form");
 
 /* False: the message is impossible, and nothing was written. */
 static bool message_encode(struct out *out, uint32_t volume, const struct replica_message *m)
@@ -799,6 +835,7 @@ bool replica_has_content(const struct replica_message *message)
 {
     const struct replica_step *s = &message->u.step;
     if (message->kind == REPLICA_FORWARD) return true;
+    if (message->kind == REPLICA_LENT) return message->u.borrow.has;
     if (message->kind == REPLICA_RECORD) return message->u.record.change.kind != REPLICA_NOOP;
     if (message->kind != REPLICA_STEP) return false;
     bool has = s->stretch != 0;

@@ -21,7 +21,8 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
     for (int use = 0; use < CONTENT_USES; use++) {
         list_init(&all->free[use]);
         all->there[use] = all->all[use] = 0;
-        uint32_t room = has_stretches((enum content_use)use) ? STRETCH_ROOM : RECORD_BLOCKS_MAX * BLOCK_SIZE;
+        uint32_t room = content_blocks_max((enum content_use)use) * BLOCK_SIZE;
+        if (has_stretches((enum content_use)use)) room = STRETCH_ROOM;
         uint32_t wanted = has_stretches((enum content_use)use) ? CONTENT_STEPS : count;
         all->each[use] = mem_alloc(mem, wanted * sizeof *all->each[use]);
         if (all->each[use] == NULL) return ERR_NO_MEMORY;
@@ -56,7 +57,7 @@ static bool may_take(const struct replica_contents *all, enum content_use use, u
 struct replica_content *content_take(struct replica_contents *all, enum content_use use, uint32_t volume, enum entry_kind what,
                                      uint32_t count)
 {
-    assert(what != ENTRY_NEW || count <= RECORD_BLOCKS_MAX || has_stretches(use));
+    assert(what != ENTRY_NEW || count <= content_blocks_max(use) || has_stretches(use));
     if (!may_take(all, use, volume)) return NULL;
     struct replica_content *c = CONTAINER(list_pop(&all->free[use]), struct replica_content, link);
     all->there[use]--;

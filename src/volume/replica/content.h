@@ -9,7 +9,8 @@
  * wait for nothing but a disk, have a share of their own, and so have those that other nodes forward (none is waited for: who
  * forwards sends again), and what goes out a second time: else two nodes could wait for each other, each full of what the other
  * has to take first. Steps of catch-up are large and few: what is read for learners and
- * what comes to a learner have two small shares of their own, and hold a stretch (stretch.h) instead of digests.
+ * what comes to a learner have two small shares of their own, and hold a stretch (stretch.h) instead of digests. So do blocks
+ * that one replica cannot read and another lends; these have room for one.
  *
  * What waits until others have answered, changes of clients and what is forwarded, is shared by volumes (base/share.h): one
  * whose others are out of reach keeps its share, and no more.
@@ -30,6 +31,8 @@ enum content_use {
     CONTENT_AGAIN,   /* of a record, read again to be sent */
     CONTENT_WALK,    /* read here for a learner: a stretch */
     CONTENT_STEP,    /* one that came to this learner: a stretch */
+    CONTENT_LEND,    /* one block for a replica that cannot read it */
+    CONTENT_LENT,    /* one that came from elsewhere */
     CONTENT_USES,
 };
 
@@ -42,7 +45,7 @@ struct replica_content {
     uint32_t references; /* 0: in the pool */
     uint64_t name;       /* as `body` of the protocol: never 0, never used again in a life of the node */
     enum entry_kind what;
-    uint32_t count;                                 /* blocks; with ENTRY_NEW at most RECORD_BLOCKS_MAX */
+    uint32_t count;                                 /* blocks; with ENTRY_NEW at most content_blocks_max */
     struct block_digest digests[RECORD_BLOCKS_MAX]; /* ENTRY_NEW: `stored` lies in `bytes` */
     uint32_t used, room;
     uint8_t *bytes; /* `used` of `room`; of a stretch all that goes over the wire */
@@ -60,6 +63,11 @@ enum err contents_init(struct replica_contents *all, struct mem *mem, uint32_t c
 static inline bool content_is_stretch(const struct replica_content *content)
 {
     return content->use == CONTENT_WALK || content->use == CONTENT_STEP;
+}
+/* Blocks of data that a content of this use has room for. */
+static inline uint32_t content_blocks_max(enum content_use use)
+{
+    return use == CONTENT_LEND || use == CONTENT_LENT ? 1 : RECORD_BLOCKS_MAX;
 }
 /* With one reference, for a volume of this node (its id); NULL: all are in use, or all that it may have. Of stretches `what`
  * and `count` say nothing; `bytes` and `used` are filled in. */

@@ -87,6 +87,8 @@ bool edge_takes(const struct replica_message *m)
     case REPLICA_CONFIRMED:
     case REPLICA_ASK:
     case REPLICA_AGREED: return true;
+    case REPLICA_BORROW:
+    case REPLICA_LENT: return false; /* the host's own */
     }
     return false;
 }

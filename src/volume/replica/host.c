@@ -303,6 +303,7 @@ void host_step(struct replica_host *h, struct replica_event *event)
     clients_wake(h);
     host_send_tick(h);
     host_teach_tick(h);
+    host_mend_tick(h);
     timer_set(h);
 }
 
@@ -366,6 +367,10 @@ static bool is_taken(struct replica_host *h, const struct replica_message *m, co
     case REPLICA_AGAIN:
     case REPLICA_ASK:
     case REPLICA_AGREED: return content == NULL;
+    case REPLICA_BORROW: return content == NULL && is_within(h, m->u.borrow.lba, 1);
+    case REPLICA_LENT:
+        if (!m->u.borrow.has) return content == NULL;
+        return content != NULL && content->use == CONTENT_LENT && content->what == ENTRY_NEW && content->count == 1;
     }
     return false;
 }
@@ -377,6 +382,11 @@ void host_message(struct replica_host *h, const struct replica_message *message,
     uint64_t body = content != NULL ? content->name : 0;
     if (!is_taken(h, &m, content)) {
         h->counts.dropped++;
+        content_drop(h->config.contents, content);
+        return;
+    }
+    if (m.kind == REPLICA_BORROW || m.kind == REPLICA_LENT) {
+        host_mend_message(h, &m, content);
         content_drop(h->config.contents, content);
         return;
     }
@@ -401,6 +411,7 @@ void host_config(struct replica_host *h, const struct replica_config *config)
 void host_link(struct replica_host *h, uint8_t node, uint64_t session)
 {
     host_step(h, &(struct replica_event){.kind = REPLICA_ON_LINK, .node = node, .session = session});
+    host_mend_link(h, node, session);
 }
 
 void host_fenced(struct replica_host *h, uint8_t node)
@@ -460,7 +471,7 @@ static enum err memory_of(struct replica_host *h)
     for (uint32_t i = 0; i < HOST_RESENDS; i++) list_push(&h->resends_free, &h->resends[i].link);
     for (uint32_t i = 0; i < HOST_READERS; i++) list_push(&h->teacher.readers_free, &h->teacher.readers[i].link);
     for (uint32_t i = 0; i < HOST_LEARN_OPS; i++) list_push(&h->learner.free, &h->learner.ops[i].link);
-    return OK;
+    return host_mend_init(h);
 }
 
 static void lists_of(struct replica_host *h)
@@ -521,7 +532,8 @@ void host_close(struct replica_host *h)
     clients_end(h);
     host_teach_forget(h);
     host_check_forget(h);
-    while (h->preparing > 0 || h->durable_sent || h->clients_sent || h->working > 0 || !host_send_forget(h))
+    while (h->preparing > 0 || h->durable_sent || h->clients_sent || h->working > 0 || !host_send_forget(h) ||
+           !host_mend_forget(h))
         io_task_sleep(h->config.io, IO_MS_NS);
     host_teach_forget(h);
     content_drop(contents, h->learner.content);

@@ -12,6 +12,10 @@
  *     READ, REFUSE, ANSWER        who waits is told, from the loop
  *     FETCH, PROPOSE, FENCE, RESET  the wires
  *
+ * A block that the store cannot read is asked of the others, who say what they have of it, whatever that is: the store can
+ * prove whether it is what was lost (store_mend). Then it is served, and the chunk is mended. Nothing is ordered for that and
+ * nobody's lease is needed; who knows the block newer or older proves nothing, and is asked again or not believed.
+ *
  * Content of a record that goes out again, after a lost link or by a new owner, is read from the store: as the prepared
  * operation has it, as long as that is not published; publishing waits for such reads, and so does what comes after it.
  *
@@ -40,6 +44,12 @@ struct replica_host;
 
 enum { HOST_CHANGES = 32, HOST_READS = 32 }; /* under way in the core; more wait */
 
+enum host_damage {
+    DAMAGE_MENDED, /* it was served, and can be read again */
+    DAMAGE_SERVED, /* it was served, but it is damaged still */
+    DAMAGE_LOST,   /* nobody has what it was */
+};
+
 struct replica_wires {
     void *arg;
     /* Sends a message; the content, when there is one, is held (content_hold) until it is on its way. That of a STEP is a
@@ -50,6 +60,7 @@ struct replica_wires {
     void (*propose)(void *arg, const struct replica_config *config);
     void (*fence)(void *arg, uint8_t node); /* host_fenced, or nothing */
     void (*reset)(void *arg);               /* drop all sessions of clients; host_lost may come from within */
+    void (*damaged)(void *arg, uint64_t lba, enum host_damage what); /* a block could not be read here */
 };
 
 struct replica_host_config {
@@ -125,6 +136,31 @@ struct host_read {
 /* May these blocks be read from the store? When it says OK, they hold all that was acknowledged before it was asked. */
 void host_read(struct replica_host *host, struct host_read *read);
 
+struct host_load {
+    void (*done)(struct host_load *load);
+    enum err err; /* as of store_read; ERR_AGAIN: the host ends */
+    uint64_t lba;
+    uint32_t count; /* 1 to STORE_READ_MAX */
+    uint8_t *data;
+    uint64_t bad; /* ERR_MEDIUM, ERR_PAGE_DAMAGED: the first block that nobody has, or could be read */
+    /* private */
+    struct list link;
+    struct io_msg msg;
+    struct replica_host *host;
+    struct store_read read;
+    uint32_t next;               /* blocks before it are in `data` */
+    uint8_t asked;               /* set of nodes, about block `next` */
+    uint32_t rounds;             /* times that all were asked about it */
+    bool unsure;                 /* somebody may still have it */
+    uint64_t question, until_us; /* to whom `node` is; or, question 0: what it waits for is over then */
+    uint8_t node;
+    struct replica_content *lent; /* what came; to be proven */
+};
+
+/* Reads blocks that host_read allowed from the store. Each that the store cannot read is asked of the other replicas, for a
+ * bounded time, and mended. */
+void host_load(struct replica_host *host, struct host_load *load);
+
 /* All that is committed, as far as this node knows, is visible here. */
 bool host_is_published(const struct replica_host *host);
 void host_status(const struct replica_host *host, struct replica_status *ret_status);
@@ -142,6 +178,10 @@ struct host_counts {
     uint64_t learned;          /* times that it had caught up */
     uint64_t waited;           /* times that a record that was being read was not published at once */
     uint64_t dropped;          /* messages that did not fit, or came when there was no room */
+    uint64_t lent;             /* blocks to others, who could not read them */
+    uint64_t mended;           /* blocks that could not be read here, and can again */
+    uint64_t served;           /* that could be served, but not mended */
+    uint64_t lost;             /* that nobody else had */
 };
 const struct host_counts *host_counts(const struct replica_host *host);
 /* What the protocol counts. */

@@ -9,6 +9,7 @@
  *     host_learn.c  catching up: steps are applied; and the task that writes
  *     host_teach.c  the other side of it: what changed is read, steps get their content
  *     host_check.c  digests, and publishing that waits for them
+ *     host_mend.c   blocks that the store cannot read: asked of others, and lent to them
  */
 #ifndef IZAR_VOLUME_REPLICA_HOST_INTERNAL_H
 #define IZAR_VOLUME_REPLICA_HOST_INTERNAL_H
@@ -25,8 +26,11 @@ static_assert((int)REQUEST_NODES == (int)REPLICA_NODES_MAX && (int)REQUEST_WINDO
 enum {
     HOST_OPS = REPLICA_KEPT, /* records that are prepared and not published */
     HOST_RESENDS = REPLICA_TAIL,
-    HOST_READERS = 8,    /* reads under way: for records that go out again, and for steps */
-    HOST_LEARN_OPS = 16, /* of a step, in the store at once */
+    HOST_READERS = 8,                                    /* reads under way: for records that go out again, and for steps */
+    HOST_LEARN_OPS = 16,                                 /* of a step, in the store at once */
+    HOST_BORROWS = 4,                                    /* blocks that others are asked for at once; more wait */
+    HOST_LENDS = HOST_BORROWS * (REPLICA_NODES_MAX - 1), /* blocks that are read for others at once */
+    HOST_BORROW_ROUNDS = 3,                              /* times that all are asked, a heartbeat between them */
     /* Where publishing waits, changes wait, too, before records have no slot any more: behind so many there may come what the
      * core has taken already (REPLICA_TICKETS, HOST_CHANGES), and from an owner what follows until it is acknowledged. */
     HOST_BACKLOG = REPLICA_KEPT / 2,
@@ -163,6 +167,30 @@ struct host_check {
     uint64_t applied;            /* how far that is */
 };
 
+/* A block that is read for another replica. */
+struct host_lend {
+    struct list link; /* while it is free */
+    struct replica_host *host;
+    uint8_t node;
+    uint64_t question;
+    struct replica_content *content;
+    struct store_read read;
+};
+
+struct host_mender {
+    struct host_load *loads[HOST_BORROWS]; /* others are asked; NULL: free */
+    struct list waiting;                   /* for one of these places */
+    uint32_t reading;                      /* in the store */
+    uint8_t linked;                        /* nodes that there is a link to */
+    uint64_t questions;
+    struct host_lend *lends;
+    struct list lends_free;
+    uint32_t lending;
+    struct host_load own; /* a block that is to be mended, and that nobody waits for */
+    bool own_busy;
+    uint8_t *room, *chunk; /* of a block, and of a chunk */
+};
+
 struct disk_self;
 
 struct replica_host {
@@ -214,6 +242,7 @@ struct replica_host {
     struct host_teacher teacher;
     struct io_task digester;
     struct host_check checks[REPLICA_NODES_MAX];
+    struct host_mender mender;
     struct host_counts counts;
 
     /* content that is read again, in the order in which it goes out */
@@ -293,6 +322,24 @@ void host_teach_wake(struct replica_host *h);
 void host_teach_forget(struct replica_host *h);
 /* Time has passed: what nobody came for is dropped. */
 void host_teach_tick(struct replica_host *h);
+
+/* ---- host_mend.c ---- */
+
+/* ERR_NO_MEMORY. */
+enum err host_mend_init(struct replica_host *h);
+/* A block could not be read, and nobody waits for it: it is mended if it can be. */
+void host_mend(struct replica_host *h, uint64_t lba);
+/* BORROW, LENT. */
+void host_mend_message(struct replica_host *h, const struct replica_message *message, struct replica_content *content);
+void host_mend_link(struct replica_host *h, uint8_t node, uint64_t session);
+/* Time has passed. */
+void host_mend_tick(struct replica_host *h);
+/* What came is to be proven. */
+bool host_mend_is_due(const struct replica_host *h);
+/* [task] */
+void host_mend_go(struct replica_host *h);
+/* Nobody who waits here is answered by anybody else any more; true: nothing is under way. */
+bool host_mend_forget(struct replica_host *h);
 
 /* ---- host_check.c ---- */
 

@@ -204,7 +204,7 @@ void host_learned(struct replica_host *h, const struct replica_effect *e)
 
 void host_writer_wake(struct replica_host *h)
 {
-    if (h->discarding || h->learner.applying || h->learner.ending) io_task_wake(&h->task);
+    if (h->discarding || h->learner.applying || h->learner.ending || host_mend_is_due(h)) io_task_wake(&h->task);
 }
 
 /* [task] False: there was nothing to do, or not yet. */
@@ -215,6 +215,8 @@ static bool write_one(struct replica_host *h)
         apply_go(h);
     else if (h->learner.ending)
         learned_go(h);
+    else if (host_mend_is_due(h))
+        host_mend_go(h);
     else
         return false;
     return true;

@@ -61,6 +61,7 @@ static void digest_done(struct io_job *job)
 static void read_done(struct store_read *read)
 {
     struct host_resend *r = CONTAINER(read, struct host_resend, read);
+    if (read->err == ERR_MEDIUM && !r->pins) host_mend(r->host, read->bad);
     if (read->err != OK) {
         read_over(r, false);
         return;

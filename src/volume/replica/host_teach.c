@@ -47,6 +47,7 @@ static void read_is_done(struct store_read *read)
     struct host_reader *r = CONTAINER(read, struct host_reader, read);
     struct host_teacher *t = &r->host->teacher;
     if (read->err != OK) t->err = read->err;
+    if (read->err == ERR_MEDIUM) host_mend(r->host, read->bad); /* it is read again when the step is asked for again */
     list_push(&t->readers_free, &r->link);
     t->readers_busy--;
     io_task_wake(&t->task);
@@ -63,6 +64,7 @@ static void read_begin(struct replica_host *h, uint64_t lba, uint32_t count, uin
                                   .volume = h->config.volume,
                                   .lba = lba,
                                   .count = count,
+                                  .elsewhere = true,
                                   .data = data,
                                   .mapped = data == NULL ? t->mapped : NULL};
     t->readers_busy++;

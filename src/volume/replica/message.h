@@ -90,6 +90,9 @@ enum replica_message_kind {
     REPLICA_AGAIN,     /* owner: they are no longer kept; learn the rest */
     REPLICA_ASK,       /* strict read: do you still agree? */
     REPLICA_AGREED,    /* back */
+    /* Of the hosts; the core does not hear of them (host_mend.c) */
+    REPLICA_BORROW, /* to any: what do you have of this block? */
+    REPLICA_LENT,   /* back */
 };
 
 enum replica_outcome { REPLICA_GOOD, REPLICA_BUSY, REPLICA_FULL, REPLICA_OVERTAKEN };
@@ -136,6 +139,11 @@ struct replica_step {
     struct replica_record records[REPLICA_STEP_RECORDS]; /* they come after the stretch */
 };
 
+struct replica_borrow {
+    uint64_t lba; /* BORROW */
+    bool has;     /* LENT: the block comes along; else it could not be read */
+};
+
 struct replica_message {
     enum replica_message_kind kind;
     uint8_t from;
@@ -144,13 +152,14 @@ struct replica_message {
         epoch; /* that the sender lives in; RECORD, PREPARED and all that follow from them count in their own only (rule 2) */
     uint64_t join;   /* the learner's or the in-sync replica's, in both directions; of heartbeats and their acks the sender's */
     uint64_t commit; /* owner: everything up to here is committed */
-    uint64_t read;   /* ASK, AGREED */
+    uint64_t read;   /* ASK, AGREED, BORROW, LENT */
     union {
         struct replica_heartbeat beat;
         struct replica_record record;
         struct replica_prepared prepared;
         struct replica_forward forward;
         struct replica_step step;
+        struct replica_borrow borrow;
     } u;
 };
 

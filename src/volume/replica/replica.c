@@ -143,6 +143,8 @@ static void on_message(struct replica *r, const struct replica_message *m)
     case REPLICA_AGAIN: learn_on_again(r, m); break;
     case REPLICA_ASK: read_on_ask(r, m); break;
     case REPLICA_AGREED: read_on_agreed(r, m); break;
+    case REPLICA_BORROW:
+    case REPLICA_LENT: break;
     }
 }
 

@@ -45,6 +45,7 @@ struct hosted {
     struct replica_config asked;
     uint64_t told; /* version */
     uint8_t value[ROSTER_VALUE_MAX];
+    uint64_t damage_told_ns[3]; /* by what became of it */
 };
 
 /* Another node that there is a link to. */

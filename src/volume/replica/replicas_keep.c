@@ -58,6 +58,22 @@ static void fence(void *arg, uint8_t node)
     (void)node;
 }
 
+/* A line at most now and then: a disk that goes bad loses many blocks. The pool counts them all. */
+static void damaged(void *arg, uint64_t lba, enum host_damage what)
+{
+    static const char *const became[] = {
+        [DAMAGE_MENDED] = "another node had it; it was mended",
+        [DAMAGE_SERVED] = "another node had it; it could not be mended on this disk",
+        [DAMAGE_LOST] = "no other node has it",
+    };
+    struct hosted *h = arg;
+    uint64_t now = io_now_ns(h->all->io);
+    if (h->damage_told_ns[what] != 0 && now - h->damage_told_ns[what] < COMPLAIN_NS) return;
+    h->damage_told_ns[what] = now;
+    replicas_say(h->all, what != DAMAGE_MENDED, "volume %s: block %llu is damaged in this node's pool: %s", h->place.name,
+                 (unsigned long long)lba, became[what]);
+}
+
 /* [task] */
 static enum err host_begin(struct hosted *h)
 {
@@ -74,7 +90,7 @@ static enum err host_begin(struct hosted *h)
                   .timing = h->place.fast ? replica_timing_fast : replica_timing_default,
                   .walk_blocks = REPLICA_WALK,
                   .strict = c->strict},
-        .wires = {h, wire_send, call_fetch, call_propose, fence, reset},
+        .wires = {h, wire_send, call_fetch, call_propose, fence, reset, damaged},
         .boot = member_boot(c->member),
         .first_join = volume_replica(h->volume)->original ? PLACE_FIRST_JOIN : 0,
         .credit = CREDIT_BLOCKS,

@@ -9,7 +9,8 @@
  *       CONFIRM        confirm                        CONFIRMED      confirmed
  *       DONE           done                           WANT           want
  *       FOLLOW         follow                         STEP           step, [compare, windows, digest], records
- *       ASK, AGREED    ask
+ *       ASK, AGREED    ask                            BORROW         borrow
+ *       LENT           lent
  *     heartbeats = struct wire_replica_heartbeats, then that many messages of the kinds HEARTBEAT and HEARTBEAT_ACK
  *
  *     joins      = an le64 for each node in `joins`, by number; those of all other nodes are 0
@@ -51,6 +52,8 @@ enum wire_replica_kind {
     WIRE_AGAIN = 13,
     WIRE_ASK = 14,
     WIRE_AGREED = 15,
+    WIRE_BORROW = 16,
+    WIRE_LENT = 17,
     WIRE_HEARTBEATS = 64, /* many */
 };
 
@@ -275,5 +278,19 @@ struct wire_replica_ask {
     le64 version; /* from 1 */
 };
 SIZE(wire_replica_ask, 16);
+
+struct wire_replica_borrow {
+    le64 read; /* not 0 */
+    le64 lba;  /* within a volume of any size */
+};
+SIZE(wire_replica_borrow, 16);
+
+struct wire_replica_lent {
+    le64 read;   /* not 0 */
+    uint8_t has; /* flag: content of one block is the body */
+    uint8_t reserved[7];
+};
+SIZE(wire_replica_lent, 16);
+AT(wire_replica_lent, has, 8);
 
 #endif
