@@ -21,10 +21,11 @@ static json_t *pool_json(const struct node *node)
     char key[KEY_ID_SIZE];
     store_stats(node->store, &s);
     uint64_t written = s.new_blocks + s.dup_blocks + s.zero_blocks;
-    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "capacity_bytes", (json_int_t)(s.slots * s.segment_bytes),
-                          "free_bytes", (json_int_t)((s.slots_free + s.slots_pending) * s.segment_bytes), "live_bytes",
-                          (json_int_t)s.live_bytes, "beyond_memory_bytes", (json_int_t)(s.slots_beyond * s.segment_bytes),
-                          "medium_errors", (json_int_t)s.medium_errors, "full", s.full, "failed", s.failed);
+    json_t *o = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "capacity_bytes", (json_int_t)(s.slots * s.segment_bytes),
+        "free_bytes", (json_int_t)((s.slots_free + s.slots_pending) * s.segment_bytes), "live_bytes", (json_int_t)s.live_bytes,
+        "beyond_memory_bytes", (json_int_t)(s.slots_beyond * s.segment_bytes), "medium_errors", (json_int_t)s.medium_errors,
+        "mended", (json_int_t)s.mended, "unmended", (json_int_t)s.unmended, "full", s.full, "failed", s.failed);
     json_t *since = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "written_bytes", (json_int_t)s.user_written,
                               "new_blocks", (json_int_t)s.new_blocks, "duplicate_blocks", (json_int_t)s.dup_blocks,
                               "zero_blocks", (json_int_t)s.zero_blocks, "unmapped_blocks", (json_int_t)s.unmapped_blocks,
@@ -107,9 +108,13 @@ static json_t *issues_json(struct node *node)
             issues, "warning", text,
             "give izard more memory (about 50 MiB more for each TiB that is to be used; izard.conf(5)) and start it again");
     }
-    if (s.medium_errors > 0) {
-        snprintf(text, sizeof text, "%llu blocks could not be read back from the disk", (unsigned long long)s.medium_errors);
+    if (s.unmended > 0) {
+        snprintf(text, sizeof text, "%llu times something could not be read back from the disk",
+                 (unsigned long long)s.unmended);
         add_issue(issues, "error", text, "restore what the initiators report from a copy, and replace the disk");
+    } else if (s.mended > 0) {
+        snprintf(text, sizeof text, "%llu damaged blocks were mended with what other nodes have", (unsigned long long)s.mended);
+        add_issue(issues, "warning", text, "nothing is lost; look at the disk: what loses blocks once may do it again");
     }
     for (uint32_t i = 0; i < c->volume_count; i++) {
         if (c->volumes[i].state != VOLUME_LIVE || volumes_find(node->volumes, c->volumes[i].id) != NULL) continue;

@@ -84,6 +84,8 @@ int cmd_pool_show(struct session *s)
         {"full", "full", CELL_TEXT, false},
         {"failed", "failed", CELL_TEXT, false},
         {"medium errors", "medium_errors", CELL_NUMBER, false},
+        {"mended", "mended", CELL_NUMBER, false},
+        {"not mended", "unmended", CELL_NUMBER, false},
         {"key-id", "key_id", CELL_TEXT, false},
     };
     static const struct column since_lines[] = {

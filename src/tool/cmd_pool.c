@@ -73,6 +73,8 @@ static const struct number numbers[] = {
     NUMBER(cache_misses, COUNT),
     NUMBER(device_reads, COUNT),
     NUMBER(medium_errors, COUNT),
+    NUMBER(mended, COUNT),
+    NUMBER(unmended, COUNT),
     NUMBER(memory, BYTES),
     NUMBER(memory_used, BYTES),
     NUMBER(index_bytes, BYTES),
