@@ -101,7 +101,7 @@ TEST(no_other_length_is_taken)
 /* ---- limits ---- */
 
 /* What is said of the plain one with other bytes at a place. */
-static enum err changed(size_t at, const void *to, size_t size)
+static enum err place_changed(size_t at, const void *to, size_t size)
 {
     struct placement place;
     plain(&place);
@@ -110,72 +110,70 @@ static enum err changed(size_t at, const void *to, size_t size)
     return placement_decode(value, bytes, &place);
 }
 
-CHANGED_NUMBERS(changed)
-
 TEST(limits_are_kept)
 {
-    CHECK_ERR(ERR_DECODE, changed8(0, 0));
-    CHECK_ERR(ERR_NEW_FORMAT, changed8(0, 2));
-    CHECK_ERR(ERR_NEW_FORMAT, changed8(0, 255));
-    CHECK_OK(changed8(AT_STAGE, PLACE_LEAVING));
-    CHECK_ERR(ERR_DECODE, changed8(AT_STAGE, 0));
-    CHECK_ERR(ERR_DECODE, changed8(AT_STAGE, PLACE_LEAVING + 1));
-    CHECK_ERR(ERR_DECODE, changed8(AT_STAGE, PLACE_MAKING)); /* with a value of the protocol */
-    CHECK_OK(changed8(AT_MADE, 0));
-    CHECK_OK(changed8(AT_FAST, 1));
-    CHECK_ERR(ERR_DECODE, changed8(AT_FAST, 2));
-    CHECK_ERR(ERR_DECODE, changed8(AT_MADE, 8));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NODES, 0));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NODES, 2));
-    CHECK_ERR(ERR_TRUNCATED, changed8(AT_NODES, 4));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NODES, 9));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NODES, 255));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NAME_BYTES, 0));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NAME_BYTES, 1));
-    CHECK_ERR(ERR_TRUNCATED, changed8(AT_NAME_BYTES, 3));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NAME_BYTES, ROSTER_NAME_SIZE));
-    CHECK_ERR(ERR_DECODE, changed8(AT_NAME_BYTES, 255));
-    for (size_t at = AT_REFUSAL; at < AT_FAST; at++) CHECK_ERR(ERR_DECODE, changed8(at, 1));
-    CHECK_OK(changed64(8, VOLUME_BLOCKS_MAX));
-    CHECK_ERR(ERR_DECODE, changed64(8, VOLUME_BLOCKS_MAX + 1));
-    CHECK_ERR(ERR_DECODE, changed64(8, 0));
-    CHECK_OK(changed32(24, 4096));
-    CHECK_ERR(ERR_DECODE, changed32(24, 0));
-    CHECK_ERR(ERR_DECODE, changed32(24, 1024));
-    CHECK_OK(changed32(HEAD + 8, UINT32_MAX));
-    CHECK_ERR(ERR_DECODE, changed32(HEAD + 8, 0));
-    CHECK_ERR(ERR_DECODE, changed32(HEAD + 8, 5)); /* twice */
-    CHECK_ERR(ERR_DECODE, changed8(HEAD + 12, '/'));
-    CHECK_ERR(ERR_DECODE, changed8(HEAD + 12, 0));
-    CHECK_ERR(ERR_DECODE, changed8(HEAD + 13, 0));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 0, 0));
+    CHECK_ERR(ERR_NEW_FORMAT, changed8(place_changed, 0, 2));
+    CHECK_ERR(ERR_NEW_FORMAT, changed8(place_changed, 0, 255));
+    CHECK_OK(changed8(place_changed, AT_STAGE, PLACE_LEAVING));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_STAGE, 0));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_STAGE, PLACE_LEAVING + 1));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_STAGE, PLACE_MAKING)); /* with a value of the protocol */
+    CHECK_OK(changed8(place_changed, AT_MADE, 0));
+    CHECK_OK(changed8(place_changed, AT_FAST, 1));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_FAST, 2));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_MADE, 8));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NODES, 0));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NODES, 2));
+    CHECK_ERR(ERR_TRUNCATED, changed8(place_changed, AT_NODES, 4));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NODES, 9));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NODES, 255));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NAME_BYTES, 0));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NAME_BYTES, 1));
+    CHECK_ERR(ERR_TRUNCATED, changed8(place_changed, AT_NAME_BYTES, 3));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NAME_BYTES, ROSTER_NAME_SIZE));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NAME_BYTES, 255));
+    for (size_t at = AT_REFUSAL; at < AT_FAST; at++) CHECK_ERR(ERR_DECODE, changed8(place_changed, at, 1));
+    CHECK_OK(changed64(place_changed, 8, VOLUME_BLOCKS_MAX));
+    CHECK_ERR(ERR_DECODE, changed64(place_changed, 8, VOLUME_BLOCKS_MAX + 1));
+    CHECK_ERR(ERR_DECODE, changed64(place_changed, 8, 0));
+    CHECK_OK(changed32(place_changed, 24, 4096));
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, 24, 0));
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, 24, 1024));
+    CHECK_OK(changed32(place_changed, HEAD + 8, UINT32_MAX));
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, HEAD + 8, 0));
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, HEAD + 8, 5)); /* twice */
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, HEAD + 12, '/'));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, HEAD + 12, 0));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, HEAD + 13, 0));
 }
 
 TEST(limits_of_the_protocol_are_kept)
 {
-    CHECK_ERR(ERR_DECODE, changed32(28, 0)); /* epoch */
-    CHECK_OK(changed64(32, UINT64_MAX - 1)); /* version */
-    CHECK_ERR(ERR_DECODE, changed64(32, UINT64_MAX));
-    CHECK_ERR(ERR_DECODE, changed64(32, 0));
-    CHECK_OK(changed8(44, 0)); /* owner */
-    CHECK_ERR(ERR_DECODE, changed8(44, 2));
-    CHECK_ERR(ERR_DECODE, changed8(44, 3));
-    CHECK_ERR(ERR_DECODE, changed8(44, 9));
-    CHECK_ERR(ERR_DECODE, changed8(44, 33)); /* as far as a shift would come round */
-    CHECK_ERR(ERR_DECODE, changed8(44, 255));
-    CHECK_OK(changed8(45, 2)); /* in sync */
-    CHECK_ERR(ERR_DECODE, changed8(45, 1));
-    CHECK_ERR(ERR_DECODE, changed8(45, 7));
-    CHECK_ERR(ERR_DECODE, changed8(45, 0x0b));
-    CHECK_OK(changed8(46, 0)); /* learners */
-    CHECK_ERR(ERR_DECODE, changed8(46, 0x0c));
-    CHECK_ERR(ERR_DECODE, changed8(46, 2));
-    CHECK_ERR(ERR_DECODE, changed8(47, 1));
-    CHECK_OK(changed32(48, 1)); /* forced */
-    CHECK_ERR(ERR_DECODE, changed32(48, 2));
-    CHECK_ERR(ERR_DECODE, changed32(52, 1));
-    CHECK_ERR(ERR_DECODE, changed64(56, 1)); /* without an epoch */
-    CHECK_ERR(ERR_DECODE, changed64(64, 0)); /* the join of one in sync, and of one that is not */
-    CHECK_OK(changed64(64 + 16, 0));
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, 28, 0)); /* epoch */
+    CHECK_OK(changed64(place_changed, 32, UINT64_MAX - 1)); /* version */
+    CHECK_ERR(ERR_DECODE, changed64(place_changed, 32, UINT64_MAX));
+    CHECK_ERR(ERR_DECODE, changed64(place_changed, 32, 0));
+    CHECK_OK(changed8(place_changed, 44, 0)); /* owner */
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 44, 2));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 44, 3));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 44, 9));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 44, 33)); /* as far as a shift would come round */
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 44, 255));
+    CHECK_OK(changed8(place_changed, 45, 2)); /* in sync */
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 45, 1));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 45, 7));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 45, 0x0b));
+    CHECK_OK(changed8(place_changed, 46, 0)); /* learners */
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 46, 0x0c));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 46, 2));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, 47, 1));
+    CHECK_OK(changed32(place_changed, 48, 1)); /* forced */
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, 48, 2));
+    CHECK_ERR(ERR_DECODE, changed32(place_changed, 52, 1));
+    CHECK_ERR(ERR_DECODE, changed64(place_changed, 56, 1)); /* without an epoch */
+    CHECK_ERR(ERR_DECODE, changed64(place_changed, 64, 0)); /* the join of one in sync, and of one that is not */
+    CHECK_OK(changed64(place_changed, 64 + 16, 0));
 }
 
 TEST(what_is_made_has_no_value_of_the_protocol)

@@ -301,7 +301,7 @@ static uint32_t plain(struct replica_step *ret_step)
 }
 
 /* What is said of the plain one with other bytes at a place. */
-static enum err changed(size_t at, const void *to, size_t size)
+static enum err stretch_changed(size_t at, const void *to, size_t size)
 {
     static struct replica_step step;
     uint32_t used = plain(&step);
@@ -309,58 +309,56 @@ static enum err changed(size_t at, const void *to, size_t size)
     return stretch_check(bytes, used, &step, BLOCKS);
 }
 
-CHANGED_NUMBERS(changed)
-
 TEST(runs_keep_limits)
 {
     struct replica_step step;
     plain(&step);
     uint32_t run1 = STORED0 + chunk_stored((uint16_t)(bytes[BLOCK0 + 24] | bytes[BLOCK0 + 25] << 8));
-    CHECK_OK(changed8(0, STRETCH_VERSION));
-    CHECK_ERR(ERR_DECODE, changed8(0, 0));
-    CHECK_ERR(ERR_DECODE, changed8(0, STRETCH_VERSION + 1));
-    for (size_t at = 1; at < 4; at++) CHECK_ERR(ERR_DECODE, changed8(at, 1));
-    CHECK_ERR(ERR_DECODE, changed16(4, 0));
-    CHECK_ERR(ERR_DECODE, changed16(4, 2));
-    CHECK_ERR(ERR_DECODE, changed16(4, 4));
-    CHECK_ERR(ERR_DECODE, changed16(4, STRETCH_RUNS + 1));
-    CHECK_ERR(ERR_DECODE, changed16(4, UINT16_MAX));
-    CHECK_ERR(ERR_DECODE, changed16(6, 1));
-    CHECK_ERR(ERR_DECODE, changed16(6, 3));
-    CHECK_ERR(ERR_DECODE, changed16(6, REPLICA_STEP_RECORDS + 1));
-    CHECK_OK(changed64(run1, STEP_FROM + 2));
-    CHECK_ERR(ERR_DECODE, changed64(run1, STEP_FROM)); /* within the one before */
-    CHECK_ERR(ERR_DECODE, changed64(run1, UINT64_MAX));
-    CHECK_ERR(ERR_DECODE, changed64(run1, VOLUME_BLOCKS_MAX - 1));
-    CHECK_ERR(ERR_DECODE, changed64(RUN0, STEP_FROM - 1));
-    CHECK_OK(changed32(run1 + 8, STEP_BLOCKS - 2));
-    CHECK_ERR(ERR_DECODE, changed32(run1 + 8, STEP_BLOCKS - 1)); /* into the next one */
-    CHECK_ERR(ERR_DECODE, changed32(run1 + 8, 0));
-    CHECK_ERR(ERR_DECODE, changed32(run1 + 8, RECORD_UNMAP_MAX + 1));
-    CHECK_ERR(ERR_DECODE, changed32(run1 + 8, UINT32_MAX));
-    CHECK_ERR(ERR_DECODE, changed32(RUN0 + 8, RECORD_BLOCKS_MAX + 1));
-    CHECK_OK(changed8(run1 + 12, WIRE_RUN_UNMAP));
-    CHECK_ERR(ERR_DECODE, changed8(run1 + 12, 0));
-    CHECK_ERR(ERR_DECODE, changed8(run1 + 12, WIRE_RUN_UNMAP + 1));
-    CHECK_ERR(ERR_DECODE, changed8(run1 + 12, 255));
-    CHECK_ERR(ERR_DECODE, changed8(run1 + 12, WIRE_RUN_DATA));
-    for (size_t at = run1 + 13; at < run1 + 16; at++) CHECK_ERR(ERR_DECODE, changed8(at, 1));
+    CHECK_OK(changed8(stretch_changed, 0, STRETCH_VERSION));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, 0, 0));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, 0, STRETCH_VERSION + 1));
+    for (size_t at = 1; at < 4; at++) CHECK_ERR(ERR_DECODE, changed8(stretch_changed, at, 1));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 4, 0));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 4, 2));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 4, 4));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 4, STRETCH_RUNS + 1));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 4, UINT16_MAX));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 6, 1));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 6, 3));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, 6, REPLICA_STEP_RECORDS + 1));
+    CHECK_OK(changed64(stretch_changed, run1, STEP_FROM + 2));
+    CHECK_ERR(ERR_DECODE, changed64(stretch_changed, run1, STEP_FROM)); /* within the one before */
+    CHECK_ERR(ERR_DECODE, changed64(stretch_changed, run1, UINT64_MAX));
+    CHECK_ERR(ERR_DECODE, changed64(stretch_changed, run1, VOLUME_BLOCKS_MAX - 1));
+    CHECK_ERR(ERR_DECODE, changed64(stretch_changed, RUN0, STEP_FROM - 1));
+    CHECK_OK(changed32(stretch_changed, run1 + 8, STEP_BLOCKS - 2));
+    CHECK_ERR(ERR_DECODE, changed32(stretch_changed, run1 + 8, STEP_BLOCKS - 1)); /* into the next one */
+    CHECK_ERR(ERR_DECODE, changed32(stretch_changed, run1 + 8, 0));
+    CHECK_ERR(ERR_DECODE, changed32(stretch_changed, run1 + 8, RECORD_UNMAP_MAX + 1));
+    CHECK_ERR(ERR_DECODE, changed32(stretch_changed, run1 + 8, UINT32_MAX));
+    CHECK_ERR(ERR_DECODE, changed32(stretch_changed, RUN0 + 8, RECORD_BLOCKS_MAX + 1));
+    CHECK_OK(changed8(stretch_changed, run1 + 12, WIRE_RUN_UNMAP));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, run1 + 12, 0));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, run1 + 12, WIRE_RUN_UNMAP + 1));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, run1 + 12, 255));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, run1 + 12, WIRE_RUN_DATA));
+    for (size_t at = run1 + 13; at < run1 + 16; at++) CHECK_ERR(ERR_DECODE, changed8(stretch_changed, at, 1));
 }
 
 TEST(blocks_keep_limits)
 {
-    CHECK_ERR(ERR_CHECKSUM, changed8(BLOCK0, (uint8_t)~bytes[BLOCK0]));
-    CHECK_ERR(ERR_CHECKSUM, changed8(BLOCK0 + 20, (uint8_t)~bytes[BLOCK0 + 20]));
-    CHECK_ERR(ERR_CHECKSUM, changed8(STORED0, (uint8_t)~bytes[STORED0]));
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, 0)); /* zeros that have a fingerprint */
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, CODEC_LZ4 << CHUNK_SIZE_BITS));
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, BLOCK_SIZE | CODEC_LZ4 << CHUNK_SIZE_BITS));
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, BLOCK_SIZE));
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, 20));
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, 20 | CODEC_ZSTD << CHUNK_SIZE_BITS));
-    CHECK_ERR(ERR_DECODE, changed16(BLOCK0 + 24, UINT16_MAX));
-    CHECK_ERR(ERR_DECODE, changed8(BLOCK0 + 26, 1));
-    CHECK_ERR(ERR_DECODE, changed8(BLOCK0 + 27, 1));
+    CHECK_ERR(ERR_CHECKSUM, changed8(stretch_changed, BLOCK0, (uint8_t)~bytes[BLOCK0]));
+    CHECK_ERR(ERR_CHECKSUM, changed8(stretch_changed, BLOCK0 + 20, (uint8_t)~bytes[BLOCK0 + 20]));
+    CHECK_ERR(ERR_CHECKSUM, changed8(stretch_changed, STORED0, (uint8_t)~bytes[STORED0]));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, 0)); /* zeros that have a fingerprint */
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, CODEC_LZ4 << CHUNK_SIZE_BITS));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, BLOCK_SIZE | CODEC_LZ4 << CHUNK_SIZE_BITS));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, BLOCK_SIZE));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, 20));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, 20 | CODEC_ZSTD << CHUNK_SIZE_BITS));
+    CHECK_ERR(ERR_DECODE, changed16(stretch_changed, BLOCK0 + 24, UINT16_MAX));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, BLOCK0 + 26, 1));
+    CHECK_ERR(ERR_DECODE, changed8(stretch_changed, BLOCK0 + 27, 1));
 }
 
 /* The plain one, and a step that is not its own. */
@@ -555,30 +553,28 @@ static enum err body_changed(size_t at, const void *to, size_t size)
     return err;
 }
 
-CHANGED_NUMBERS(body_changed)
-
 TEST(bodies_keep_limits)
 {
     enum { BLOCK = sizeof(struct wire_replica_content) };
-    CHECK_OK(body_changed8(0, WIRE_DATA));
-    CHECK_ERR(ERR_DECODE, body_changed8(0, 0));
-    CHECK_ERR(ERR_DECODE, body_changed8(0, WIRE_HOLES + 1));
-    CHECK_ERR(ERR_DECODE, body_changed8(0, 255));
-    CHECK_ERR(ERR_CONFLICT, body_changed8(0, WIRE_ZEROS));
-    for (size_t at = 1; at < 4; at++) CHECK_ERR(ERR_DECODE, body_changed8(at, 1));
-    CHECK_ERR(ERR_DECODE, body_changed32(4, 0));
-    CHECK_ERR(ERR_DECODE, body_changed32(4, RECORD_BLOCKS_MAX + 1));
-    CHECK_ERR(ERR_DECODE, body_changed32(4, UINT32_MAX));
-    CHECK_ERR(ERR_CONFLICT, body_changed32(4, RECORD_BLOCKS_MAX));
-    CHECK_ERR(ERR_DECODE, body_changed16(BLOCK + 24, 0));
-    CHECK_ERR(ERR_DECODE, body_changed16(BLOCK + 24, BLOCK_SIZE | CODEC_LZ4 << CHUNK_SIZE_BITS));
-    CHECK_ERR(ERR_DECODE, body_changed16(BLOCK + 24, CODEC_LZ4 << CHUNK_SIZE_BITS));
-    CHECK_ERR(ERR_DECODE, body_changed16(BLOCK + 24, 17));
-    CHECK_ERR(ERR_TRUNCATED, body_changed16(BLOCK + 24, BLOCK_SIZE));
-    CHECK_ERR(ERR_CHECKSUM, body_changed8(BLOCK, (uint8_t)~bytes[BLOCK]));
-    CHECK_ERR(ERR_CHECKSUM, body_changed8(BLOCK + 20, (uint8_t)~bytes[BLOCK + 20]));
-    CHECK_ERR(ERR_CHECKSUM, body_changed8(BLOCK + 2 * 28, (uint8_t)~bytes[BLOCK + 2 * 28]));
-    CHECK_ERR(ERR_DECODE, body_changed8(BLOCK + 26, 1));
+    CHECK_OK(changed8(body_changed, 0, WIRE_DATA));
+    CHECK_ERR(ERR_DECODE, changed8(body_changed, 0, 0));
+    CHECK_ERR(ERR_DECODE, changed8(body_changed, 0, WIRE_HOLES + 1));
+    CHECK_ERR(ERR_DECODE, changed8(body_changed, 0, 255));
+    CHECK_ERR(ERR_CONFLICT, changed8(body_changed, 0, WIRE_ZEROS));
+    for (size_t at = 1; at < 4; at++) CHECK_ERR(ERR_DECODE, changed8(body_changed, at, 1));
+    CHECK_ERR(ERR_DECODE, changed32(body_changed, 4, 0));
+    CHECK_ERR(ERR_DECODE, changed32(body_changed, 4, RECORD_BLOCKS_MAX + 1));
+    CHECK_ERR(ERR_DECODE, changed32(body_changed, 4, UINT32_MAX));
+    CHECK_ERR(ERR_CONFLICT, changed32(body_changed, 4, RECORD_BLOCKS_MAX));
+    CHECK_ERR(ERR_DECODE, changed16(body_changed, BLOCK + 24, 0));
+    CHECK_ERR(ERR_DECODE, changed16(body_changed, BLOCK + 24, BLOCK_SIZE | CODEC_LZ4 << CHUNK_SIZE_BITS));
+    CHECK_ERR(ERR_DECODE, changed16(body_changed, BLOCK + 24, CODEC_LZ4 << CHUNK_SIZE_BITS));
+    CHECK_ERR(ERR_DECODE, changed16(body_changed, BLOCK + 24, 17));
+    CHECK_ERR(ERR_TRUNCATED, changed16(body_changed, BLOCK + 24, BLOCK_SIZE));
+    CHECK_ERR(ERR_CHECKSUM, changed8(body_changed, BLOCK, (uint8_t)~bytes[BLOCK]));
+    CHECK_ERR(ERR_CHECKSUM, changed8(body_changed, BLOCK + 20, (uint8_t)~bytes[BLOCK + 20]));
+    CHECK_ERR(ERR_CHECKSUM, changed8(body_changed, BLOCK + 2 * 28, (uint8_t)~bytes[BLOCK + 2 * 28]));
+    CHECK_ERR(ERR_DECODE, changed8(body_changed, BLOCK + 26, 1));
 }
 
 TEST(zeros_and_holes_keep_limits)

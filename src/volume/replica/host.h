@@ -77,7 +77,8 @@ struct replica_host_config {
     uint64_t credit;     /* blocks that may be prepared here and not published */
 };
 
-/* [task] Takes up what the store has. ERR_NO_VOLUME, ERR_NO_MEMORY, ERR_LIMIT (more is prepared than a replica can hold). */
+/* [task] Takes up what the store has. ERR_NO_VOLUME, ERR_NO_MEMORY, ERR_LIMIT (more is prepared than a replica can hold),
+ * ERR_NEW_FORMAT and ERR_REPLICA_STATE (disk_self.h). */
 enum err host_open(const struct replica_host_config *config, struct replica_host **ret_host);
 /* [task] Ends it: requests end with ERR_AGAIN, and nothing of it is called any more. Its memory must stay until the store is
  * closed, or what it had prepared was published. */
