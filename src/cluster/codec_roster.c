@@ -10,7 +10,7 @@
 
 #define MAGIC "IZARROST"
 enum { MAGIC_BYTES = 8, VERSION = 1, ITEMS_MAX = 4096 };
-enum kind { KIND_CLUSTER = 1, KIND_NODE, KIND_VOLUMES, KIND_VOLUME };
+enum kind { KIND_CLUSTER = 1, KIND_NODE, KIND_VOLUMES, KIND_VOLUME, KIND_HOSTS, KIND_HOST };
 
 struct disk_roster {
     uint8_t magic[MAGIC_BYTES];
@@ -48,10 +48,16 @@ struct disk_volumes {
 };
 SIZE(disk_volumes, 4);
 
-struct disk_volume {
+struct disk_hosts {
+    le32 next_host;
+    uint8_t target_bytes, zero[3];
+};
+SIZE(disk_hosts, 8);
+
+struct disk_record {
     le32 number;
 };
-SIZE(disk_volume, 4);
+SIZE(disk_record, 4);
 
 static_assert(ROSTER_NODE_BYTES_MAX >= sizeof(struct disk_node) + ROSTER_NAME_SIZE + ROSTER_ADDRESSES_MAX * ROSTER_ADDRESS_SIZE,
               "the longest node fits, without what a newer version adds");
@@ -121,6 +127,23 @@ static bool has_volumes(const struct roster *roster)
     return roster->next_volume > 1;
 }
 
+/* Likewise. */
+static bool has_hosts(const struct roster *roster)
+{
+    return roster->next_host > 1 || roster->target[0] != '\0';
+}
+
+static void add_records(struct writer *w, enum kind kind, const struct roster_record *records, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct disk_record head = {.number = put32(records[i].number)};
+        size_t item = begin_item(w, kind);
+        add(w, &head, sizeof head);
+        add(w, records[i].value, records[i].bytes);
+        end_item(w, item);
+    }
+}
+
 static void add_volumes(struct writer *w, const struct roster *roster)
 {
     struct disk_volumes disk = {.next_volume = put32(roster->next_volume)};
@@ -130,14 +153,20 @@ static void add_volumes(struct writer *w, const struct roster *roster)
     add(w, &disk, sizeof disk);
     add_extra(w, &roster->volumes_extra);
     end_item(w, item);
-    for (uint32_t i = 0; i < roster->volume_count; i++) {
-        const struct roster_volume *volume = &roster->volumes[i];
-        struct disk_volume head = {.number = put32(volume->number)};
-        item = begin_item(w, KIND_VOLUME);
-        add(w, &head, sizeof head);
-        add(w, volume->value, volume->bytes);
-        end_item(w, item);
-    }
+    add_records(w, KIND_VOLUME, roster->volumes, roster->volume_count);
+}
+
+static void add_hosts(struct writer *w, const struct roster *roster)
+{
+    struct disk_hosts disk = {.next_host = put32(max32(1, roster->next_host)), .target_bytes = (uint8_t)strlen(roster->target)};
+    assert(has_hosts(roster) || roster->host_count == 0);
+    if (!has_hosts(roster)) return;
+    size_t item = begin_item(w, KIND_HOSTS);
+    add(w, &disk, sizeof disk);
+    add(w, roster->target, disk.target_bytes);
+    add_extra(w, &roster->hosts_extra);
+    end_item(w, item);
+    add_records(w, KIND_HOST, roster->hosts, roster->host_count);
 }
 
 static uint32_t items_of(const struct roster_extra *others)
@@ -155,7 +184,9 @@ static uint32_t items_of(const struct roster_extra *others)
 enum err roster_encode(const struct roster *roster, void *at, size_t room, size_t *ret_size)
 {
     struct writer w = {.at = at, .left = room};
-    uint32_t items = 1 + roster->node_count + (has_volumes(roster) ? 1 + roster->volume_count : 0) + items_of(&roster->others);
+    uint32_t items = 1 + roster->node_count + items_of(&roster->others);
+    if (has_volumes(roster)) items += 1 + roster->volume_count;
+    if (has_hosts(roster)) items += 1 + roster->host_count;
     struct disk_roster head = {.version = put16(VERSION), .items = put32(items)};
     struct disk_cluster cluster = {.next = put32(roster->next), .name_bytes = (uint8_t)strlen(roster->name)};
     memcpy(head.magic, MAGIC, MAGIC_BYTES);
@@ -172,6 +203,7 @@ enum err roster_encode(const struct roster *roster, void *at, size_t room, size_
         end_item(&w, item);
     }
     add_volumes(&w, roster);
+    add_hosts(&w, roster);
     add_extra(&w, &roster->others);
     if (w.full) return ERR_LIMIT;
     *ret_size = w.used;
@@ -213,18 +245,24 @@ static enum err take_name(struct cursor *c, uint8_t bytes, char ret_name[ROSTER_
     return OK;
 }
 
-static enum err take_address(struct cursor *c, char ret_address[ROSTER_ADDRESS_SIZE])
+/* Printable, without blanks. */
+static enum err take_text(struct cursor *c, uint8_t length, char *ret_text, size_t size)
 {
-    uint8_t length;
-    if (!take(c, &length, 1)) return ERR_TRUNCATED;
-    if (length == 0 || length >= ROSTER_ADDRESS_SIZE) return ERR_DECODE;
+    if (length >= size) return ERR_DECODE;
     const char *text = cursor_take(c, length);
     if (text == NULL) return ERR_TRUNCATED;
     for (uint32_t i = 0; i < length; i++)
         if (text[i] <= ' ' || text[i] > '~') return ERR_DECODE;
-    memcpy(ret_address, text, length);
-    ret_address[length] = '\0';
+    memcpy(ret_text, text, length);
+    ret_text[length] = '\0';
     return OK;
+}
+
+static enum err take_address(struct cursor *c, char ret_address[ROSTER_ADDRESS_SIZE])
+{
+    uint8_t length;
+    if (!take(c, &length, 1)) return ERR_TRUNCATED;
+    return length > 0 ? take_text(c, length, ret_address, ROSTER_ADDRESS_SIZE) : ERR_DECODE;
 }
 
 static bool node_is_possible(const struct disk_node *d)
@@ -282,20 +320,32 @@ static enum err volumes_decode(struct cursor c, struct roster *roster)
 {
     struct disk_volumes d;
     if (!take(&c, &d, sizeof d)) return ERR_TRUNCATED;
-    if (has_volumes(roster) || get32(d.next_volume) < 2) return ERR_DECODE;
+    if (has_volumes(roster) || has_hosts(roster) || get32(d.next_volume) < 2) return ERR_DECODE;
     roster->next_volume = get32(d.next_volume);
     return take_extra(&c, &roster->volumes_extra);
 }
 
-static enum err volume_decode(struct cursor c, struct roster *roster)
+static enum err hosts_decode(struct cursor c, struct roster *roster)
 {
-    struct disk_volume d;
+    struct disk_hosts d;
     if (!take(&c, &d, sizeof d)) return ERR_TRUNCATED;
-    uint32_t number = get32(d.number), count = roster->volume_count;
-    if (number == 0 || number >= roster->next_volume || count == ROSTER_VOLUMES_MAX || c.left > ROSTER_VALUE_MAX)
-        return ERR_DECODE;
-    if (count > 0 && roster->volumes[count - 1].number >= number) return ERR_DECODE;
-    roster->volumes[roster->volume_count++] = (struct roster_volume){number, (uint32_t)c.left, c.at};
+    if (has_hosts(roster) || get32(d.next_host) == 0 || d.zero[0] != 0 || d.zero[1] != 0 || d.zero[2] != 0) return ERR_DECODE;
+    roster->next_host = get32(d.next_host);
+    TRY(take_text(&c, d.target_bytes, roster->target, sizeof roster->target));
+    if (!has_hosts(roster)) return ERR_DECODE;
+    return take_extra(&c, &roster->hosts_extra);
+}
+
+/* Of numbers below `next`, behind those that are there. */
+static enum err record_decode(struct cursor c, uint32_t next, uint32_t bytes_max, struct roster_record *records,
+                              uint32_t *count, uint32_t max)
+{
+    struct disk_record d;
+    if (!take(&c, &d, sizeof d)) return ERR_TRUNCATED;
+    uint32_t number = get32(d.number);
+    if (number == 0 || number >= next || *count == max || c.left > bytes_max) return ERR_DECODE;
+    if (*count > 0 && records[*count - 1].number >= number) return ERR_DECODE;
+    records[(*count)++] = (struct roster_record){number, (uint32_t)c.left, c.at};
     return OK;
 }
 
@@ -303,16 +353,22 @@ static enum err volume_decode(struct cursor c, struct roster *roster)
 static enum err item_decode(struct roster *roster, uint32_t i, uint16_t kind, struct cursor c, bool *others)
 {
     struct roster_node node;
-    bool known = kind >= KIND_CLUSTER && kind <= KIND_VOLUME;
+    bool known = kind >= KIND_CLUSTER && kind <= KIND_HOST;
     if ((i == 0) != (kind == KIND_CLUSTER) || (known && *others)) return ERR_DECODE;
     switch (kind) {
     case KIND_CLUSTER: return cluster_decode(c, roster);
     case KIND_NODE:
-        if (has_volumes(roster)) return ERR_DECODE;
+        if (has_volumes(roster) || has_hosts(roster)) return ERR_DECODE;
         TRY(roster_node_decode(c.at, c.left, &node));
         return node_add(roster, &node);
     case KIND_VOLUMES: return volumes_decode(c, roster);
-    case KIND_VOLUME: return volume_decode(c, roster);
+    case KIND_VOLUME:
+        if (has_hosts(roster)) return ERR_DECODE;
+        return record_decode(c, roster->next_volume, ROSTER_VALUE_MAX, roster->volumes, &roster->volume_count,
+                             ROSTER_VOLUMES_MAX);
+    case KIND_HOSTS: return hosts_decode(c, roster);
+    case KIND_HOST:
+        return record_decode(c, roster->next_host, ROSTER_HOST_MAX, roster->hosts, &roster->host_count, ROSTER_HOSTS_MAX);
     default: *others = true; return OK;
     }
 }
@@ -321,7 +377,7 @@ enum err roster_decode(const void *at, size_t size, struct roster *ret_roster)
 {
     struct cursor c = cursor_of(at, size);
     struct disk_roster head;
-    struct roster roster = {.next_volume = 1};
+    struct roster roster = {.next_volume = 1, .next_host = 1};
     bool others = false;
     if (!take(&c, &head, sizeof head)) return ERR_TRUNCATED;
     if (memcmp(head.magic, MAGIC, MAGIC_BYTES) != 0) return ERR_NOT_OURS;

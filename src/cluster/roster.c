@@ -52,43 +52,90 @@ void roster_drop(struct roster *roster, uint32_t number)
     memmove(&roster->nodes[at], &roster->nodes[at + 1], (roster->node_count - at) * sizeof roster->nodes[0]);
 }
 
-/* Where the volume of this number is, or would be. */
-static uint32_t place_of(const struct roster *roster, uint32_t number)
+/* ---- volumes and hosts ---- */
+
+struct records {
+    struct roster_record *at;
+    uint32_t *count, max, bytes_max;
+};
+
+static struct records volumes_of(struct roster *r)
+{
+    return (struct records){r->volumes, &r->volume_count, ROSTER_VOLUMES_MAX, ROSTER_VALUE_MAX};
+}
+
+static struct records hosts_of(struct roster *r)
+{
+    return (struct records){r->hosts, &r->host_count, ROSTER_HOSTS_MAX, ROSTER_HOST_MAX};
+}
+
+/* Where the record of this number is, or would be. */
+static uint32_t place_of(const struct roster_record *records, uint32_t count, uint32_t number)
 {
     uint32_t at = 0;
-    while (at < roster->volume_count && roster->volumes[at].number < number) at++;
+    while (at < count && records[at].number < number) at++;
     return at;
 }
 
-const struct roster_volume *roster_volume(const struct roster *roster, uint32_t number)
+static const struct roster_record *find(const struct roster_record *records, uint32_t count, uint32_t number)
 {
-    uint32_t at = place_of(roster, number);
-    return at < roster->volume_count && roster->volumes[at].number == number ? &roster->volumes[at] : NULL;
+    uint32_t at = place_of(records, count, number);
+    return at < count && records[at].number == number ? &records[at] : NULL;
 }
 
-enum err roster_volume_put(struct roster *roster, const struct roster_volume *volume)
+static enum err put(struct records all, const struct roster_record *record)
 {
-    uint32_t at = place_of(roster, volume->number);
-    struct roster_volume *v = &roster->volumes[at];
-    assert(volume->number > 0 && (volume->bytes == 0 || volume->value != NULL));
-    if (volume->bytes > ROSTER_VALUE_MAX) return ERR_LIMIT;
-    if (roster_volume(roster, volume->number) == NULL) {
-        if (roster->volume_count == ROSTER_VOLUMES_MAX) return ERR_LIMIT;
-        memmove(v + 1, v, (roster->volume_count - at) * sizeof *v);
-        roster->volume_count++;
+    uint32_t at = place_of(all.at, *all.count, record->number);
+    assert(record->number > 0 && (record->bytes == 0 || record->value != NULL));
+    if (record->bytes > all.bytes_max) return ERR_LIMIT;
+    if (find(all.at, *all.count, record->number) == NULL) {
+        if (*all.count == all.max) return ERR_LIMIT;
+        memmove(&all.at[at + 1], &all.at[at], (*all.count - at) * sizeof *all.at);
+        ++*all.count;
     }
-    *v = *volume;
+    all.at[at] = *record;
     return OK;
+}
+
+static void drop(struct records all, uint32_t number)
+{
+    uint32_t at = place_of(all.at, *all.count, number);
+    if (find(all.at, *all.count, number) == NULL) return;
+    --*all.count;
+    memmove(&all.at[at], &all.at[at + 1], (*all.count - at) * sizeof *all.at);
+}
+
+const struct roster_record *roster_volume(const struct roster *roster, uint32_t number)
+{
+    return find(roster->volumes, roster->volume_count, number);
+}
+
+enum err roster_volume_put(struct roster *roster, const struct roster_record *volume)
+{
+    return put(volumes_of(roster), volume);
 }
 
 void roster_volume_drop(struct roster *roster, uint32_t number)
 {
-    uint32_t at = place_of(roster, number);
-    struct roster_volume *v = &roster->volumes[at];
-    if (roster_volume(roster, number) == NULL) return;
-    roster->volume_count--;
-    memmove(v, v + 1, (roster->volume_count - at) * sizeof *v);
+    drop(volumes_of(roster), number);
 }
+
+const struct roster_record *roster_host(const struct roster *roster, uint32_t number)
+{
+    return find(roster->hosts, roster->host_count, number);
+}
+
+enum err roster_host_put(struct roster *roster, const struct roster_record *host)
+{
+    return put(hosts_of(roster), host);
+}
+
+void roster_host_drop(struct roster *roster, uint32_t number)
+{
+    drop(hosts_of(roster), number);
+}
+
+/* ---- names ---- */
 
 bool roster_name_is_good(const char *name)
 {

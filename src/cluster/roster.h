@@ -2,12 +2,14 @@
 /*
  * The roster: what the nodes of a cluster agree on, the value in the register.
  *
- * Who the members are, where they listen, which acceptor each has; and the volumes with replicas, each a number and a value
- * that only the layer of volumes understands. It is changed as a whole, by compare-and-swap (member.h), so whatever it says
+ * Who the members are, where they listen, which acceptor each has; the volumes with replicas, each a number and a value that
+ * only the layer of volumes understands; the hosts that may log in on every node, likewise for the API, with secrets among them;
+ * and the name of the iSCSI target that all nodes are. It is changed as a whole, by compare-and-swap (member.h), so whatever it says
  * holds together.
  *
  * Node numbers are given out once: `next` only grows, and a number below it that no node has is that of a node which was
- * removed, or which never finished joining. Its certificate opens no link any more. So it is with the numbers of volumes.
+ * removed, or which never finished joining. Its certificate opens no link any more. So it is with the numbers of volumes and
+ * hosts.
  *
  * On the wire and on disk: a header, then items, each with its kind and length; all little-endian.
  *
@@ -18,6 +20,8 @@
  *                 until 8, store 16, name, and for each address its bytes 1 and text
  *       VOLUMES   once there was a volume: next_volume 4, at least 2
  *       VOLUME    for each, ascending by number: number 4, value
+ *       HOSTS     once there was a host, or the target has a name: next_host 4, bytes of that name 1, zero 3, name
+ *       HOST      for each, ascending by number: number 4, value
  *
  * Unknown kinds come last and are kept as they are, in their order; so is what lies in an item behind the fields one knows. So
  * an older node may change what a newer one wrote, and takes nothing away. What is decoded and encoded again is the same bytes.
@@ -40,7 +44,10 @@ enum {
     ROSTER_EXTRA_MAX = 4096, /* bytes of an item that a newer version added to it */
     ROSTER_NODE_BYTES_MAX = 1024,
     ROSTER_VOLUMES_MAX = 256,
-    ROSTER_VALUE_MAX = 512,
+    ROSTER_VALUE_MAX = 512, /* of a volume */
+    ROSTER_HOSTS_MAX = 256,
+    ROSTER_HOST_MAX = 5120, /* bytes of a host's value */
+    ROSTER_TARGET_SIZE = 224,
 };
 
 enum roster_stage {
@@ -69,10 +76,10 @@ struct roster_node {
     struct roster_extra extra;
 };
 
-/* A volume with replicas: what the nodes agreed on about it is the value, which the layer of volumes understands. */
-struct roster_volume {
-    uint32_t number;   /* from 1, given out once (roster.next_volume) */
-    uint32_t bytes;    /* at most ROSTER_VALUE_MAX */
+/* A volume with replicas, or a host: what the nodes agreed on about it is the value, which a layer above understands. */
+struct roster_record {
+    uint32_t number;   /* from 1, given out once (roster.next_volume, next_host) */
+    uint32_t bytes;    /* at most ROSTER_VALUE_MAX, ROSTER_HOST_MAX */
     const void *value; /* points into the bytes it was decoded from, or is its editor's */
 };
 
@@ -84,8 +91,12 @@ struct roster {
     struct roster_node nodes[ROSTER_NODES_MAX]; /* ascending by number */
     uint32_t next_volume;                       /* number of the next volume, from 1 */
     uint32_t volume_count;
-    struct roster_volume volumes[ROSTER_VOLUMES_MAX]; /* ascending by number */
-    struct roster_extra extra, volumes_extra, others;
+    struct roster_record volumes[ROSTER_VOLUMES_MAX]; /* ascending by number */
+    uint32_t next_host;                               /* likewise */
+    uint32_t host_count;
+    struct roster_record hosts[ROSTER_HOSTS_MAX]; /* likewise */
+    char target[ROSTER_TARGET_SIZE];              /* printable, without blanks; empty: each node has a name of its own */
+    struct roster_extra extra, volumes_extra, hosts_extra, others;
 };
 
 /* ---- bytes (codec_roster.c) ---- */
@@ -108,12 +119,16 @@ enum err roster_put(struct roster *roster, const struct roster_node *node);
 /* Harmless when there is none. */
 void roster_drop(struct roster *roster, uint32_t number);
 /* NULL: there is none of that number. */
-const struct roster_volume *roster_volume(const struct roster *roster, uint32_t number);
+const struct roster_record *roster_volume(const struct roster *roster, uint32_t number);
 /* Adds it, or replaces that of its number, which was given out by then. ERR_LIMIT: there are too many, or its value is too
  * long. */
-enum err roster_volume_put(struct roster *roster, const struct roster_volume *volume);
+enum err roster_volume_put(struct roster *roster, const struct roster_record *volume);
 /* Harmless when there is none. */
 void roster_volume_drop(struct roster *roster, uint32_t number);
+/* The same of hosts. */
+const struct roster_record *roster_host(const struct roster *roster, uint32_t number);
+enum err roster_host_put(struct roster *roster, const struct roster_record *host);
+void roster_host_drop(struct roster *roster, uint32_t number);
 /* Letters, digits, '-', '_' and '.', and no longer than there is room. */
 bool roster_name_is_good(const char *name);
 

@@ -22,10 +22,23 @@ static void volumes_are_sane(const struct roster *r, const uint8_t *at, size_t s
 {
     REQUIRE(r->volume_count <= ROSTER_VOLUMES_MAX && r->next_volume > 0);
     for (uint32_t i = 0; i < r->volume_count; i++) {
-        const struct roster_volume *v = &r->volumes[i];
+        const struct roster_record *v = &r->volumes[i];
         const uint8_t *value = v->value;
         REQUIRE(v->number > 0 && v->number < r->next_volume && roster_volume(r, v->number) == v);
         REQUIRE(v->bytes <= ROSTER_VALUE_MAX && value >= at && value + v->bytes <= at + size);
+    }
+}
+
+static void hosts_are_sane(const struct roster *r, const uint8_t *at, size_t size)
+{
+    size_t target = strlen(r->target);
+    REQUIRE(r->host_count <= ROSTER_HOSTS_MAX && r->next_host > 0 && target < ROSTER_TARGET_SIZE);
+    REQUIRE(strcspn(r->target, " \t\n\x7f") == target);
+    for (uint32_t i = 0; i < r->host_count; i++) {
+        const struct roster_record *h = &r->hosts[i];
+        const uint8_t *value = h->value;
+        REQUIRE(h->number > 0 && h->number < r->next_host && roster_host(r, h->number) == h);
+        REQUIRE(h->bytes <= ROSTER_HOST_MAX && value >= at && value + h->bytes <= at + size);
     }
 }
 
@@ -41,11 +54,13 @@ static void whole(const uint8_t *at, size_t size)
         REQUIRE(roster_of_acceptor(&r, r.nodes[i].acceptor) == &r.nodes[i]);
     }
     volumes_are_sane(&r, at, size);
+    hosts_are_sane(&r, at, size);
     REQUIRE(roster_encode(&r, again, sizeof again, &bytes) == OK && bytes == size && memcmp(again, at, size) == 0);
     struct acceptor_set set = roster_acceptors(&r, &(struct acceptor_set){0});
     REQUIRE(set.count <= 5 && (set.count == 0 || set.count % 2 == 1));
     if (r.node_count > 0) roster_drop(&r, r.nodes[0].number);
     if (r.volume_count > 0) roster_volume_drop(&r, r.volumes[r.volume_count / 2].number);
+    if (r.host_count > 0) roster_host_drop(&r, r.hosts[r.host_count / 2].number);
     REQUIRE(roster_encode(&r, again, sizeof again, &bytes) == OK && bytes <= size && roster_decode(again, bytes, &r) == OK);
 }
 

@@ -316,6 +316,10 @@ ROSTERS = {
     "unknown": roster(HEAD, item(2, MEMBERS[2]), item(7, b"volumes"), item(8, b"")),
     "volumes": roster(HEAD, item(2, MEMBERS[0]), item(3, struct.pack("<I", 300) + b"newer"), item(4, struct.pack("<I", 1) + b"value"),
                       item(4, struct.pack("<I", 2)), item(4, struct.pack("<I", 299) + b"v" * 512), item(7, b"unknown")),
+    "hosts": roster(HEAD, item(2, MEMBERS[0]), item(3, struct.pack("<I", 300)), item(4, struct.pack("<I", 1) + b"value"),
+                    item(5, struct.pack("<IBxxx", 400, 5) + b"iqn.t" + b"newer"), item(6, struct.pack("<I", 1) + b"host"),
+                    item(6, struct.pack("<I", 2)), item(6, struct.pack("<I", 399) + b"h" * 5120), item(7, b"unknown")),
+    "target": roster(HEAD, item(2, MEMBERS[0]), item(5, struct.pack("<IBxxx", 1, 5) + b"iqn.t")),
     "no_volumes": roster(HEAD, item(2, MEMBERS[0]), item(3, struct.pack("<I", 2))),
 }
 

@@ -235,7 +235,7 @@ TEST(a_roster_says_where_a_volume_is)
     CHECK_OK(placement_put(&roster, 3, &place, values[0]));
     snprintf(place.name, sizeof place.name, "other");
     CHECK_OK(placement_put(&roster, 4, &place, values[1]));
-    CHECK_OK(roster_volume_put(&roster, &(struct roster_volume){.number = 5, .bytes = 4, .value = "what"}));
+    CHECK_OK(roster_volume_put(&roster, &(struct roster_record){.number = 5, .bytes = 4, .value = "what"}));
     CHECK(placement_find(&roster, 4, &found));
     CHECK_STR(found.name, "other");
     CHECK(!placement_find(&roster, 5, &found)); /* of a newer version, or nothing of ours */

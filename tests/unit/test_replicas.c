@@ -96,8 +96,8 @@ static enum err decide(member_edit *edit, void *arg, struct member_why *why)
     draft = t.decided;
     TRY(edit(&draft, arg, why));
     for (uint32_t i = 0; i < draft.volume_count; i++) {
-        struct roster_volume *v = &draft.volumes[i];
-        const struct roster_volume *before = roster_volume(&t.decided, v->number);
+        struct roster_record *v = &draft.volumes[i];
+        const struct roster_record *before = roster_volume(&t.decided, v->number);
         if (before != NULL && before->value == v->value) continue;
         uint8_t *value = t.values[t.value_count++ % (2 * STORED_MAX)];
         memcpy(value, v->value, v->bytes);

@@ -164,7 +164,7 @@ TEST(volumes_lie_as_written)
     size_t size;
     CHECK_OK(roster_decode(volumes, sizeof volumes, &r));
     CHECK(r.next_volume == 264 && r.volume_count == 2 && r.volumes_extra.bytes == 2 && r.others.bytes == 11);
-    const struct roster_volume *one = roster_volume(&r, 2), *empty = roster_volume(&r, 263);
+    const struct roster_record *one = roster_volume(&r, 2), *empty = roster_volume(&r, 263);
     CHECK(one == &r.volumes[0] && one->bytes == 3 && one->value == volumes + 75);
     CHECK(empty == &r.volumes[1] && empty->bytes == 0);
     CHECK(roster_volume(&r, 0) == NULL && roster_volume(&r, 3) == NULL && roster_volume(&r, 264) == NULL);
@@ -218,7 +218,7 @@ TEST(volumes_are_put_and_dropped)
     static uint8_t at[ROSTER_VOLUMES_MAX * 600], value[ROSTER_VALUE_MAX + 1];
     size_t size;
     r = (struct roster){.name = "x", .next = 2, .next_volume = ROSTER_VOLUMES_MAX + 2};
-    struct roster_volume v = {.number = 0, .bytes = ROSTER_VALUE_MAX, .value = value};
+    struct roster_record v = {.number = 0, .bytes = ROSTER_VALUE_MAX, .value = value};
     for (size_t i = 0; i < sizeof value; i++) value[i] = (uint8_t)(i + 1);
     /* Every other one upwards, the rest downwards: each finds its place. */
     for (v.number = 2; v.number <= ROSTER_VOLUMES_MAX; v.number += 2) CHECK_OK(roster_volume_put(&r, &v));
@@ -234,10 +234,10 @@ TEST(volumes_are_put_and_dropped)
     }
     v.number = ROSTER_VOLUMES_MAX + 1;
     CHECK_ERR(ERR_LIMIT, roster_volume_put(&back, &v));
-    v = (struct roster_volume){.number = 7, .bytes = 2, .value = "ab"};
+    v = (struct roster_record){.number = 7, .bytes = 2, .value = "ab"};
     CHECK_OK(roster_volume_put(&back, &v));
     CHECK(back.volume_count == ROSTER_VOLUMES_MAX && roster_volume(&back, 7)->bytes == 2);
-    v = (struct roster_volume){.number = 8, .bytes = ROSTER_VALUE_MAX + 1, .value = value};
+    v = (struct roster_record){.number = 8, .bytes = ROSTER_VALUE_MAX + 1, .value = value};
     CHECK_ERR(ERR_LIMIT, roster_volume_put(&back, &v));
     roster_volume_drop(&back, 1);
     roster_volume_drop(&back, ROSTER_VOLUMES_MAX);
@@ -257,7 +257,7 @@ TEST(too_many_volumes_are_refused)
     static uint8_t at[ROSTER_VOLUMES_MAX * 600 + ROSTER_VALUE_MAX], value[ROSTER_VALUE_MAX];
     size_t size;
     r = (struct roster){.name = "x", .next = 2, .next_volume = ROSTER_VOLUMES_MAX + 2};
-    struct roster_volume v = {.number = 1, .bytes = ROSTER_VALUE_MAX, .value = value};
+    struct roster_record v = {.number = 1, .bytes = ROSTER_VALUE_MAX, .value = value};
     for (; v.number <= ROSTER_VOLUMES_MAX; v.number++) CHECK_OK(roster_volume_put(&r, &v));
     CHECK_OK(roster_encode(&r, at, sizeof at - 12, &size));
     static const uint8_t more[12] = {4, 0, 0, 0, 4, 0, 0, 0, 1, 1, 0, 0}; /* VOLUME 257 */
@@ -271,6 +271,116 @@ TEST(too_many_volumes_are_refused)
     size_t last = size - ROSTER_VALUE_MAX - sizeof more;
     at[last + 4]++; /* its length: 4 + 512, and one more */
     CHECK_ERR(ERR_DECODE, roster_decode(at, size + 1, &r));
+}
+
+/* ---- hosts ---- */
+
+static const uint8_t hosts[] = {
+    'I', 'Z', 'A', 'R', 'R', 'O', 'S', 'T', 1,   0,   0,   0,   7,   0,  0,  0,  /* header: seven items */
+    1,   0,   0,   0,   25,  0,   0,   0,                                        /* CLUSTER */
+    1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14, 15, 16, /* its id */
+    3,   0,   0,   0,   1,   0,   0,   0,   'c',                                 /* next 3 */
+    3,   0,   0,   0,   4,   0,   0,   0,                                        /* VOLUMES */
+    8,   1,   0,   0,                                                            /* next 264 */
+    4,   0,   0,   0,   4,   0,   0,   0,                                        /* VOLUME */
+    7,   1,   0,   0,                                                            /* number 263, with an empty value */
+    5,   0,   0,   0,   15,  0,   0,   0,                                        /* HOSTS */
+    2,   1,   0,   0,   5,   0,   0,   0,   'i', 'q', 'n', '.', 't',             /* next 258, a target's name */
+    'x', 'y',                                                                    /* of a newer version */
+    6,   0,   0,   0,   8,   0,   0,   0,                                        /* HOST */
+    2,   0,   0,   0,   'o', 'n', 'e', 's',                                      /* number 2, value */
+    6,   0,   0,   0,   4,   0,   0,   0,                                        /* HOST */
+    1,   1,   0,   0,                                                            /* number 257, with an empty value */
+    9,   0,   0,   0,   3,   0,   0,   0,   'n', 'e', 'w',                       /* an item that it does not know */
+};
+
+TEST(hosts_lie_as_written)
+{
+    static struct roster r;
+    uint8_t again[ROOM];
+    size_t size;
+    CHECK_OK(roster_decode(hosts, sizeof hosts, &r));
+    CHECK(r.next_host == 258 && r.host_count == 2 && r.hosts_extra.bytes == 2 && r.others.bytes == 11);
+    CHECK(r.next_volume == 264 && r.volume_count == 1);
+    CHECK_STR(r.target, "iqn.t");
+    const struct roster_record *one = roster_host(&r, 2), *empty = roster_host(&r, 257);
+    CHECK(one == &r.hosts[0] && one->bytes == 4 && memcmp(one->value, "ones", 4) == 0);
+    CHECK(empty == &r.hosts[1] && empty->bytes == 0 && roster_host(&r, 1) == NULL && roster_host(&r, 258) == NULL);
+    CHECK_OK(roster_encode(&r, again, sizeof again, &size));
+    CHECK_EQ(size, sizeof hosts);
+    CHECK_BYTES(again, hosts, sizeof hosts);
+    CHECK_ERR(ERR_LIMIT, roster_encode(&r, again, sizeof hosts - 1, &size));
+    /* What an older node, to which kinds 5 and 6 are unknown, wrote of volumes lies before them. */
+    CHECK_OK(roster_volume_put(&r, &(struct roster_record){.number = 1, .bytes = 1, .value = "v"}));
+    CHECK_OK(roster_encode(&r, again, sizeof again, &size));
+    CHECK_OK(roster_decode(again, size, &r));
+    CHECK(r.volume_count == 2 && r.host_count == 2);
+    /* Numbers are not forgotten with the last host; without any, and without a name, there is no trace of hosts. */
+    roster_host_drop(&r, 2);
+    roster_host_drop(&r, 257);
+    roster_host_drop(&r, 257);
+    r.target[0] = '\0';
+    CHECK_OK(roster_encode(&r, again, sizeof again, &size));
+    CHECK_OK(roster_decode(again, size, &r));
+    CHECK(r.host_count == 0 && r.next_host == 258 && r.target[0] == '\0');
+    CHECK_OK(roster_decode(volumes, sizeof volumes, &r));
+    CHECK(r.next_host == 1 && r.host_count == 0 && r.target[0] == '\0');
+}
+
+static enum err with_hosts(size_t at, uint8_t byte)
+{
+    static struct roster r;
+    uint8_t bytes[sizeof hosts];
+    memcpy(bytes, hosts, sizeof hosts);
+    bytes[at] = byte;
+    return roster_decode(bytes, sizeof bytes, &r);
+}
+
+TEST(hosts_that_cannot_be_are_refused)
+{
+    static struct roster r;
+    enum { VOLUME_AT = 61, HOSTS_AT = 73, NEXT_AT = 81, NAME_AT = 89, ONE_AT = 96, OTHERS_AT = 124 };
+    for (size_t size = 0; size < sizeof hosts; size++) CHECK(roster_decode(hosts, size, &r) != OK);
+    CHECK_OK(with_hosts(ONE_AT + 8, 3));
+    CHECK_OK(with_hosts(NEXT_AT + 4, 4));               /* a shorter name, and more of a newer version */
+    CHECK_ERR(ERR_DECODE, with_hosts(VOLUME_AT, 6));    /* a host without HOSTS */
+    CHECK_ERR(ERR_DECODE, with_hosts(VOLUME_AT, 10));   /* known items behind unknown ones */
+    CHECK_ERR(ERR_DECODE, with_hosts(HOSTS_AT + 2, 1)); /* zero */
+    CHECK_ERR(ERR_DECODE, with_hosts(NEXT_AT + 5, 1));  /* likewise */
+    CHECK_ERR(ERR_DECODE, with_hosts(NEXT_AT + 1, 0));  /* numbers that were not given out */
+    CHECK_ERR(ERR_TRUNCATED, with_hosts(NEXT_AT + 4, 8));
+    CHECK_ERR(ERR_DECODE, with_hosts(NEXT_AT + 4, ROSTER_TARGET_SIZE));
+    CHECK_ERR(ERR_DECODE, with_hosts(NAME_AT, ' '));
+    CHECK_ERR(ERR_DECODE, with_hosts(NAME_AT + 4, 0x7f));
+    CHECK_ERR(ERR_DECODE, with_hosts(ONE_AT, 5));     /* HOSTS twice */
+    CHECK_ERR(ERR_DECODE, with_hosts(ONE_AT, 4));     /* a volume behind HOSTS */
+    CHECK_ERR(ERR_DECODE, with_hosts(ONE_AT, 3));     /* VOLUMES */
+    CHECK_ERR(ERR_DECODE, with_hosts(ONE_AT, 2));     /* a node */
+    CHECK_ERR(ERR_DECODE, with_hosts(ONE_AT + 8, 0)); /* number 0 */
+    CHECK_ERR(ERR_DECODE, with_hosts(OTHERS_AT, 1));  /* a second CLUSTER */
+}
+
+TEST(too_many_hosts_are_refused)
+{
+    static struct roster r, back;
+    static uint8_t at[ROSTER_HOSTS_MAX * 40 + ROSTER_HOST_MAX], value[ROSTER_HOST_MAX + 1];
+    size_t size;
+    r = (struct roster){.name = "x", .next = 2, .next_volume = 1, .next_host = ROSTER_HOSTS_MAX + 2};
+    struct roster_record h = {.number = 1, .bytes = ROSTER_HOST_MAX, .value = value};
+    CHECK_OK(roster_host_put(&r, &h));
+    for (h.number = ROSTER_HOSTS_MAX, h.bytes = 20; h.number > 1; h.number--) CHECK_OK(roster_host_put(&r, &h));
+    CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+    CHECK_OK(roster_decode(at, size, &back));
+    CHECK(back.host_count == ROSTER_HOSTS_MAX && back.hosts[0].bytes == ROSTER_HOST_MAX && back.hosts[255].number == 256);
+    h.number = ROSTER_HOSTS_MAX + 1;
+    CHECK_ERR(ERR_LIMIT, roster_host_put(&r, &h));
+    h.number = 1;
+    h.bytes = ROSTER_HOST_MAX + 1;
+    CHECK_ERR(ERR_LIMIT, roster_host_put(&r, &h));
+    static const uint8_t more[12] = {6, 0, 0, 0, 4, 0, 0, 0, 1, 1, 0, 0}; /* HOST 257 */
+    memcpy(at + size, more, sizeof more);
+    at[12]++; /* items */
+    CHECK_ERR(ERR_DECODE, roster_decode(at, size + sizeof more, &back));
 }
 
 /* ---- who holds the register ---- */
@@ -323,4 +433,5 @@ TEST(the_register_is_where_a_half_cannot_go_on)
 
 TESTS(bytes_lie_as_written, changes_keep_what_is_unknown, what_cannot_be_is_refused,
       a_number_a_name_and_an_acceptor_belong_to_one, volumes_lie_as_written, volumes_that_cannot_be_are_refused,
-      volumes_are_put_and_dropped, too_many_volumes_are_refused, the_register_is_where_a_half_cannot_go_on)
+      volumes_are_put_and_dropped, too_many_volumes_are_refused, hosts_lie_as_written, hosts_that_cannot_be_are_refused,
+      too_many_hosts_are_refused, the_register_is_where_a_half_cannot_go_on)

@@ -163,13 +163,13 @@ uint32_t placement_count(const struct roster *roster, uint32_t node, uint32_t be
 
 bool placement_find(const struct roster *roster, uint32_t number, struct placement *ret_place)
 {
-    const struct roster_volume *v = roster_volume(roster, number);
+    const struct roster_record *v = roster_volume(roster, number);
     return v != NULL && placement_decode(v->value, v->bytes, ret_place) == OK;
 }
 
 enum err placement_put(struct roster *roster, uint32_t number, const struct placement *place, uint8_t value[ROSTER_VALUE_MAX])
 {
-    struct roster_volume v = {.number = number, .bytes = placement_encode(place, value), .value = value};
+    struct roster_record v = {.number = number, .bytes = placement_encode(place, value), .value = value};
     return roster_volume_put(roster, &v);
 }
 
