@@ -3,9 +3,9 @@
  * The roster: what the nodes of a cluster agree on, the value in the register.
  *
  * Who the members are, where they listen, which acceptor each has; the volumes with replicas, each a number and a value that
- * only the layer of volumes understands; the hosts that may log in on every node, likewise for the API, with secrets among them;
- * and the name of the iSCSI target that all nodes are. It is changed as a whole, by compare-and-swap (member.h), so whatever it says
- * holds together.
+ * only the layer of volumes understands; the hosts that may log in on every node, likewise for the API, with secrets among
+ * them; and the name of the iSCSI target that all nodes are. It is changed as a whole, by compare-and-swap (member.h), so
+ * whatever it says holds together.
  *
  * Node numbers are given out once: `next` only grows, and a number below it that no node has is that of a node which was
  * removed, or which never finished joining. Its certificate opens no link any more. So it is with the numbers of volumes and

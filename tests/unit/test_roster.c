@@ -360,6 +360,32 @@ TEST(hosts_that_cannot_be_are_refused)
     CHECK_ERR(ERR_DECODE, with_hosts(OTHERS_AT, 1));  /* a second CLUSTER */
 }
 
+/* Items in another order would not be the same bytes again. */
+TEST(hosts_come_after_all_else)
+{
+    static const struct roster_record v = {.number = 1, .bytes = 1, .value = "v"};
+    static struct roster r, back;
+    for (uint8_t kind = 2; kind <= 4; kind++) {
+        uint8_t at[ROOM];
+        size_t size, more;
+        r = (struct roster){.name = "x", .next = 2, .next_volume = kind == 4 ? 9 : 1, .next_host = 2};
+        if (kind == 4) CHECK_OK(roster_volume_put(&r, &v));
+        CHECK_OK(roster_encode(&r, at, sizeof at, &size));
+        static const struct roster_node node = {
+            .number = 1, .stage = ROSTER_LIVE, .role = ROSTER_DATA, .name = "a", .acceptor = 5};
+        uint8_t *item = at + size, *body = item + 8;
+        memset(item, 0, 12);
+        CHECK_OK(roster_node_encode(&node, body, 200, &more));
+        if (kind != 2) more = 4;
+        if (kind != 2) memcpy(body, "\5\0\0\0", 4); /* the next volume, or the number of one */
+        item[0] = kind;
+        item[4] = (uint8_t)more;
+        CHECK_OK(roster_decode(at, size, &back));
+        at[12]++;
+        CHECK_ERR(ERR_DECODE, roster_decode(at, size + 8 + more, &back));
+    }
+}
+
 TEST(too_many_hosts_are_refused)
 {
     static struct roster r, back;
@@ -434,4 +460,4 @@ TEST(the_register_is_where_a_half_cannot_go_on)
 TESTS(bytes_lie_as_written, changes_keep_what_is_unknown, what_cannot_be_is_refused,
       a_number_a_name_and_an_acceptor_belong_to_one, volumes_lie_as_written, volumes_that_cannot_be_are_refused,
       volumes_are_put_and_dropped, too_many_volumes_are_refused, hosts_lie_as_written, hosts_that_cannot_be_are_refused,
-      too_many_hosts_are_refused, the_register_is_where_a_half_cannot_go_on)
+      hosts_come_after_all_else, too_many_hosts_are_refused, the_register_is_where_a_half_cannot_go_on)
