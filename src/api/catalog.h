@@ -17,7 +17,8 @@ enum {
     CATALOG_HOSTS_MAX = 256,
     CATALOG_MAPS_MAX = 8192,
     CATALOG_BYTES_MAX = 1 << 20, /* as JSON */
-    NAME_SIZE = 64,              /* with the terminator */
+    CATALOG_CLUSTER_SIZE = 33,   /* with the terminator */
+    NAME_SIZE = 64,              /* likewise */
     IQN_SIZE = 224,              /* RFC 7143 4.2.7.1: 223 bytes at most */
     CHAP_USER_SIZE = 65,         /* what the iSCSI target takes */
     CHAP_SECRET_MIN = 12,        /* RFC 7143 9.2.1: 96 bits at least without IPsec */
@@ -45,6 +46,7 @@ struct catalog_chap {
 
 struct catalog_host {
     uint32_t id;
+    uint32_t number; /* in the cluster (shared.h); 0: none */
     uint32_t initiator_count;
     uint64_t created;
     char name[NAME_SIZE];
@@ -60,7 +62,8 @@ struct catalog_map {
 
 struct catalog {
     uint32_t volume_count, host_count, map_count;
-    uint32_t next_host; /* id; never used again */
+    uint32_t next_host;                 /* id; never used again */
+    char cluster[CATALOG_CLUSTER_SIZE]; /* whose numbers its hosts have, in hex digits; empty: nobody's */
     struct catalog_volume volumes[CATALOG_VOLUMES_MAX];
     struct catalog_host hosts[CATALOG_HOSTS_MAX];
     struct catalog_map maps[CATALOG_MAPS_MAX];

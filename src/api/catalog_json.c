@@ -40,6 +40,7 @@ static json_t *hosts_json(const struct catalog *c)
         for (uint32_t k = 0; k < h->initiator_count; k++) json_array_append_new(names, json_string(h->initiators[k]));
         json_t *host = json_pack("{s:s, s:I, s:I, s:o}", "name", h->name, "id", (json_int_t)h->id, "created",
                                  (json_int_t)h->created, "initiators", names);
+        if (h->number > 0) json_object_set_new(host, "number", json_integer((json_int_t)h->number));
         if (h->chap.user[0] != '\0') json_object_set_new(host, "chap", chap_json(&h->chap));
         if (h->mutual.user[0] != '\0') json_object_set_new(host, "mutual", chap_json(&h->mutual));
         json_array_append_new(list, host);
@@ -63,6 +64,7 @@ enum err catalog_encode(const struct catalog *c, char *buf, size_t size, size_t 
     json_t *all = json_pack("{s:I, s:o, s:o, s:o}", "next_host", (json_int_t)c->next_host, "volumes", volumes_json(c), "hosts",
                             hosts_json(c), "maps", maps_json(c));
     if (all == NULL) return ERR_NO_MEMORY;
+    if (c->cluster[0] != '\0') json_object_set_new(all, "cluster", json_string(c->cluster));
     size_t bytes = json_dumpb(all, buf, size, JSON_COMPACT);
     json_decref(all);
     if (bytes == 0) return ERR_NO_MEMORY;
@@ -104,21 +106,20 @@ static enum err read_chap(const json_t *value, struct catalog_chap *ret_chap, st
 static enum err read_host(struct catalog *c, const json_t *value, struct problem *p)
 {
     struct catalog_host h = {0};
-    uint64_t id = 0;
+    uint64_t id = 0, number = 0;
     const json_t *initiators = NULL, *chap = NULL, *mutual = NULL, *item;
     size_t i;
     const struct field fields[] = {
-        {"name", FIELD_TEXT, h.name, 1, sizeof h.name, true},
-        {"id", FIELD_NUMBER, &id, 1, UINT32_MAX, true},
-        {"created", FIELD_NUMBER, &h.created, 0, INT64_MAX, true},
-        {"initiators", FIELD_VALUE, &initiators, 0, 0, true},
-        {"chap", FIELD_VALUE, &chap, 0, 0, false},
+        {"name", FIELD_TEXT, h.name, 1, sizeof h.name, true},    {"id", FIELD_NUMBER, &id, 1, UINT32_MAX, true},
+        {"number", FIELD_NUMBER, &number, 1, UINT32_MAX, false}, {"created", FIELD_NUMBER, &h.created, 0, INT64_MAX, true},
+        {"initiators", FIELD_VALUE, &initiators, 0, 0, true},    {"chap", FIELD_VALUE, &chap, 0, 0, false},
         {"mutual", FIELD_VALUE, &mutual, 0, 0, false},
     };
     TRY(fields_read(value, fields, sizeof fields / sizeof fields[0], p));
     TRY(read_chap(chap, &h.chap, p));
     TRY(read_chap(mutual, &h.mutual, p));
     h.id = (uint32_t)id;
+    h.number = (uint32_t)number;
     if (!json_is_array(initiators) || json_array_size(initiators) > HOST_INITIATORS_MAX) {
         return problem_tell(p, ERR_ARGUMENT, "\"initiators\" must be a list of at most %d", HOST_INITIATORS_MAX);
     }
@@ -166,12 +167,15 @@ static enum err read_all(struct catalog *c, const json_t *all, struct problem *p
     const json_t *volumes = NULL, *hosts = NULL, *maps = NULL;
     const struct field fields[] = {
         {"next_host", FIELD_NUMBER, &next_host, 1, UINT32_MAX, true},
+        {"cluster", FIELD_TEXT, c->cluster, CATALOG_CLUSTER_SIZE - 1, sizeof c->cluster, false},
         {"volumes", FIELD_VALUE, &volumes, 0, 0, true},
         {"hosts", FIELD_VALUE, &hosts, 0, 0, true},
         {"maps", FIELD_VALUE, &maps, 0, 0, true},
     };
     TRY(fields_read(all, fields, sizeof fields / sizeof fields[0], p));
     c->next_host = (uint32_t)next_host;
+    if (strspn(c->cluster, "0123456789abcdef") != strlen(c->cluster))
+        return problem_tell(p, ERR_ARGUMENT, "\"cluster\" has other than hex digits");
     TRY(read_list(c, volumes, "volumes", read_volume, p));
     TRY(read_list(c, hosts, "hosts", read_host, p));
     return read_list(c, maps, "maps", read_map, p);

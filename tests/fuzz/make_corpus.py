@@ -324,6 +324,23 @@ ROSTERS = {
 }
 
 
+# ---- hosts of a cluster: see api/shared.h ----
+
+
+def shared(name, names, chap=(b"", b"", b"", b""), maps=(), created=1767225600):
+    head = struct.pack("<BBBx4BQH6x", 1, len(name), len(names), *(len(text) for text in chap), created, len(maps))
+    return (head + name + b"".join(bytes([len(n)]) + n for n in names) + b"".join(chap)
+            + b"".join(struct.pack("<IIH", *m) for m in maps))
+
+
+SHARED = {
+    "plain": shared(b"h1", (b"iqn.2026-01.org.example:in",)),
+    "none": shared(b"h", ()),
+    "chap": shared(b"hv-1.x_y", (b"eui.0123456789abcdef", b"naa.5200000000000001"), (b"u", b"secretsecret", b"m", b"othersecret12")),
+    "maps": shared(b"h", (b"iqn.2026-01.\xc3\xa4",), maps=((7, 0, 0), (0, 2, 3), (9, 0, 255))),
+}
+
+
 def write(fuzzer, name, data):
     folder = os.path.join(HERE, "corpus", "fuzz_" + fuzzer)
     os.makedirs(folder, exist_ok=True)
@@ -345,6 +362,8 @@ def write_made():
         write("link", name, data)
     for name, data in ROSTERS.items():
         write("roster", name, data)
+    for name, data in SHARED.items():
+        write("shared", name, data)
     for name, data in TOKENS.items():
         write("token", name, data)
     for number, (name, (how, pdus)) in enumerate(sorted(SESSIONS.items())):
