@@ -85,6 +85,7 @@ static void look(struct io_timer *timer)
     struct node *node = CONTAINER(timer, struct node, access);
     if (node->target != NULL) iscsi_target_group(node->target, node_group(node));
     for (uint32_t i = 0; i < node->unit_count; i++) node_access_look(node, &node->units[i]);
+    node_sharing_look(node);
     io_after(node->io, LOOK_NS, timer);
 }
 

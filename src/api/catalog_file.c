@@ -198,6 +198,11 @@ struct catalog *catalog_draft(struct catalog_file *file)
     return file->draft;
 }
 
+struct catalog *catalog_sketch(struct catalog_file *file)
+{
+    return file->draft;
+}
+
 enum err catalog_commit(struct catalog_file *file)
 {
     TRY(write_both(file, file->draft));

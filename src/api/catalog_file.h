@@ -31,6 +31,8 @@ void catalog_file_close(struct catalog_file *file);
 struct catalog *catalog_now(struct catalog_file *file);
 /* A copy of it to change; one at a time, and each call begins anew. */
 struct catalog *catalog_draft(struct catalog_file *file);
+/* The draft as it is by now. */
+struct catalog *catalog_sketch(struct catalog_file *file);
 /* [task] Makes the draft durable, then it holds. ERR_LIMIT (1 MiB), or an I/O error: then the old one holds here, and after
  * a restart it may be either. */
 enum err catalog_commit(struct catalog_file *file);

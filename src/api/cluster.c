@@ -225,8 +225,27 @@ enum err cluster_create(struct call *call)
     TRY(catalog_check_name("cluster", name, &call->problem));
     enum err err = member_create(call->node->member, name, &why);
     if (err != OK) return call_tell_why(call, err, &why);
+    node_change_begin(call->node);
+    err = node_share(call->node);
+    node_change_end(call->node);
+    if (err != OK) trace(TRACE_WARNING, "hosts of this node become the cluster's later: %s", err_text(err));
     call->status = 201;
     call->answer = cluster_json(call->node);
+    return OK;
+}
+
+/* Hosts that see volumes here may be other hosts there: which one is meant is not to be guessed. */
+static enum err check_hosts(struct call *call)
+{
+    struct node *node = call->node;
+    struct catalog *c = node->config.witness ? NULL : catalog_now(node->catalogs);
+    for (uint32_t i = 0; c != NULL && i < c->host_count; i++) {
+        const struct catalog_host *h = &c->hosts[i];
+        if (h->number != 0 || catalog_maps_of_host(c, h->id) == 0) continue;
+        problem_help(&call->problem, "izar volume unmap, then join and map again: hosts without maps come along");
+        return problem_tell(&call->problem, ERR_BUSY,
+                            "host %s of this node sees volumes of it; in a cluster a host is the same on all nodes", h->name);
+    }
     return OK;
 }
 
@@ -238,6 +257,7 @@ enum err cluster_join(struct call *call)
     const struct field fields[] = {{"token", FIELD_TEXT, token, 1, room, true}};
     TRY(fields_read(call->body, fields, 1, &call->problem));
     TRY(node_key_may_join(call->node, token, &call->problem));
+    TRY(check_hosts(call));
     enum err err = member_join(call->node->member, token, &why);
     if (err != OK) return call_tell_why(call, err, &why);
     call->status = 201;

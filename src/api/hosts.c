@@ -1,13 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /v1/hosts and /v1/volumes/NAME/maps: who may log in, and who sees what. Secrets go in and never come out.
+ * /v1/hosts: who may log in. Secrets go in and never come out. In a cluster, hosts are all nodes' (sharing.c).
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "api/internal.h"
 #include "io/host.h"
 
 /* ---- showing ---- */
+
+/* What it sees on other nodes only. */
+static void add_maps_elsewhere(struct node *node, const struct catalog_host *h, json_t *maps)
+{
+    struct shared_host shared;
+    struct placement place;
+    char text[ROSTER_NAME_SIZE + 16];
+    const struct roster *roster = node_is_shared(node) ? member_roster(node->member) : NULL;
+    if (roster == NULL || !shared_find(roster, h->number, &shared)) return;
+    for (uint32_t i = 0; i < shared.map_count; i++) {
+        const struct shared_map *m = &shared.maps[i];
+        const struct roster_node *n = m->node != 0 ? roster_find(roster, m->node) : NULL;
+        if (catalog_map_at(catalog_now(node->catalogs), h->id, m->lun) != NULL) continue;
+        if (m->volume != 0 && !placement_find(roster, m->volume, &place)) continue;
+        if (m->node != 0 && (n == NULL || m->node == member_number(node->member))) continue;
+        snprintf(text, sizeof text, n != NULL ? "(of %s)" : "%s", n != NULL ? n->name : place.name);
+        json_array_append_new(maps, json_pack("{s:s, s:I}", "volume", text, "lun", (json_int_t)m->lun));
+    }
+}
 
 static json_t *host_json(struct node *node, const struct catalog_host *h)
 {
@@ -21,6 +41,7 @@ static json_t *host_json(struct node *node, const struct catalog_host *h)
         json_array_append_new(
             maps, json_pack("{s:s, s:I}", "volume", catalog_volume_by_id(c, m->volume)->name, "lun", (json_int_t)m->lun));
     }
+    add_maps_elsewhere(node, h, maps);
     json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:I}", "name", h->name, "created", host_time_text(h->created, created),
                           "initiators", names, "maps", maps, "sessions", (json_int_t)node_sessions_of_host(node, h));
     const char *how = h->chap.user[0] == '\0' ? "none" : h->mutual.user[0] == '\0' ? "one-way" : "mutual";
@@ -58,12 +79,39 @@ enum err hosts_show(struct call *call)
 
 /* ---- changing ---- */
 
-/* [task] The draft becomes what holds, the target hears of it, and the host is the answer. */
+/* [task] A host of the draft, in the cluster: one that is new, that is another one now, or that is gone. */
+static enum err share(struct call *call, const char *name)
+{
+    struct node *node = call->node;
+    struct shared_edit *edit = mem_alloc(node->mem, sizeof *edit);
+    if (edit == NULL) return ERR_NO_MEMORY;
+    struct catalog *now = catalog_now(node->catalogs), *draft = catalog_sketch(node->catalogs);
+    const struct catalog_host *before = catalog_host(now, name), *after = catalog_host(draft, name);
+    if (before != NULL) edit->before = *before;
+    if (before != NULL) edit->number = before->number;
+    if (after != NULL) edit->after = *after;
+    enum err err = node_shared_change(call, before == NULL ? shared_add : after == NULL ? shared_remove : shared_change, edit);
+    mem_free(node->mem, edit);
+    return err;
+}
+
+/* [task] The draft becomes what holds, for the one host that differs, and the target hears of it. */
+static enum err commit(struct call *call, const char *name)
+{
+    struct node *node = call->node;
+    if (node_is_shared(node)) {
+        TRY(share(call, name));
+        return node_shared_end(call);
+    }
+    TRY(catalog_commit(node->catalogs));
+    return node_access_changed(node);
+}
+
+/* [task] And the host is the answer. */
 static enum err commit_and_show(struct call *call, const char *name)
 {
     struct node *node = call->node;
-    TRY(catalog_commit(node->catalogs));
-    TRY(node_access_changed(node));
+    TRY(commit(call, name));
     const struct catalog_host *h = catalog_host(catalog_now(node->catalogs), name);
     if (h != NULL) call->answer = host_json(node, h);
     return OK;
@@ -114,6 +162,14 @@ enum err hosts_create(struct call *call)
     return OK;
 }
 
+/* On all nodes. */
+static uint32_t maps_of(struct node *node, const struct catalog_host *h)
+{
+    struct shared_host shared;
+    bool known = node_is_shared(node) && shared_find(member_roster(node->member), h->number, &shared);
+    return known ? shared.map_count : catalog_maps_of_host(catalog_now(node->catalogs), h->id);
+}
+
 enum err hosts_delete(struct call *call)
 {
     struct node *node = call->node;
@@ -122,15 +178,14 @@ enum err hosts_delete(struct call *call)
     bool force = false;
     if (h == NULL) return ERR_NO_NAME;
     TRY(call_flag(call, "force", &force));
-    uint32_t maps = catalog_maps_of_host(draft, h->id);
+    uint32_t maps = maps_of(node, h);
     if (maps > 0 && !force) {
         problem_help(&call->problem, "izar host show %s lists them; izar volume unmap takes one away, --force all of them",
                      h->name);
         return problem_tell(&call->problem, ERR_BUSY, "host %s sees %u volume%s", h->name, maps, maps == 1 ? "" : "s");
     }
     catalog_remove_host(draft, h->id);
-    TRY(catalog_commit(node->catalogs));
-    return node_access_changed(node);
+    return commit(call, call->parts[0]);
 }
 
 enum err hosts_add_initiator(struct call *call)
@@ -180,68 +235,4 @@ enum err hosts_clear_chap(struct call *call)
     if (h == NULL) return ERR_NO_NAME;
     TRY(catalog_set_chap(h, &none, &none, &call->problem));
     return commit_and_show(call, call->parts[0]);
-}
-
-/* ---- maps ---- */
-
-enum err maps_list(struct call *call)
-{
-    const struct catalog_volume *v = call_volume(call, catalog_now(call->node->catalogs));
-    if (v == NULL) return ERR_NO_VOLUME;
-    json_t *volume = volume_json(call->node, v);
-    call->answer = json_pack("{s:O, s:n}", "items", json_object_get(volume, "maps"), "next");
-    json_decref(volume);
-    return OK;
-}
-
-enum err maps_create(struct call *call)
-{
-    struct node *node = call->node;
-    char name[2 * NAME_SIZE] = "";
-    uint64_t lun = LUN_ANY;
-    const struct field fields[] = {
-        {"host", FIELD_TEXT, name, 1, sizeof name, true},
-        {"lun", FIELD_NUMBER, &lun, 0, LUN_MAX, false},
-    };
-    struct catalog *draft = catalog_draft(node->catalogs);
-    const struct catalog_volume *v = call_volume(call, draft);
-    if (v == NULL) return ERR_NO_VOLUME;
-    TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
-    const struct catalog_host *h = call_host(call, draft, name);
-    if (h == NULL) return ERR_NO_NAME;
-    if (v->state != VOLUME_LIVE || volumes_find(node->volumes, v->id) == NULL) {
-        return problem_tell(&call->problem, ERR_BUSY, "volume %s cannot be mapped now", v->name);
-    }
-    TRY(catalog_add_map(draft, v->id, h->id, (uint32_t)lun, &call->problem));
-    uint32_t given = catalog_map(draft, v->id, h->id)->lun;
-    TRY(catalog_commit(node->catalogs));
-    TRY(node_access_changed(node));
-    call->status = 201;
-    call->answer = json_pack("{s:s, s:s, s:I}", "volume", call->parts[0], "host", name, "lun", (json_int_t)given);
-    return OK;
-}
-
-enum err maps_delete(struct call *call)
-{
-    struct node *node = call->node;
-    struct catalog *draft = catalog_draft(node->catalogs);
-    bool force = false;
-    const struct catalog_volume *v = call_volume(call, draft);
-    if (v == NULL) return ERR_NO_VOLUME;
-    const struct catalog_host *h = call_host(call, draft, call->parts[1]);
-    if (h == NULL) return ERR_NO_NAME;
-    TRY(call_flag(call, "force", &force));
-    if (catalog_map(draft, v->id, h->id) == NULL) {
-        problem_help(&call->problem, "izar volume show %s", v->name);
-        return problem_tell(&call->problem, ERR_NO_NAME, "volume %s is not mapped to host %s", v->name, h->name);
-    }
-    uint32_t sessions = node_sessions_of_host(node, h);
-    if (sessions > 0 && !force) {
-        problem_help(&call->problem, "log out on %s first, or use --force when it does not use the volume any more", h->name);
-        return problem_tell(&call->problem, ERR_BUSY, "host %s is logged in (%u session%s) and may be using volume %s", h->name,
-                            sessions, sessions == 1 ? "" : "s", v->name);
-    }
-    catalog_remove_map(draft, v->id, h->id);
-    TRY(catalog_commit(node->catalogs));
-    return node_access_changed(node);
 }

@@ -8,12 +8,13 @@
 #include "api/catalog_file.h"
 #include "api/fields.h"
 #include "api/node.h"
+#include "api/shared.h"
 #include "api/trace.h"
 #include "api/web.h"
 #include "cluster/member.h"
 #include "volume/replica/replicas.h"
 
-enum { PARTS_MAX = 2 };
+enum { PARTS_MAX = 2, CALL_BEHIND_MAX = 200 };
 
 struct node {
     struct node_config config;
@@ -37,6 +38,16 @@ struct node {
         uint64_t served_ns;       /* of a replicated volume: when this node last served it */
     } units[CATALOG_VOLUMES_MAX]; /* of volumes with maps */
     struct io_timer access;
+    char target_name[ROSTER_TARGET_SIZE]; /* the cluster's; empty: its own, of the configuration */
+    struct node_sharing {
+        struct io_task task;
+        struct io_timer wake;
+        struct io_task *closing;
+        bool opened, running, stopping, kicked;
+        bool member;     /* it was one when it looked last */
+        uint64_t digest; /* of what was shared then; 0: it must look again */
+        uint64_t told_ns;
+    } sharing;
 };
 
 /* One request on its way through a handler. */
@@ -46,8 +57,10 @@ struct call {
     const char *parts[PARTS_MAX]; /* what stood for the ':' parts of the pattern */
     json_t *body;                 /* object; empty when there was none */
     struct problem problem;
+    uint64_t shared; /* version of the roster that it changed hosts in; 0: it did not */
     /* the answer */
-    int status; /* 0: 200, or 204 without an answer */
+    char behind[CALL_BEHIND_MAX]; /* nodes that are down and hear of it later */
+    int status;                   /* 0: 200, or 204 without an answer */
     json_t *answer;
     char location[WEB_PATH_MAX];
 };
@@ -90,6 +103,30 @@ json_t *node_replicas_json(const struct node *node, const struct catalog_volume 
 /* How safe the replicated volumes of the whole cluster are. False: some lack a copy. */
 bool node_replicas_safe(const struct roster *roster, struct text *t);
 
+/* ---- sharing.c: hosts and maps of a cluster ---- */
+
+typedef enum err shared_change_of(struct roster *roster, struct shared_edit *edit, struct problem *p);
+
+/* Hosts and maps are its cluster's: it is a member. */
+bool node_is_shared(const struct node *node);
+/* The iSCSI target's name, as all nodes of the cluster have it. */
+const char *node_target_name(const struct node *node);
+/* [task] Within a change. Begin: the catalog is what holds now, or why that is not known. Change: agreed on, and so here. End:
+ * so on all nodes that are up, or which of them is late; others may change things meanwhile. In no cluster, begin and end do
+ * nothing. */
+enum err node_shared_begin(struct call *call);
+enum err node_shared_change(struct call *call, shared_change_of *how, struct shared_edit *edit);
+enum err node_shared_end(struct call *call);
+/* [task] Within a change: what this node has and the roster lacks is taken into it. */
+enum err node_share(struct node *node);
+/* [task] The catalog as the roster has it, from now on until it is closed. */
+enum err node_sharing_open(struct node *node);
+void node_sharing_close(struct node *node);
+/* Volumes or maps of this node changed; look: there is something to do when it became a member, or is none any more. */
+void node_sharing_kick(struct node *node);
+void node_sharing_changed(struct node *node); /* maybe: another roster is known */
+void node_sharing_look(struct node *node);
+
 /* ---- access.c ---- */
 
 /* This node's target port group. */
@@ -117,6 +154,8 @@ void node_units_close_unmapped(struct node *node);
 void node_units_close(struct node *node);
 /* [task] After a change of hosts or maps in the catalog: opens, tells the target, closes. */
 enum err node_access_changed(struct node *node);
+/* [task] Who lost access writes nothing any more when this returns; ERR_AGAIN: its last commands do not end. */
+enum err node_access_settled(struct node *node);
 /* What the target asks. */
 struct iscsi_rules node_rules(struct node *node);
 /* Identity that initiators see, for people: "naa.6...". */
@@ -152,6 +191,11 @@ enum err node_take_key(void *arg, const uint8_t key[POOL_KEY_BYTES], struct memb
 enum { CLUSTER_SENTENCE_MAX = 400 };
 /* True when something is wrong with the cluster: what, and what helps. */
 bool cluster_trouble(const struct node *node, char text[CLUSTER_SENTENCE_MAX], const char **ret_remedy);
+
+/* ---- maps.c ---- */
+
+/* [task] Within a change: no host of the cluster sees this volume with replicas any more. */
+enum err maps_delete_all(struct call *call, const struct catalog_volume *v);
 
 /* ---- volumes.c, hosts.c, maps.c, status.c, cluster.c: handlers ---- */
 

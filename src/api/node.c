@@ -106,7 +106,7 @@ static enum err open_target(struct node *node, struct problem *p)
 {
     const struct node_config *c = &node->config;
     struct iscsi_target_config config = {.io = node->io,
-                                         .name = c->target,
+                                         .name = node_target_name(node),
                                          .alias = c->name,
                                          .portal_group = node_group(node),
                                          .listen_count = c->listen_count,
@@ -181,6 +181,7 @@ static enum err start_data(struct node *node, struct problem *p)
 static enum err start_serving(struct node *node, struct problem *p)
 {
     TRY(node_replicas_open(node));
+    TRY(node_sharing_open(node));
     TRY(node_units_open(node));
     TRY(open_target(node, p));
     node_access_watch(node);
@@ -222,6 +223,7 @@ enum err node_stop(struct node *node)
     enum err err = OK;
     if (node == NULL) return OK;
     web_close(node->web);
+    node_sharing_close(node);
     io_cancel(node->io, &node->access);
     iscsi_target_close(node->target, node->config.logout_ms);
     node->target = NULL;

@@ -77,6 +77,7 @@ static enum err make_new(struct node *node, uint32_t number, const struct placem
     TRY(catalog_commit(node->catalogs));
     enum err err = make_meant(node, number, place, original, ret_volume);
     if (err == OK) trace(TRACE_NOTICE, "volume %s: this node keeps a replica now", place->name);
+    if (err == OK) node_sharing_kick(node); /* its maps */
     return err;
 }
 
@@ -112,6 +113,11 @@ static void reset(void *arg)
         trace(TRACE_WARNING, "this node stood still for a while: %u connection%s cut", cut, cut > 1 ? "s were" : " was");
 }
 
+static void changed(void *arg)
+{
+    node_sharing_changed(arg);
+}
+
 static void tell(void *arg, bool is_problem, const char *text)
 {
     (void)arg;
@@ -124,7 +130,7 @@ enum err node_replicas_open(struct node *node)
                                      .store = node->store,
                                      .volumes = node->volumes,
                                      .member = node->member,
-                                     .user = {node, find, make, unmake, reset, tell},
+                                     .user = {node, find, make, unmake, reset, tell, changed},
                                      .strict = host_is_virtual()};
     return replicas_open(&config, &node->replicas);
 }

@@ -14,6 +14,7 @@ enum route_how {
     POOL = 1,     /* only where there is a pool */
     CHANGES = 2,  /* the catalog: one after the other */
     CLUSTER = 4,  /* changes the cluster, which has an order of its own */
+    SHARED = 8,   /* hosts and maps, which are the cluster's when there is one */
 };
 
 struct route {
@@ -36,16 +37,16 @@ static const struct route routes[] = {
     {"POST", "/v1/volumes/:volume/force-promote", volumes_force, POOL | CHANGES},
     {"GET", "/v1/volumes/:volume/stats", volumes_stats, POOL},
     {"GET", "/v1/volumes/:volume/maps", maps_list, POOL},
-    {"POST", "/v1/volumes/:volume/maps", maps_create, POOL | CHANGES},
-    {"DELETE", "/v1/volumes/:volume/maps/:host", maps_delete, POOL | CHANGES},
+    {"POST", "/v1/volumes/:volume/maps", maps_create, POOL | CHANGES | SHARED},
+    {"DELETE", "/v1/volumes/:volume/maps/:host", maps_delete, POOL | CHANGES | SHARED},
     {"GET", "/v1/hosts", hosts_list, POOL},
-    {"POST", "/v1/hosts", hosts_create, POOL | CHANGES},
+    {"POST", "/v1/hosts", hosts_create, POOL | CHANGES | SHARED},
     {"GET", "/v1/hosts/:host", hosts_show, POOL},
-    {"DELETE", "/v1/hosts/:host", hosts_delete, POOL | CHANGES},
-    {"POST", "/v1/hosts/:host/initiators", hosts_add_initiator, POOL | CHANGES},
-    {"DELETE", "/v1/hosts/:host/initiators/:iqn", hosts_remove_initiator, POOL | CHANGES},
-    {"PUT", "/v1/hosts/:host/chap", hosts_set_chap, POOL | CHANGES},
-    {"DELETE", "/v1/hosts/:host/chap", hosts_clear_chap, POOL | CHANGES},
+    {"DELETE", "/v1/hosts/:host", hosts_delete, POOL | CHANGES | SHARED},
+    {"POST", "/v1/hosts/:host/initiators", hosts_add_initiator, POOL | CHANGES | SHARED},
+    {"DELETE", "/v1/hosts/:host/initiators/:iqn", hosts_remove_initiator, POOL | CHANGES | SHARED},
+    {"PUT", "/v1/hosts/:host/chap", hosts_set_chap, POOL | CHANGES | SHARED},
+    {"DELETE", "/v1/hosts/:host/chap", hosts_clear_chap, POOL | CHANGES | SHARED},
     {"GET", "/v1/target", target_show, POOL},
     {"GET", "/v1/sessions", sessions_list, POOL},
     {"DELETE", "/v1/sessions/:id", sessions_cut, POOL},
@@ -203,6 +204,8 @@ static void answer(struct call *call, enum err err)
 {
     struct problem *p = &call->problem;
     if (err == OK) {
+        if (call->behind[0] != '\0' && call->answer == NULL) call->answer = json_object();
+        if (call->behind[0] != '\0') json_object_set_new(call->answer, "behind", json_string(call->behind));
         int status = call->status != 0 ? call->status : call->answer != NULL ? 200 : 204;
         web_answer(call->request, status, call->answer, call->location[0] != '\0' ? call->location : NULL);
         return;
@@ -227,7 +230,8 @@ static void call_run(void *arg)
     }
     if (err == OK) {
         if (route->how & CHANGES) node_change_begin(call.node);
-        err = route->handle(&call);
+        err = route->how & SHARED ? node_shared_begin(&call) : OK;
+        if (err == OK) err = route->handle(&call);
         if (route->how & CHANGES) node_change_end(call.node);
     }
     if (route != NULL && (route->how & (CHANGES | CLUSTER))) {

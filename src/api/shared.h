@@ -86,6 +86,9 @@ struct shared_view {
  * without a number that has somebody else's name or initiator, a map of a volume of this node at another one's LUN. */
 void shared_mirror(const struct roster *roster, const struct shared_view *view, struct catalog *catalog);
 
+/* Of all that it depends on in the roster: as long as this stays, there is nothing to mirror. */
+uint64_t shared_digest(const struct roster *roster);
+
 enum shared_claim { CLAIM_NOTHING, CLAIM_HOST, CLAIM_MAP, CLAIM_UNMAP };
 /* After shared_mirror: the next thing of this node that the roster lacks, or has too much, as the edit that mends it. */
 enum shared_claim shared_next_claim(const struct roster *roster, const struct shared_view *view, struct catalog *catalog,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/shared.h"
+#include "base/hash.h"
 
 static void tell(const struct shared_view *view, const char *format, ...) TEXT_FORMAT(2, 3);
 static void tell(const struct shared_view *view, const char *format, ...)
@@ -115,8 +116,8 @@ static void drop_maps(const struct shared_view *view, struct catalog *c, uint32_
 {
     for (uint32_t i = 0; i < c->map_count;) {
         const struct catalog_map m = c->maps[i];
-        const struct catalog_volume *v = catalog_volume_by_id(c, m.volume);
-        if (m.host == host && is_shared(view, v) && !has_map(h, v->number, 0, m.lun))
+        const struct catalog_volume *v = m.host == host ? catalog_volume_by_id(c, m.volume) : NULL;
+        if (is_shared(view, v) && !has_map(h, v->number, 0, m.lun))
             catalog_remove_map(c, m.volume, m.host);
         else
             i++;
@@ -154,6 +155,19 @@ void shared_mirror(const struct roster *roster, const struct shared_view *view, 
             if (v != NULL) take_map(view, c, host, v->id, h.maps[k].lun);
         }
     }
+}
+
+uint64_t shared_digest(const struct roster *roster)
+{
+    uint64_t digest = hash64(roster->target, strlen(roster->target), roster->next_host);
+    digest = hash64(roster->cluster.b, sizeof roster->cluster.b, digest);
+    for (uint32_t i = 0; i < roster->node_count; i++) digest = hash64(&roster->nodes[i].number, sizeof(uint32_t), digest);
+    for (uint32_t i = 0; i < roster->volume_count; i++) digest = hash64(&roster->volumes[i].number, sizeof(uint32_t), digest);
+    for (uint32_t i = 0; i < roster->host_count; i++) {
+        digest = hash64(&roster->hosts[i].number, sizeof(uint32_t), digest + 1);
+        digest = hash64(roster->hosts[i].value, roster->hosts[i].bytes, digest);
+    }
+    return digest;
 }
 
 /* ---- what the roster lacks ---- */

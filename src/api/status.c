@@ -139,7 +139,7 @@ static json_t *target_json(const struct node *node)
 {
     struct iscsi_stats s = {0};
     if (node->target != NULL) iscsi_target_stats(node->target, &s);
-    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "iqn", node->config.target, "portals", portals_json(node),
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "iqn", node_target_name(node), "portals", portals_json(node),
                      "sessions", (json_int_t)s.sessions, "connections", (json_int_t)s.connections, "logins",
                      (json_int_t)s.logins, "login_failures", (json_int_t)s.login_failures, "protocol_errors",
                      (json_int_t)s.protocol_errors, "timeouts", (json_int_t)s.timeouts);

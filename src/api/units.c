@@ -98,8 +98,7 @@ void node_units_close(struct node *node)
     units_close(node, true);
 }
 
-/* Who lost access writes nothing any more when this returns; ERR_AGAIN: its last commands do not end. */
-static enum err wait_for_the_cut(struct node *node)
+enum err node_access_settled(struct node *node)
 {
     enum { PAUSE_MS = 10, TRIES = 3000 };
     for (uint32_t tries = 0; node->target != NULL && iscsi_target_is_ending(node->target); tries++) {
@@ -113,7 +112,7 @@ enum err node_access_changed(struct node *node)
 {
     enum err err = node_units_open(node);
     if (node->target != NULL) iscsi_target_changed(node->target);
-    enum err cut = wait_for_the_cut(node);
+    enum err cut = node_access_settled(node);
     if (cut == OK) node_units_close_unmapped(node);
     return err != OK ? err : cut;
 }

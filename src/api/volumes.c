@@ -233,8 +233,15 @@ enum err volumes_delete(struct call *call)
     if (v == NULL) return ERR_NO_VOLUME;
     TRY(call_flag(call, "force", &force));
     TRY(check_delete(call, v, force));
-    if (v->number > 0) return node_replicas_delete(call, v);
-    return node_volume_delete(node, v->id, &call->problem);
+    if (v->number == 0) {
+        enum err err = node_volume_delete(node, v->id, &call->problem);
+        node_sharing_kick(node); /* the LUNs that it had */
+        return err;
+    }
+    uint32_t id = v->id;
+    struct placement place;
+    if (node_replica_place(node, v, &place)) TRY(maps_delete_all(call, v));
+    return node_replicas_delete(call, catalog_volume_by_id(catalog_now(node->catalogs), id));
 }
 
 /* ---- the last resort ---- */

@@ -363,15 +363,29 @@ enum err iscsi_session_next(const struct iscsi_target *target, uint64_t from, st
     return ERR_NO_KEY;
 }
 
-void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
+static void cut_all(struct iscsi_target *target)
 {
     struct iscsi_session_info info;
+    for (uint64_t from = 0; iscsi_session_next(target, from, &info) == OK; from = info.id + 1)
+        iscsi_session_cut(target, info.id);
+}
+
+void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
+{
     assert(portal_group > 0);
     if (target->config.portal_group == portal_group) return;
     target->config.portal_group = portal_group;
     name_port(target);
-    for (uint64_t from = 0; iscsi_session_next(target, from, &info) == OK; from = info.id + 1)
-        iscsi_session_cut(target, info.id);
+    cut_all(target);
+}
+
+void iscsi_target_rename(struct iscsi_target *target, const char *name)
+{
+    assert(name[0] != '\0' && strlen(name) <= ISCSI_NAME_MAX);
+    if (strcmp(target->name, name) == 0) return;
+    memcpy(target->name, name, strlen(name) + 1);
+    name_port(target);
+    cut_all(target);
 }
 
 enum err iscsi_session_cut(struct iscsi_target *target, uint64_t id)

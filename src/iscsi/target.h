@@ -81,6 +81,8 @@ void iscsi_target_abandon(struct iscsi_target *target);
 void iscsi_target_changed(struct iscsi_target *target);
 /* From now on the target has this portal group tag (1 to 65535). Sessions that know another one are cut; they log in again. */
 void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group);
+/* From now on it has this name, at most ISCSI_NAME_MAX characters. All sessions are cut: they are of another target. */
+void iscsi_target_rename(struct iscsi_target *target, const char *name);
 /* True while a session that was cut still has commands under way: what its initiator wrote may still become visible. */
 bool iscsi_target_is_ending(const struct iscsi_target *target);
 /* The address that portal `i` really listens on. */

@@ -140,6 +140,13 @@ static int tell_problem(const json_t *problem, long status, int exit)
     return fail(exit, "%s%s%s", detail, remedy[0] != '\0' ? "; " : "", remedy);
 }
 
+/* What was asked is done, and some nodes of the cluster have not heard of it. */
+static void tell_behind(struct session *s, const json_t *answer)
+{
+    const char *nodes = json_string_value(json_object_get(answer, "behind"));
+    if (nodes != NULL) hint(s, "not up, and told as soon as it is: %s", nodes);
+}
+
 int ask_unless(struct session *s, int quiet, const char *method, const char *path, json_t *body, json_t **ret_answer)
 {
     struct client *c = s->client;
@@ -157,6 +164,7 @@ int ask_unless(struct session *s, int quiet, const char *method, const char *pat
     int exit = exit_of_status(status);
     if (exit == EXIT_DONE && c->bytes > 0 && answer == NULL)
         return fail(EXIT_FAILED, "izard's answer is no JSON: %s", error.text);
+    if (exit == EXIT_DONE) tell_behind(s, answer);
     if (exit == EXIT_DONE && ret_answer != NULL) {
         *ret_answer = answer;
         return EXIT_DONE;

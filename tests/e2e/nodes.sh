@@ -149,8 +149,10 @@ setting_up()
     expect 0 'all 2 copies are in sync' at a volume create shared --size 64M --copies 2
     for node in a b; do
         soon "$node" 'serves it: *yes|this node serves it'
-        at "$node" host create load $(printf -- "--initiator $initiator-%d " 0 1 2 3) >/dev/null || failed=1
-        expect 0 '' at "$node" volume map shared --host load --lun 0
     done
+    # On any node, for all of them
+    at b host create load $(printf -- "--initiator $initiator-%d " 0 1 2 3) >/dev/null || failed=1
+    expect 0 '' at a volume map shared --host load --lun 0
+    expect 0 'shared:0' at b host show load
     expect 0 '^same$' echo "$([ "$(at a volume show shared -o json | grep naa)" = "$(at b volume show shared -o json | grep naa)" ] && echo same)"
 }

@@ -48,6 +48,7 @@ static struct play {
     uint32_t ending;        /* looks until the last command of a cut session has ended */
     bool clustered;         /* it belongs to a cluster */
     bool written;           /* to a volume, since its resize was asked for */
+    bool shared;            /* the request changed hosts of the cluster */
     struct io_task task;
     /* the request at hand */
     struct web_request request;
@@ -76,6 +77,12 @@ struct catalog *catalog_draft(struct catalog_file *file)
 {
     (void)file;
     play.draft = play.now;
+    return &play.draft;
+}
+
+struct catalog *catalog_sketch(struct catalog_file *file)
+{
+    (void)file;
     return &play.draft;
 }
 
@@ -315,6 +322,18 @@ void io_after(struct io *io, uint64_t ns, struct io_timer *timer)
     (void)timer;
 }
 
+void io_cancel(struct io *io, struct io_timer *timer)
+{
+    (void)io;
+    (void)timer;
+}
+
+void iscsi_target_rename(struct iscsi_target *target, const char *name)
+{
+    (void)target;
+    REQUIRE(strcmp(name, "iqn.t") == 0);
+}
+
 void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
 {
     (void)target;
@@ -388,7 +407,7 @@ uint32_t member_number(const struct member *member)
 bool member_is_up(const struct member *member, uint32_t number)
 {
     (void)member;
-    return number == THIS_NODE || (play.how & HOW_LOGGED_IN);
+    return number == THIS_NODE || (play.how & (HOW_LOGGED_IN | HOW_STUCK));
 }
 
 bool member_has_majority(const struct member *member, uint32_t *ret_up, uint32_t *ret_of)
@@ -421,6 +440,32 @@ enum err member_read(struct member *member, struct member_why *ret_why)
 {
     (void)member;
     return member_goes_well(ret_why);
+}
+
+/* What was decided has its values for itself. */
+enum err member_change(struct member *member, member_edit *edit, void *arg, struct member_why *ret_why)
+{
+    static uint8_t kept[64][ROSTER_HOST_MAX];
+    static struct roster draft;
+    (void)member;
+    REQUIRE(play.clustered && !member_was_removed(NULL));
+    TRY(member_goes_well(ret_why));
+    draft = *member_roster(NULL);
+    TRY(edit(&draft, arg, ret_why));
+    for (uint32_t i = 0; i < draft.host_count; i++) {
+        struct roster_record *h = &draft.hosts[i];
+        const struct roster_record *before = roster_host(&the_roster, h->number);
+        if (before != NULL && before->value == h->value) continue;
+        struct shared_host host;
+        uint8_t *value = kept[h->number % 64];
+        if (h->number >= 64) return ERR_LIMIT;
+        memmove(value, h->value, h->bytes);
+        h->value = value;
+        REQUIRE(shared_decode(h->value, h->bytes, &host) == OK);
+    }
+    play.shared = true;
+    the_roster = draft;
+    return OK;
 }
 
 enum err member_create(struct member *member, const char *name, struct member_why *ret_why)
@@ -518,6 +563,19 @@ enum err replicas_force(struct replicas *replicas, uint32_t number, struct membe
     return member_goes_well(ret_why);
 }
 
+void replicas_announce(struct replicas *replicas, uint64_t version)
+{
+    (void)replicas;
+    REQUIRE(version == 7);
+}
+
+uint64_t replicas_announced(const struct replicas *replicas, uint32_t node)
+{
+    (void)replicas;
+    REQUIRE(node != THIS_NODE);
+    return play.how & HOW_STUCK ? 6 : member_is_up(NULL, node) ? 7 : 0;
+}
+
 bool host_is_virtual(void)
 {
     return true;
@@ -551,6 +609,11 @@ void io_task_park(void)
     REQUIRE(r != NULL);
     play.probing = NULL;
     r->done(r);
+}
+
+void io_task_done(struct io_task *task)
+{
+    (void)task;
 }
 
 void io_task_wake(struct io_task *task)
@@ -632,7 +695,12 @@ void web_answer(struct web_request *request, int status, json_t *answer, const c
 {
     REQUIRE(request == &play.request && play.answers++ == 0);
     play.status = status;
-    REQUIRE(play.ending == 0 || status >= 400);
+    bool founds = strcmp(request->path, "/v1/cluster") == 0; /* which takes nothing from anybody */
+    REQUIRE(play.ending == 0 || status >= 400 || founds);
+    REQUIRE(json_object_get(answer, "behind") == NULL || !member_is_up(NULL, 1));
+    bool waits = play.shared && !founds && (strstr(request->path, "/hosts") != NULL || strstr(request->path, "/maps") != NULL);
+    if (waits && member_is_up(NULL, 1)) REQUIRE(status >= 400 || !(play.how & HOW_STUCK)); /* it is late */
+    if (waits && !member_is_up(NULL, 1)) REQUIRE(status >= 400 || json_object_get(answer, "behind") != NULL);
     if (status >= 400) {
         REQUIRE(answer != NULL && location == NULL);
         REQUIRE(json_string_length(json_object_get(answer, "detail")) > 0);
@@ -717,17 +785,51 @@ static void require_agreement(void)
     REQUIRE(node_group(&play.node) == (play.clustered && (replica || !member_was_removed(NULL)) ? THIS_NODE : 1));
 }
 
+/* Whoever may log in, and what he sees, is what all nodes agreed on. */
+static void require_sharing(void)
+{
+    struct shared_host host;
+    struct catalog *c = &play.now;
+    uint32_t maps = 0;
+    if (play.failed || !play.clustered || member_was_removed(NULL)) return;
+    REQUIRE(c->host_count == the_roster.host_count && strcmp(the_roster.target, "iqn.t") == 0);
+    for (uint32_t i = 0; i < c->host_count; i++) {
+        const struct catalog_host *h = &c->hosts[i];
+        REQUIRE(shared_find(&the_roster, h->number, &host) && shared_is_same(&host.is, h));
+        maps += host.map_count;
+        for (uint32_t k = 0; k < host.map_count; k++) {
+            const struct catalog_map *m = catalog_map_at(c, h->id, host.maps[k].lun);
+            bool elsewhere = host.maps[k].volume != 0 && host.maps[k].volume != THE_NUMBER;
+            REQUIRE((m != NULL || elsewhere) && (host.maps[k].node == 0 || host.maps[k].node == THIS_NODE));
+            maps -= elsewhere;
+        }
+    }
+    REQUIRE(maps == c->map_count);
+}
+
+/* As its task does. */
+static void follow(void)
+{
+    if (!play.node.sharing.kicked) return;
+    play.node.sharing.kicked = false;
+    node_change_begin(&play.node);
+    play.failed |= node_share(&play.node) != OK;
+    node_change_end(&play.node);
+}
+
 static void ask(const char *text)
 {
     uint32_t commits = play.commits;
     play.answers = 0;
     play.ending = 0;
-    play.written = false;
+    play.written = play.shared = false;
     for (uint32_t i = 0; i < VOLUMES; i++) play.volumes[i].under_way = 0;
     request_from(&play.request, text);
     routes_handle(&play.node, &play.request);
     REQUIRE(play.answers == 1);
     play.failed |= play.ending > 0; /* what was begun is finished by the next start */
+    follow();
+    require_sharing();
     if (strcmp(play.request.method, "GET") == 0 || play.status == 404 || play.status == 405 || play.status == 413)
         REQUIRE(play.commits == commits);
     require_agreement();
@@ -739,6 +841,9 @@ static void begin(uint8_t how, uint8_t well)
     play.how = how;
     play.well = well;
     play.failed = play.clustered = false;
+    the_roster.host_count = 0;
+    the_roster.next_host = 1;
+    the_roster.target[0] = '\0';
     play.last_volume = play.commits = 0;
     memset(play.volumes, 0, sizeof play.volumes);
     catalog_init(&play.now);

@@ -229,6 +229,23 @@ REQUESTS = {
                       + request("POST /v1/volumes/vm1/force-promote", '{"accept_loss":true}')),
     "cluster_names": (1, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"elsewhere","size":4096}')
                       + VM1 + request("POST /v1/volumes", '{"name":"vm1","size":4096,"copies":2}')),
+    "cluster_hosts": (1, VM1 + H1 + MAP + request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/hosts", '{"name":"h1"}')
+                      + request("POST /v1/hosts", '{"name":"h2","initiators":["eui.0123456789abcdef"]}')
+                      + request("POST /v1/hosts", '{"name":"h2","initiators":["eui.0123456789abcde0"]}')
+                      + request("PUT /v1/hosts/h2/chap", '{"user":"u","secret":"secretsecret12"}') + VM2
+                      + request("POST /v1/volumes", '{"name":"s","size":4096,"copies":2}')
+                      + request("POST /v1/volumes/vm2/maps", '{"host":"h1","lun":7}') + request("POST /v1/volumes/vm2/maps", '{"host":"h1"}')
+                      + request("POST /v1/volumes/s/maps", '{"host":"h1"}') + request("POST /v1/volumes/elsewhere/maps", '{"host":"h1"}')
+                      + request("POST /v1/volumes/s/maps", '{"host":"h2","lun":3}') + request("GET /v1/hosts/h1") + request("GET /v1/hosts")
+                      + request("DELETE /v1/volumes/vm2/maps/h1?force=true") + request("DELETE /v1/volumes/s/maps/h2")
+                      + request("DELETE /v1/volumes/s/maps/h2") + request("DELETE /v1/volumes/vm2?force=true")
+                      + request("DELETE /v1/hosts/h1") + request("POST /v1/hosts/h2/initiators", '{"initiator":"eui.0123456789abcdef"}')
+                      + request("DELETE /v1/hosts/h2?force=true") + request("DELETE /v1/hosts/h1?force=true")
+                      + request("DELETE /v1/volumes/s?force=true")),
+    "cluster_hosts_late": (8, H1 + request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/hosts", '{"name":"h2"}')),
+    "cluster_hosts_down": (0, H1 + VM1 + request("POST /v1/cluster", '{"name":"prod"}') + MAP + request("POST /v1/hosts", '{"name":"h2"}')
+                           + request("DELETE /v1/hosts/h2")),
+    "cluster_hosts_fail": (3, H1 + VM1 + request("POST /v1/cluster", '{"name":"prod"}') + MAP + request("DELETE /v1/hosts/h1?force=true")),
     "copies_removed": (17, request("POST /v1/cluster", '{"name":"prod"}') + request("POST /v1/volumes", '{"name":"s","size":4096,"copies":2}')
                        + H1 + request("POST /v1/volumes/s/maps", '{"host":"h1","lun":1}') + request("GET /v1/volumes/s")
                        + request("DELETE /v1/volumes/s/maps/h1?force=true") + request("DELETE /v1/volumes/s") + request("GET /v1/volumes/s")),

@@ -87,6 +87,11 @@ void scsi_unit_groups(struct scsi_unit *unit, const struct scsi_port_group *grou
     s.count = count;
 }
 
+void node_sharing_look(struct node *node)
+{
+    (void)node;
+}
+
 void iscsi_target_group(struct iscsi_target *target, uint16_t portal_group)
 {
     (void)target;

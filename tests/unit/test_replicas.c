@@ -37,6 +37,9 @@ static struct {
     bool other_is_up;
     struct replica_status status;
     enum err err; /* of a call */
+    struct link_op *sending;
+    uint64_t sent; /* the last note */
+    uint32_t notes, given_back;
     struct member_why why;
 } t;
 
@@ -169,10 +172,9 @@ void link_stream_init(struct link *link, struct link_stream *stream, uint32_t id
                       void (*lost)(struct link_stream *stream))
 {
     (void)link;
-    (void)stream;
-    (void)id;
+    stream->id = id;
+    stream->lost = lost;
     (void)urgent;
-    (void)lost;
 }
 
 void link_stream_done(struct link_stream *stream)
@@ -183,18 +185,20 @@ void link_stream_done(struct link_stream *stream)
 void link_send(struct link_stream *stream, uint16_t kind, const void *head, uint32_t head_bytes, const struct io_piece *body,
                uint32_t pieces, struct link_op *op)
 {
-    (void)stream;
-    (void)kind;
-    (void)head;
-    (void)head_bytes;
+    le64 version;
+    if (stream->id != MEMBER_USER_STREAM + WIRE_NOTES || kind != NOTE_KIND || head_bytes != sizeof version || pieces > 0)
+        return;
     (void)body;
-    (void)pieces;
-    (void)op;
+    memcpy(&version, head, sizeof version);
+    t.sent = get64(version);
+    t.notes++;
+    t.sending = op;
 }
 
 void link_message_done(struct link_message *message)
 {
     (void)message;
+    t.given_back++;
 }
 
 /* ---- the store ---- */
@@ -254,6 +258,11 @@ static void tell(void *arg, bool is_problem, const char *text)
     (void)text;
 }
 
+static void changed(void *arg)
+{
+    (void)arg;
+}
+
 /* ---- scenes ---- */
 
 static const struct placement wanted = {
@@ -300,7 +309,7 @@ static void closes(void)
 
 static void opens(void)
 {
-    struct replicas_config config = {.io = t.io, .user = {NULL, find, make, unmake, reset, tell}};
+    struct replicas_config config = {.io = t.io, .user = {NULL, find, make, unmake, reset, tell, changed}};
     t.err = replicas_open(&config, &t.all);
 }
 
@@ -604,8 +613,59 @@ TEST(somebody_drops_what_nobody_keeps)
     CHECK(end());
 }
 
+/* ---- notes ---- */
+
+static void sent(void)
+{
+    struct link_op *op = t.sending;
+    t.sending = NULL;
+    op->done(op);
+}
+
+static void hear(uint32_t node, uint64_t version, uint32_t bytes)
+{
+    uint8_t head[16] = {0};
+    le64 said = put64(version);
+    struct link_message message = {
+        .stream = MEMBER_USER_STREAM + WIRE_NOTES, .kind = NOTE_KIND, .head = head, .head_bytes = bytes};
+    memcpy(head, &said, sizeof said);
+    wire_arrived(t.all, node, &message);
+}
+
+TEST(the_newest_note_gets_there)
+{
+    CHECK(begin());
+    wire_opened(t.all, OTHER, NULL);
+    replicas_announce(t.all, 7);
+    CHECK_EQ(t.notes, 0);
+    wire_up(t.all, OTHER);
+    CHECK(t.notes == 1 && t.sent == 7);
+    replicas_announce(t.all, 8);
+    replicas_announce(t.all, 9);
+    replicas_announce(t.all, 9);
+    CHECK_EQ(t.notes, 1);
+    sent();
+    CHECK(t.notes == 2 && t.sent == 9);
+    sent();
+    CHECK(t.notes == 2 && t.sending == NULL);
+    struct link_stream *stream = &wire_peer(t.all, OTHER)->streams[WIRE_NOTES];
+    stream->lost(stream);
+    CHECK(t.notes == 3 && t.sent == 9);
+    sent();
+    hear(OTHER, 5, 8);
+    CHECK_EQ(replicas_announced(t.all, OTHER), 5);
+    hear(OTHER, 6, 16); /* of a newer version */
+    CHECK_EQ(replicas_announced(t.all, OTHER), 6);
+    hear(OTHER, 9, 7);
+    hear(THIRD, 9, 8); /* who is that? */
+    CHECK(replicas_announced(t.all, OTHER) == 6 && replicas_announced(t.all, THIRD) == 0 && t.given_back == 4);
+    wire_down(t.all, OTHER);
+    CHECK_EQ(replicas_announced(t.all, OTHER), 0);
+    CHECK(end());
+}
+
 TESTS(a_copy_is_forced_only_when_it_must_be, a_volume_is_made_and_taken_away,
       who_knows_old_things_does_not_begin_with_everything, what_is_gone_is_not_made_of_old_knowledge,
       a_node_keeps_so_many_and_no_more, one_volume_too_many_is_refused, whoever_has_the_name_says_so,
       what_is_refused_is_taken_back, all_nodes_are_waited_for, nobody_waits_for_a_node_that_was_removed,
-      somebody_drops_what_nobody_keeps)
+      somebody_drops_what_nobody_keeps, the_newest_note_gets_there)

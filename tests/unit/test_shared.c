@@ -376,7 +376,9 @@ TEST(a_map_holds_on_all_nodes)
     CHECK_OK(unmap(1, KEPT, 0, 0));
     shared_mirror(&roster, &here_view, &here);
     CHECK(here.map_count == 0);
+    uint64_t digest = shared_digest(&roster);
     CHECK_OK(map(1, KEPT, 0, 0)); /* another LUN, as seen from there */
+    CHECK(shared_digest(&roster) != digest);
     shared_mirror(&roster, &there_view, &there);
     CHECK(lun_of(&there, "kept", "h1") == 0 && there.map_count == 1);
     there.volumes[0].state = VOLUME_DELETING; /* is not to be seen */

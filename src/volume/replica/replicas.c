@@ -71,6 +71,7 @@ static void roster_changed(void *arg)
     struct replicas *all = arg;
     task_kick(&all->caller); /* hosts hear of it first */
     task_kick(&all->keeper);
+    all->config.user.changed(all->config.user.arg);
 }
 
 enum err replicas_open(const struct replicas_config *config, struct replicas **ret_replicas)

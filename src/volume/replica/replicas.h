@@ -7,6 +7,7 @@
  *     links      messages of a volume go over one of a few streams to each node, so that they stay in order; heartbeats over an
  *                urgent one. Heads by codec.h, content by body.h
  *     volumes    volume/volume.h sends changes and reads of a replicated volume to its host
+ *     notes      each node tells the others as of which version of the roster it serves: what was changed for all holds on all
  *
  * What arrives and finds no room (content.h) waits in its stream, which holds up whoever sends. What cannot be sent for lack of
  * memory is lost, as links may lose: the core sends again what is not acknowledged.
@@ -37,6 +38,7 @@ struct replicas_user {
     enum err (*unmake)(void *arg, uint32_t number);
     void (*reset)(void *arg); /* this node stood still: all sessions of clients end now */
     void (*tell)(void *arg, bool is_problem, const char *text);
+    void (*changed)(void *arg); /* another roster is known, or none; does not wait */
 };
 
 struct replicas_config {
@@ -73,6 +75,11 @@ enum err replicas_force(struct replicas *replicas, uint32_t number, struct membe
 bool replicas_place(const struct replicas *replicas, uint32_t number, struct placement *ret_place);
 /* How it stands here. False: this node does not keep it, or not yet. */
 bool replicas_status(const struct replicas *replicas, uint32_t number, struct replica_status *ret_status);
+
+/* Tells all nodes, now and whenever one comes up, that what this version of the roster says holds here; 0: not any more. */
+void replicas_announce(struct replicas *replicas, uint64_t version);
+/* What a node announced since its link is up; 0: nothing. */
+uint64_t replicas_announced(const struct replicas *replicas, uint32_t node);
 
 struct replicas_stats {
     uint64_t sent, sent_bytes, received, received_bytes;

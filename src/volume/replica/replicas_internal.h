@@ -8,6 +8,7 @@
  *     replicas_call.c  the caller, a task: questions to the register, which wait for no volume that is being made
  *     replicas_send.c  messages that go out over links
  *     replicas_wire.c  messages that come in, and links that come and go
+ *     replicas_note.c  what nodes say of themselves
  */
 #ifndef IZAR_VOLUME_REPLICA_REPLICAS_INTERNAL_H
 #define IZAR_VOLUME_REPLICA_REPLICAS_INTERNAL_H
@@ -20,10 +21,14 @@
 #include "volume/replica/replicas.h"
 
 enum {
-    WIRE_STREAMS = 4, /* for volumes, by their numbers; then the urgent one */
+    WIRE_STREAMS = 4, /* for volumes, by their numbers; then the urgent one, and that of notes */
     WIRE_URGENT = WIRE_STREAMS,
+    WIRE_NOTES,
+    WIRE_ALL,
     WIRE_PARCELS = 256, /* messages on their way, to all nodes */
     WIRE_KIND = 1,
+    NOTE_KIND = 2,
+    NOTE_BYTES = 8,
     PLACE_FIRST_JOIN = 1, /* of a node whose store had it when it became LIVE */
 };
 
@@ -60,8 +65,12 @@ struct wire_peer {
     bool beating, gathering;
     struct replica_heartbeats beats;
     uint8_t beat_heads[2][LINK_HEAD_MAX];
-    struct link_stream streams[WIRE_STREAMS + 1];
+    struct link_stream streams[WIRE_ALL];
     struct list arrived[WIRE_STREAMS]; /* messages that wait for room */
+    struct link_op note;
+    uint8_t note_head[NOTE_BYTES];
+    bool noting, note_again; /* one is on its way; there is a newer one */
+    uint64_t heard;          /* the version that it announced */
 };
 
 /* A message on its way. */
@@ -95,6 +104,7 @@ struct replicas {
     struct io_timer retry; /* messages that wait for room are looked at */
     bool retrying;
     uint64_t sessions;
+    uint64_t announced; /* version */
     struct hosted *hosted[REPLICAS_MAX];
     uint32_t hosted_count;
     struct list ended;
@@ -166,18 +176,24 @@ bool wire_is_sending(const struct wire_peer *peer);
 /* ---- replicas_wire.c ---- */
 
 enum err wires_init(struct replicas *all);
-/* NULL: there is no link to it. */
-struct wire_peer *wire_peer(struct replicas *all, uint32_t node);
 /* A host begins: it is told which links are up. */
 void wires_tell_links(struct hosted *hosted);
 void wire_send(void *hosted, uint8_t node, const struct replica_message *message, struct replica_content *content);
 /* What waits for room is given back. */
 void wires_drop(struct replicas *all);
+/* NULL: there is no link to it; of 0, a free one. */
+struct wire_peer *wire_peer(struct replicas *all, uint32_t node);
 void wire_opened(void *all, uint32_t node, struct link *link);
 void wire_up(void *all, uint32_t node);
 void wire_down(void *all, uint32_t node);
 void wire_arrived(void *all, uint32_t node, struct link_message *message);
 /* [task] */
 void wire_closing(void *all, uint32_t node);
+
+/* ---- replicas_note.c ---- */
+
+/* Its link has come up, or what was sent may be lost. */
+void note_send(struct wire_peer *peer);
+void note_take(struct wire_peer *peer, const struct link_message *message);
 
 #endif

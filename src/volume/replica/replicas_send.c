@@ -109,7 +109,7 @@ void wire_send(void *arg, uint8_t node, const struct replica_message *m, struct 
 
 bool wire_is_sending(const struct wire_peer *peer)
 {
-    return peer->parcels > 0 || peer->beating;
+    return peer->parcels > 0 || peer->beating || peer->noting;
 }
 
 enum err parcels_init(struct replicas *all)

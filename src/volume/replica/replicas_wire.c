@@ -96,7 +96,10 @@ void wire_arrived(void *arg, uint32_t node, struct link_message *message)
     struct replicas *all = arg;
     struct wire_peer *peer = wire_peer(all, node);
     uint32_t stream = message->stream - MEMBER_USER_STREAM;
-    if (peer == NULL || message->kind != WIRE_KIND || stream > WIRE_URGENT) {
+    if (peer != NULL && stream == WIRE_NOTES) {
+        note_take(peer, message);
+        link_message_done(message);
+    } else if (peer == NULL || message->kind != WIRE_KIND || stream > WIRE_URGENT) {
         all->stats.dropped++;
         link_message_done(message);
     } else if (stream == WIRE_URGENT) {
@@ -136,7 +139,8 @@ static void lost(struct link_stream *stream)
 {
     uint32_t index = stream->id - MEMBER_USER_STREAM;
     struct wire_peer *peer = CONTAINER(stream - index, struct wire_peer, streams[0]);
-    if (peer->up && index != WIRE_URGENT) tell_session(peer, index);
+    if (index == WIRE_NOTES) note_send(peer);
+    if (peer->up && index < WIRE_STREAMS) tell_session(peer, index);
 }
 
 void wire_opened(void *arg, uint32_t node, struct link *link)
@@ -145,7 +149,7 @@ void wire_opened(void *arg, uint32_t node, struct link *link)
     struct wire_peer *peer = wire_peer(all, 0);
     assert(peer != NULL && wire_peer(all, node) == NULL);
     *peer = (struct wire_peer){.all = all, .node = node, .link = link};
-    for (uint32_t s = 0; s <= WIRE_STREAMS; s++)
+    for (uint32_t s = 0; s < WIRE_ALL; s++)
         link_stream_init(link, &peer->streams[s], MEMBER_USER_STREAM + s, s == WIRE_URGENT, lost);
     for (uint32_t s = 0; s < WIRE_STREAMS; s++) list_init(&peer->arrived[s]);
 }
@@ -157,6 +161,7 @@ void wire_up(void *arg, uint32_t node)
     peer->up = true;
     beats_clear(peer);
     tell_session(peer, WIRE_URGENT);
+    note_send(peer);
 }
 
 void wire_down(void *arg, uint32_t node)
@@ -164,6 +169,7 @@ void wire_down(void *arg, uint32_t node)
     struct wire_peer *peer = wire_peer(arg, node);
     if (peer == NULL || !peer->up) return;
     peer->up = false;
+    peer->heard = 0;
     tell_session(peer, WIRE_URGENT);
 }
 
@@ -182,7 +188,7 @@ void wire_closing(void *arg, uint32_t node)
     wire_down(all, node);
     drop_arrived(peer);
     while (wire_is_sending(peer)) io_task_sleep(all->io, IO_MS_NS);
-    for (uint32_t s = 0; s <= WIRE_STREAMS; s++) link_stream_done(&peer->streams[s]);
+    for (uint32_t s = 0; s < WIRE_ALL; s++) link_stream_done(&peer->streams[s]);
     *peer = (struct wire_peer){.node = 0};
 }
 
