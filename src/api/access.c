@@ -33,13 +33,15 @@ uint16_t node_group(const struct node *node)
     return (uint16_t)(alone ? 1 : max32(1, member_number(node->member)));
 }
 
-/* In transition it is for a while, when it may come back by itself. */
+/* In transition it is for a while, when it may come back by itself. Who was away serves again when he knows who may still see
+ * the volume, too: what tells that he is in sync again is as new as that (sharing.c). */
 static enum scsi_access own_access(struct node *node, struct node_unit *u, uint32_t number)
 {
     struct replica_status status;
     uint64_t now = io_now_ns(node->io);
     bool here = number != 0 && node->replicas != NULL && replicas_status(node->replicas, number, &status);
-    if (here && status.serving) {
+    u->serves = here && status.serving && (u->serves || node_sharing_holds(node));
+    if (u->serves) {
         u->served_ns = now;
         return SCSI_ACTIVE_OPTIMIZED;
     }

@@ -36,6 +36,7 @@ struct node {
         uint32_t volume;
         struct scsi_unit *unit;
         uint64_t served_ns;       /* of a replicated volume: when this node last served it */
+        bool serves;              /* likewise: it did when it was looked at */
     } units[CATALOG_VOLUMES_MAX]; /* of volumes with maps */
     struct io_timer access;
     char target_name[ROSTER_TARGET_SIZE]; /* the cluster's; empty: its own, of the configuration */
@@ -46,6 +47,7 @@ struct node {
         bool opened, running, stopping, kicked;
         bool member;     /* it was one when it looked last */
         uint64_t digest; /* of what was shared then; 0: it must look again */
+        uint64_t held;   /* of what the catalog holds */
         uint64_t told_ns;
     } sharing;
 };
@@ -122,6 +124,8 @@ enum err node_share(struct node *node);
 /* [task] The catalog as the roster has it, from now on until it is closed. */
 enum err node_sharing_open(struct node *node);
 void node_sharing_close(struct node *node);
+/* The catalog holds all that this node knows of the cluster's hosts. */
+bool node_sharing_holds(const struct node *node);
 /* Volumes or maps of this node changed; look: there is something to do when it became a member, or is none any more. */
 void node_sharing_kick(struct node *node);
 void node_sharing_changed(struct node *node); /* maybe: another roster is known */

@@ -60,16 +60,22 @@ static void take_target_name(struct node *node)
     if (node->target != NULL) iscsi_target_rename(node->target, node_target_name(node));
 }
 
+bool node_sharing_holds(const struct node *node)
+{
+    return !node_is_shared(node) || node->sharing.held == shared_digest(member_roster(node->member));
+}
+
 /* [task] */
 static enum err apply(struct node *node)
 {
     struct shared_view view = view_of(node);
-    uint64_t version = member_version(node->member);
+    uint64_t version = member_version(node->member), digest = shared_digest(member_roster(node->member));
     struct catalog *draft = catalog_draft(node->catalogs);
     take_target_name(node);
     shared_mirror(member_roster(node->member), &view, draft);
     bool changes = memcmp(draft, catalog_now(node->catalogs), sizeof *draft) != 0;
     if (changes) TRY(catalog_commit(node->catalogs));
+    node->sharing.held = digest;
     TRY(changes ? node_access_changed(node) : node_access_settled(node));
     if (node->replicas != NULL) replicas_announce(node->replicas, version);
     return OK;

@@ -49,6 +49,8 @@ static struct play {
     bool clustered;         /* it belongs to a cluster */
     bool written;           /* to a volume, since its resize was asked for */
     bool shared;            /* the request changed hosts of the cluster */
+    bool ignorant;          /* the node has been away, and knows of changes of hosts that it has not made its own */
+    uint32_t optimized;     /* times that a unit was */
     struct io_task task;
     /* the request at hand */
     struct web_request request;
@@ -345,6 +347,8 @@ void scsi_unit_groups(struct scsi_unit *unit, const struct scsi_port_group *grou
     REQUIRE(unit != NULL && count > 0 && count <= SCSI_GROUPS_MAX && groups[0].id == THIS_NODE);
     for (uint32_t i = 1; i < count; i++) REQUIRE(groups[i].id > 0 && groups[i].id != THIS_NODE);
     REQUIRE(count == 1 || !member_was_removed(NULL)); /* then others are of no concern */
+    REQUIRE(groups[0].access != SCSI_ACTIVE_OPTIMIZED || !play.ignorant);
+    play.optimized += groups[0].access == SCSI_ACTIVE_OPTIMIZED;
 }
 
 bool iscsi_target_is_ending(const struct iscsi_target *target)
@@ -807,6 +811,27 @@ static void require_sharing(void)
     REQUIRE(maps == c->map_count);
 }
 
+/* Who has been away does not serve before he knows to whom. */
+static void require_knowledge(void)
+{
+    uint32_t replicas = 0;
+    if (!play.clustered || member_was_removed(NULL) || play.failed) return;
+    for (int ignorant = 1; ignorant >= 0; ignorant--) {
+        play.ignorant = ignorant;
+        play.optimized = replicas = 0;
+        the_roster.next_host += (uint32_t)ignorant;
+        for (uint32_t i = 0; i < play.node.unit_count; i++) {
+            struct node_unit *u = &play.node.units[i];
+            const struct volume *v = volumes_find(NULL, u->volume);
+            replicas += v != NULL && v->replica.number != 0;
+            if (ignorant) u->serves = false;
+            node_access_look(&play.node, u);
+        }
+        the_roster.next_host -= (uint32_t)ignorant;
+    }
+    REQUIRE(play.optimized == replicas || !(play.how & HOW_LOGGED_IN) || (play.how & HOW_STUCK));
+}
+
 /* As its task does. */
 static void follow(void)
 {
@@ -830,6 +855,7 @@ static void ask(const char *text)
     play.failed |= play.ending > 0; /* what was begun is finished by the next start */
     follow();
     require_sharing();
+    require_knowledge();
     if (strcmp(play.request.method, "GET") == 0 || play.status == 404 || play.status == 405 || play.status == 413)
         REQUIRE(play.commits == commits);
     require_agreement();

@@ -32,6 +32,10 @@ void link_stream_done(struct link_stream *stream)
 void link_send(struct link_stream *stream, uint16_t kind, const void *head, uint32_t head_bytes, const struct io_piece *body,
                uint32_t pieces, struct link_op *op)
 {
+    if (kind == NOTE_KIND) {
+        op->done(op);
+        return;
+    }
     assert(op_count < OPS && head_bytes > 0 && head_bytes <= LINK_HEAD_MAX && kind == WIRE_KIND);
     op->stream = stream;
     op->head = head;
