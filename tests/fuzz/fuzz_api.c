@@ -811,25 +811,35 @@ static void require_sharing(void)
     REQUIRE(maps == c->map_count);
 }
 
-/* Who has been away does not serve before he knows to whom. */
-static void require_knowledge(void)
+/* Looks at all units, when others have changed hosts or when they have not; returns those with replicas. */
+static uint32_t look_at_units(bool ignorant)
 {
     uint32_t replicas = 0;
-    if (!play.clustered || member_was_removed(NULL) || play.failed) return;
-    for (int ignorant = 1; ignorant >= 0; ignorant--) {
-        play.ignorant = ignorant;
-        play.optimized = replicas = 0;
-        the_roster.next_host += (uint32_t)ignorant;
-        for (uint32_t i = 0; i < play.node.unit_count; i++) {
-            struct node_unit *u = &play.node.units[i];
-            const struct volume *v = volumes_find(NULL, u->volume);
-            replicas += v != NULL && v->replica.number != 0;
-            if (ignorant) u->serves = false;
-            node_access_look(&play.node, u);
-        }
-        the_roster.next_host -= (uint32_t)ignorant;
+    play.optimized = 0;
+    the_roster.next_host += ignorant;
+    for (uint32_t i = 0; i < play.node.unit_count; i++) {
+        struct node_unit *u = &play.node.units[i];
+        const struct volume *v = volumes_find(NULL, u->volume);
+        replicas += v != NULL && v->replica.number != 0;
+        node_access_look(&play.node, u);
     }
-    REQUIRE(play.optimized == replicas || !(play.how & HOW_LOGGED_IN) || (play.how & HOW_STUCK));
+    the_roster.next_host -= ignorant;
+    return replicas;
+}
+
+/* Who has been away does not serve before he knows to whom; who serves goes on while he makes changes his own. */
+static void require_knowledge(void)
+{
+    bool can = (play.how & HOW_LOGGED_IN) && !(play.how & HOW_STUCK);
+    if (!play.clustered || member_was_removed(NULL) || play.failed) return;
+    for (uint32_t i = 0; i < play.node.unit_count; i++) play.node.units[i].serves = false;
+    play.ignorant = true;
+    look_at_units(true);
+    play.ignorant = false;
+    for (int later = 0; later < 2; later++) {
+        uint32_t replicas = look_at_units(later > 0);
+        REQUIRE(play.optimized == replicas || !can);
+    }
 }
 
 /* As its task does. */
