@@ -13,7 +13,7 @@ enum { NODES = 3, ME = 4, NUMBER = 9, PATIENCE = SCSI_TRANSITION_SECONDS + 1 };
 static struct {
     uint64_t now_ns;
     uint32_t self;
-    bool hosted, removed, left, up[NODES];
+    bool hosted, removed, left, behind, up[NODES];
     struct replica_status status;
     struct placement place;
     struct scsi_port_group groups[SCSI_GROUPS_MAX];
@@ -87,6 +87,12 @@ void scsi_unit_groups(struct scsi_unit *unit, const struct scsi_port_group *grou
     s.count = count;
 }
 
+bool node_sharing_holds(const struct node *node)
+{
+    (void)node;
+    return !s.behind;
+}
+
 void node_sharing_look(struct node *node)
 {
     (void)node;
@@ -155,6 +161,20 @@ TEST(who_is_cut_off_says_nothing_of_others)
     CHECK(says(GONE, GONE, GOOD));
 }
 
+/* Who comes back serves when it knows who may see its volumes, and then goes on while that changes. */
+TEST(who_was_away_knows_the_hosts_first)
+{
+    begin();
+    s.status.serving = false;
+    CHECK(says(WAIT, GOOD, GOOD));
+    s.status.serving = s.behind = true;
+    CHECK(says(WAIT, GOOD, GOOD));
+    s.behind = false;
+    CHECK(says(GOOD, GOOD, GOOD));
+    s.behind = true;
+    CHECK(says(GOOD, GOOD, GOOD));
+}
+
 TEST(transition_ends)
 {
     begin();
@@ -196,5 +216,5 @@ TEST(a_node_alone_is_group_one)
     CHECK_EQ(node_group(&s.node), 1);
 }
 
-TESTS(a_volume_of_another_cluster_is_unavailable, who_serves_tells_who_is_out_of_reach, who_is_cut_off_says_nothing_of_others,
-      transition_ends, a_node_alone_is_group_one)
+TESTS(who_was_away_knows_the_hosts_first, a_volume_of_another_cluster_is_unavailable, who_serves_tells_who_is_out_of_reach,
+      who_is_cut_off_says_nothing_of_others, transition_ends, a_node_alone_is_group_one)
