@@ -6,49 +6,9 @@
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
-izard=$BUILD_DIR/izard
-izar_program=$BUILD_DIR/izar
-io=auto
+. "$here/members.sh"
+
 patience=100 # looks, for what happens by itself
-if [ ! -x "$izard" ]; then
-    echo "izard is not built"
-    exit 77
-fi
-declare -A pids ports
-trap 'kill -9 "${pids[@]}" 2>/dev/null; rm -rf "$dir"' EXIT
-
-# at NODE ARGUMENTS...: izar there
-at()
-{
-    local node=$1
-    shift
-    timeout -s KILL 60 "$izar_program" --socket "$node/izard.sock" "$@" </dev/null
-}
-
-# begin NODE: starts it, or starts it again; returns when it answers
-begin()
-{
-    local node=$1
-    rm -f "$node/izard.sock"
-    "$izard" --state "$node" --name "$node" --memory 160M --pool-size 128M --io "$io" --loops 1 --iscsi-listen none \
-        --cluster-listen "127.0.0.1:${ports[$node]}" 2>>"$node.log" &
-    pids[$node]=$!
-    for _ in $(seq 200); do
-        [ -S "$node/izard.sock" ] && at "$node" status >/dev/null 2>&1 && return 0
-        sleep 0.05
-    done
-    echo "FAILED: izard does not start as $node"
-    tail -n 5 "$node.log"
-    exit 1
-}
-
-finish_with()
-{
-    kill "-$1" "${pids[$2]}"
-    wait "${pids[$2]}" 2>/dev/null
-    unset "pids[$2]"
-}
-
 # What tells keys apart, never the key.
 key_of()
 {
@@ -163,5 +123,4 @@ interrupted
 replaced
 for node in a b; do finish_with TERM $node; done
 for node in a b c; do expect 0 "(^| )0 problems" "$pool_tool" check --memory 128M --pool "$node/pool.img" --quiet; done
-grep -hE 'assert|abort' ./*.log && failed=1
-finish
+all_end

@@ -3,66 +3,26 @@
 # Two nodes, a and b, and a witness, w, with a volume of two copies between them; sourced by tests of clusters, after lib.sh.
 # `ports` is to have those of a, b, w, a.iscsi and b.iscsi.
 
-izard=$BUILD_DIR/izard
-izar_program=$BUILD_DIR/izar
+. "$(dirname "${BASH_SOURCE[0]}")/members.sh"
+
 load=$BUILD_DIR/tests/izar-load
-io=auto
 seed=${SEED:-$RANDOM}
 initiator=iqn.2026-01.org.izar.test:load
 target=iqn.2026-01.org.izar.test:cluster
-if [ ! -x "$izard" ] || [ ! -x "$load" ]; then
-    echo "izard or izar-load is not built"
+if [ ! -x "$load" ]; then
+    echo "izar-load is not built"
     exit 77
 fi
-declare -A pids ports
-spaces=()
-trap 'kill -9 "${pids[@]}" "${spaces[@]}" 2>/dev/null; rm -rf "$dir"' EXIT
 echo "seed $seed"
 
-# Where a node is: scripts may say otherwise.
-address()
+flags_of()
 {
-    echo 127.0.0.1
-}
-
-# inside NODE COMMAND...: there, as the process that is asked to
-inside()
-{
-    shift
-    exec "$@"
-}
-
-# at NODE ARGUMENTS...: izar there
-at()
-{
-    local node=$1
-    shift
-    timeout -s KILL 60 "$izar_program" --socket "$node/izard.sock" "$@" </dev/null
-}
-
-begin()
-{
-    local node=$1 listen="--iscsi-listen $(address "$1"):${ports[$1.iscsi]:-}"
-    shift
-    [ "$node" = w ] && listen="--iscsi-listen none --witness"
-    rm -f "$node/izard.sock"
-    inside "$node" "$izard" --state "$node" --name "$node" --memory "${memory:-192M}" --pool-size "${pool_size:-1G}" --io "$io" --loops 2 --iscsi-name "$target" \
-        $listen --cluster-listen "$(address "$node"):${ports[$node]}" "$@" 2>>"$node.log" &
-    pids[$node]=$!
-    for _ in $(seq 200); do
-        [ -S "$node/izard.sock" ] && at "$node" status >/dev/null 2>&1 && return 0
-        sleep 0.05
-    done
-    echo "FAILED: izard does not start as $node"
-    tail -n 5 "$node.log"
-    exit 1
-}
-
-finish_with()
-{
-    kill "-$1" "${pids[$2]}"
-    wait "${pids[$2]}" 2>/dev/null
-    unset "pids[$2]"
+    echo --memory "${memory:-192M}" --pool-size "${pool_size:-1G}" --loops 2 --iscsi-name "$target"
+    if [ "$1" = w ]; then
+        echo --iscsi-listen none --witness
+    else
+        echo --iscsi-listen "$(address "$1"):${ports[$1.iscsi]}"
+    fi
 }
 
 # soon NODE PATTERN [VOLUME]: what it says of the volume, now or in a while

@@ -94,6 +94,4 @@ soon b 'this node serves it.*forced in epoch'
 begin a
 soon a 'all 2 copies are in sync; this node serves it.*forced in epoch'
 expect 4 'in sync: nothing is to be forced' at a volume force-promote shared --yes
-for node in a b w; do finish_with TERM "$node"; done
-grep -hE 'assert|abort' ./*.log && failed=1
-exit $failed
+all_end
