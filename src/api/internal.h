@@ -48,6 +48,7 @@ struct node {
         bool member;     /* it was one when it looked last */
         uint64_t digest; /* of what was shared then; 0: it must look again */
         uint64_t held;   /* of what the catalog holds */
+        enum err err;    /* why the catalog, or the roster, lacks something */
         uint64_t told_ns;
     } sharing;
 };
@@ -124,6 +125,8 @@ enum err node_share(struct node *node);
 /* [task] The catalog as the roster has it, from now on until it is closed. */
 enum err node_sharing_open(struct node *node);
 void node_sharing_close(struct node *node);
+/* False when this node cannot make its hosts and maps what its cluster agreed on: why. */
+bool node_sharing_is_well(const struct node *node, enum err *ret_err);
 /* The catalog holds all that this node knows of the cluster's hosts. */
 bool node_sharing_holds(const struct node *node);
 /* Volumes or maps of this node changed; look: there is something to do when it became a member, or is none any more. */

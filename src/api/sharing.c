@@ -258,6 +258,13 @@ static void rest(struct node *node, bool again)
     if (again) io_cancel(node->io, &node->sharing.wake);
 }
 
+bool node_sharing_is_well(const struct node *node, enum err *ret_err)
+{
+    enum err err = node->sharing.err;
+    *ret_err = err;
+    return err == OK || err == ERR_NO_QUORUM || err == ERR_UNDECIDED || err == ERR_CONFLICT || err == ERR_STOPPED;
+}
+
 static void complain(struct node *node, enum err err)
 {
     uint64_t now = io_now_ns(node->io);
@@ -291,9 +298,9 @@ static void run(void *arg)
     while (!node->sharing.stopping) {
         node->sharing.kicked = false;
         node_change_begin(node);
-        enum err err = follow(node);
+        enum err err = node->sharing.err = follow(node);
         node_change_end(node);
-        if (err != OK && err != ERR_NO_QUORUM && err != ERR_UNDECIDED && err != ERR_STOPPED) complain(node, err);
+        if (!node_sharing_is_well(node, &err)) complain(node, err);
         rest(node, err != OK);
     }
     node->sharing.running = false;

@@ -94,6 +94,11 @@ static json_t *issues_json(struct node *node)
     if (node_key_is_foreign(node))
         add_issue(issues, "warning", KEY_FOREIGN "; it cannot hold replicas of theirs",
                   "move what is in its volumes elsewhere, delete them (izar volume list), and start izard again");
+    enum err err;
+    if (!node_sharing_is_well(node, &err)) {
+        snprintf(text, sizeof text, "hosts and maps of this node are not what its cluster agreed on: %s", err_text(err));
+        add_issue(issues, "error", text, "its log tells more; other nodes serve by what was agreed on");
+    }
     if (s.failed) {
         add_issue(issues, "error", "the pool takes no writes after a device error",
                   "look at the disk and the system's log, then start izard again: what was acknowledged is safe");

@@ -68,6 +68,8 @@ expect 0 'LUN 1|lun.*1|:1' at b volume map own-b --host h1
 expect 0 'all 2 copies are in sync' at a volume create shared --size 16M --copies 2
 soon b 'this node serves it'
 expect 4 'own|is a volume shared' at b volume create shared --size 16M
+expect 4 'b has a volume own-b of its own' at a volume create own-b --size 16M --copies 2
+never 'own-b' at a volume list
 expect 0 '' at b volume map shared --host h1 --lun 5
 expect 4 'sees that volume already' at a volume map shared --host h1
 expect 0 'optimized' sees a 5
@@ -104,16 +106,34 @@ expect 0 '' at a host delete h1 --force
 never "$name:h1" at b target sessions
 expect 2 'Authorization' sees b 5 'u%a-secret-of-mine@'
 exec 9>&-
+# Both are asked at the same time; who loses a race is told so
+for i in 1 2 3 4; do
+    for node in a b; do
+        at "$node" host create "$node$i" --initiator "$name:$node$i" >"$node$i.log" 2>&1 &
+        spaces+=($!)
+    done
+    at a host create "both$i" --initiator "$name:both$i" >/dev/null 2>&1 &
+    at b host create "both$i" --initiator "$name:both$i" >/dev/null 2>&1 &
+    wait "$!" "${spaces[@]: -2}"
+done
+for node in a b; do
+    in_a_while 'both4' at "$node" host list
+    for i in 1 2 3 4; do
+        expect 0 "$name:a$i" at "$node" host show "a$i"
+        expect 0 "$name:b$i" at "$node" host show "b$i"
+        expect 0 "$name:both$i" at "$node" host show "both$i"
+    done
+done
 # Nothing is changed when nobody can agree to it
 finish_with KILL b
 finish_with KILL w
-expect 4 'acceptors? (is|are) reachable' at a host create h3 --initiator "$name:h3"
-never 'h3' at a host list
+expect 4 'acceptors? (is|are) reachable' at a host create lone --initiator "$name:lone"
+never 'lone' at a host list
 begin w
-in_a_while 'h3' at a host create h3 --initiator "$name:h3"
+in_a_while 'lone' at a host create lone --initiator "$name:lone"
 begin b --iscsi-name "$name:another"
-in_a_while 'h3' at b host list
-expect 0 '' at b host delete h3
+in_a_while 'lone' at b host list
+expect 0 '' at b host delete lone
 # Who was removed is alone again
 expect 0 '' at a cluster remove b --yes
 in_a_while "$name:another" at b target show

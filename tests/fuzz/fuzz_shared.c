@@ -26,7 +26,7 @@ static void becomes_a_host(const uint8_t *value, size_t size)
     static struct catalog c, again;
     static char json[CATALOG_BYTES_MAX];
     struct problem p = {.err = OK};
-    size_t bytes;
+    size_t bytes = 0;
     roster = (struct roster){.name = "c", .next = 2, .next_volume = 1, .next_host = 2};
     REQUIRE(roster_host_put(&roster, &(struct roster_record){1, (uint32_t)size, value}) == OK);
     catalog_init(&c);
