@@ -279,22 +279,21 @@ static bool is_over(void *arg)
     return ((const struct comparing *)arg)->over;
 }
 
+static enum err map_read(struct comparing *w, uint64_t lba, uint32_t count)
+{
+    w->over = false;
+    w->read = (struct store_read){.done = compare_read_done, .volume = 1, .lba = lba, .count = count, .mapped = w->mapped};
+    store_read(w->cluster->node[w->node].store, &w->read);
+    return lab_until(w->cluster->lab, is_over, w, "a read of a map") ? w->read.err : ERR_STOPPED;
+}
+
+/* Damage that nobody has met is met, and mended, now. */
 static bool look(struct comparing *w, uint64_t lba, uint32_t count, bool mapped)
 {
     struct cluster *c = w->cluster;
-    enum err err = mapped ? OK : cluster_load(c, w->node, lba, count, w->data); /* what was not met before is mended now */
-    if (err != OK) lab_fail(c->lab, "node %u, block %llu, loaded: %s", w->node, (unsigned long long)lba, err_name(err));
-    w->over = false;
-    w->read = (struct store_read){.done = compare_read_done,
-                                  .volume = 1,
-                                  .lba = lba,
-                                  .count = count,
-                                  .data = w->data,
-                                  .mapped = mapped ? w->mapped : NULL};
-    store_read(c->node[w->node].store, &w->read);
-    if (!lab_until(c->lab, is_over, w, "a read of the end")) return false;
-    if (w->read.err != OK) lab_fail(c->lab, "node %u, block %llu: %s", w->node, (unsigned long long)lba, err_name(w->read.err));
-    return w->read.err == OK;
+    enum err err = mapped ? map_read(w, lba, count) : cluster_load(c, w->node, lba, count, w->data);
+    if (err != OK) lab_fail(c->lab, "node %u, block %llu: %s", w->node, (unsigned long long)lba, err_name(err));
+    return err == OK;
 }
 
 /* What clients know of the blocks that have numbers. */

@@ -139,7 +139,7 @@ void host_read(struct replica_host *host, struct host_read *read);
 
 struct host_load {
     void (*done)(struct host_load *load);
-    enum err err; /* as of store_read; ERR_AGAIN: the host ends */
+    enum err err; /* as of store_read; ERR_AGAIN: the host ends, or learns */
     uint64_t lba;
     uint32_t count; /* 1 to STORE_READ_MAX */
     uint8_t *data;

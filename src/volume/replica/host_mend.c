@@ -41,6 +41,7 @@ static void load_told(struct io_msg *msg)
     load->done(load);
 }
 
+/* Maybe from within a call of the host. */
 static void load_end(struct host_load *load, enum err err, uint64_t bad)
 {
     load->err = err;
@@ -188,8 +189,11 @@ static void load_is_read(struct store_read *read)
     struct host_load *load = CONTAINER(read, struct host_load, read);
     struct replica_host *h = load->host;
     h->mender.reading--;
-    if (read->err != ERR_MEDIUM || h->closing) {
-        load_end(load, read->err == ERR_MEDIUM ? ERR_AGAIN : read->err, read->bad);
+    /* Who learns is older here and newer there: nobody was allowed to read that. */
+    if (read->err != ERR_MEDIUM || h->closing || h->self.learn.on) {
+        load->err = read->err == ERR_MEDIUM ? ERR_AGAIN : read->err;
+        load->bad = read->bad;
+        load->done(load);
         return;
     }
     uint32_t next = (uint32_t)(read->bad - load->lba);
@@ -280,7 +284,9 @@ static void prove(struct host_load *load)
     if (mended || err != OK) tell(load, mended ? DAMAGE_MENDED : DAMAGE_SERVED);
     place_leave(load);
     load->rounds = 0;
-    if (++load->next < load->count)
+    if (h->self.learn.on)
+        load_end(load, ERR_AGAIN, 0); /* it began to learn meanwhile */
+    else if (++load->next < load->count)
         load_read(load);
     else
         load_end(load, OK, 0);
