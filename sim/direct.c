@@ -471,6 +471,83 @@ static void moved_back(struct lab *lab)
     }
 }
 
+/* Writes, as long as the pool takes them; `next` is where. */
+static bool fill(struct lab *lab, uint64_t *next)
+{
+    for (lab->full = false; on(lab) && !lab->full && *next + 8 <= lab->mix.volume_blocks; *next += 8) put(lab, *next, 8);
+    if (on(lab) && !lab->full) lab_fail(lab, "the pool does not run full");
+    return on(lab);
+}
+
+/* Prepares what holders were pledged, `most` blocks at a time, each in a batch of its own, with unmaps between; it is published
+ * as late as can be. */
+static bool use_pledges(struct lab *lab, uint32_t holders, uint32_t most, uint64_t *next)
+{
+    for (uint32_t h = 0; h < holders; h++) {
+        const struct lab_volume *lv = &lab->volumes[0];
+        while (on(lab) && lab->pledges[h].blocks > 0 && *next + most < lab->mix.volume_blocks) {
+            uint32_t count = min32(lab->pledges[h].blocks, most);
+            struct model_op *m = op_new(lab, ENTRY_NEW, *next, count);
+            for (uint32_t i = 0; i < count; i++) m->contents[i] = ++lab->next_content << 3 | UNIQUE;
+            workload_submit_pledged(lab, 0, m, &lab->pledges[h]);
+            if (!workload_drain(lab)) return false;
+            *next += count;
+            if (below(lab, 4) == 0) workload_submit(lab, 0, op_new(lab, ENTRY_UNMAP, *next, 1));
+            if (lv->model.count - lv->model.now.sequence >= LAB_OPS - 4) finish(lab);
+        }
+    }
+    return finish(lab);
+}
+
+/* Holders are pledged all that they get, and others fill the pool. What was pledged is prepared all the same, while nothing is
+ * decided, and the pool gives no more until something is unmapped; then it does, and it takes writes again. */
+static void pledged_when_full(struct lab *lab)
+{
+    if (!begin(lab)) return;
+    for (uint32_t round = 0; round < 8 && on(lab); round++) {
+        bool full = false;
+        uint64_t next = 0;
+        for (uint32_t h = 0; h < LAB_PLEDGES; h++) pledge_ask(lab, h, 100);
+        if (lab->pledges[0].blocks == 0) lab_fail(lab, "an empty pool pledges nothing");
+        if (!fill(lab, &next)) return;
+        if (!use_pledges(lab, LAB_PLEDGES, round % 4 < 2 ? store_write_max(lab->store) : 1, &next) || !fill(lab, &next)) return;
+        for (uint32_t i = 0; i < 200 && !full; i++) {
+            if (!pledge_settle(lab, 0, &full)) return;
+            if (!use_pledges(lab, 1, 1, &next)) return;
+        }
+        if (!full) lab_fail(lab, "a full pool goes on to pledge");
+        if (round % 2) {
+            lab_crash(lab);
+            if (!come_back(lab) || !judge_verify(lab)) return;
+        }
+        if (!clear(lab, 0, (uint32_t)lab->mix.volume_blocks)) return;
+        lab->full = false;
+        if (!pledge_settle(lab, 0, &full)) return;
+        if (full || !put(lab, 0, 8)) lab_fail(lab, "the pool stays full");
+        if (lab->full) lab_fail(lab, "there is space for those who are pledged some, and not for others");
+    }
+}
+
+/* Unmaps all over a large volume, each a leaf of the delta and, at worst, a page: what they may take is not there for writes.
+ * With few slots open, and much that is dead, the next write must get its room from the cleaner. */
+static void scattered_and_short(struct lab *lab)
+{
+    enum { LEAVES = 200, LEAF = 512 };
+    struct store_stats stats = {.slots_free = UINT64_MAX};
+    if (!begin(lab) || !resize(lab, (uint64_t)LEAF * (LEAVES + 8))) return;
+    uint64_t open = 12 + 4 + (lab->mix.slots / 16) / 2; /* fewer than the leaves leave, more than is private */
+    for (uint64_t n = 0; stats.slots_free > open; n++) {
+        if (!put(lab, 8 * (n % 90), 8)) return;
+        store_stats(lab->store, &stats);
+    }
+    for (uint32_t n = 0; n < LEAVES; n++) {
+        workload_submit(lab, 0, op_new(lab, ENTRY_UNMAP, (uint64_t)LEAF * (n + 4), 1));
+        if (n % 20 == 19 && !finish(lab)) return;
+    }
+    if (!put(lab, 0, 8)) return;
+    if (lab->full) lab_fail(lab, "a pool that is half dead is full");
+}
+
 /* ---- the list ---- */
 
 static const struct {
@@ -490,6 +567,8 @@ static const struct {
     {"learns-when-full", learns_when_full, 20, 600, MUTATE_LEARN_GAP},
     {"moved-back", moved_back, 40, 96, MUTATE_STALE_COMMIT},
     {"head-over-pages", head_over_pages, 256, 400, MUTATE_NONE},
+    {"scattered-and-short", scattered_and_short, 128, 720, MUTATE_NONE},
+    {"pledged-when-full", pledged_when_full, 64, 1600, MUTATE_PLEDGE_UNCOUNTED},
 };
 
 uint32_t direct_count(void)

@@ -150,6 +150,7 @@ static void task_main(void *arg)
     case TASK_CLOSE:
         task->err = store_close(lab->store);
         lab->store = NULL;
+        pledge_forget(lab);
         break;
     case TASK_DISCARD: task->err = store_discard(lab->store, id, task->sequence); break;
     case TASK_CHECKPOINT: task->err = store_checkpoint(lab->store, false); break;
@@ -227,6 +228,7 @@ void lab_crash(struct lab *lab)
         store_abandon(lab->store);
     }
     lab->store = NULL;
+    pledge_forget(lab);
     if (lab->main_task.used) io_task_done(&lab->main_task.task);
     lab->main_task.used = false;
     workload_forget(lab);

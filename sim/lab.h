@@ -20,7 +20,15 @@
 #include "sim/sim.h"
 #include "store/store.h"
 
-enum { LAB_VOLUMES = 24, LAB_DEVICES = 3, LAB_OPS = 32, LAB_READS = 6, LAB_TASKS = 3, LAB_READ_BLOCKS = STORE_READ_MAX };
+enum {
+    LAB_VOLUMES = 24,
+    LAB_DEVICES = 3,
+    LAB_OPS = 32,
+    LAB_READS = 6,
+    LAB_TASKS = 3,
+    LAB_PLEDGES = 16,
+    LAB_READ_BLOCKS = STORE_READ_MAX
+};
 
 /* What can be asked for with --faults. */
 enum lab_faults {
@@ -83,6 +91,7 @@ struct mix {
     uint32_t alive;        /* volumes at a time */
     uint32_t delta_leaves; /* room of the delta; 0: as memory allows */
     bool no_clean, discard, fill, slow_reads;
+    uint32_t pledges; /* holders of pledges; half of the writes draw on them */
     uint32_t faults;
 };
 
@@ -201,6 +210,7 @@ struct lab {
     struct lab_read reads[LAB_READS];
     struct lab_task tasks[LAB_TASKS], main_task; /* main_task: what the story itself waits for */
     uint32_t next_content, recent[64], recent_count;
+    struct store_pledge pledges[LAB_PLEDGES];
     uint64_t clock, request;     /* clock: counts submissions and acknowledgements */
     uint32_t write_max;          /* blocks in one write that the store takes */
     struct store_read inherited; /* of an operation that was prepared before the start */
@@ -278,8 +288,9 @@ uint32_t workload_content(struct lab *lab);
 /* An operation of the volume, filled in by what the model says and ready for store_prepare. */
 struct lab_op *workload_op(struct lab *lab, uint32_t volume, const struct model_op *m);
 void workload_op_free(struct lab *lab, struct lab_op *lo);
-/* Gives the store the newest operation of the volume's model. */
+/* Gives the store the newest operation of the volume's model; the second, with a pledge that has its blocks. */
 void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m);
+void workload_submit_pledged(struct lab *lab, uint32_t volume, struct model_op *m, struct store_pledge *pledge);
 /* Starts a read; NULL: too many are under way. */
 struct lab_read *workload_read(struct lab *lab, uint32_t volume, uint64_t lba, uint32_t count, bool exact);
 /* Frees space and checks that writes work again. */
@@ -300,6 +311,17 @@ void learn_collect(struct lab *lab, struct lab_volume *lv);
 void learn_recovered(struct lab *lab, struct lab_volume *lv, const struct store_volume_info *info);
 /* Finds out how many steps of each volume were applied. False when the power went meanwhile. */
 bool learn_settle(struct lab *lab);
+
+/* ---- pledge.c ---- */
+
+void pledge_forget(struct lab *lab); /* the store is gone */
+/* A holder asks for up to so many blocks more; true: the pool is full. */
+bool pledge_ask(struct lab *lab, uint32_t holder, uint32_t most);
+/* One that some holder has, who may ask for more before; NULL: none. */
+struct store_pledge *pledge_of(struct lab *lab);
+/* A holder, who has not got its share, asks until it is given a block, or, *ret_full, told that the pool is full. False: the
+ * power went. */
+bool pledge_settle(struct lab *lab, uint32_t holder, bool *ret_full);
 
 /* ---- history.c ---- */
 

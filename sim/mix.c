@@ -135,6 +135,7 @@ void mix_draw(struct mix *mix, struct prng *prng, uint32_t faults)
     case 2: shape_crowded(mix, prng); break;
     default: break;
     }
+    mix->pledges = prng_below(prng, 3) ? 0 : 1 + (uint32_t)prng_below(prng, mix->slots / 12);
     total(mix);
 }
 

@@ -80,6 +80,7 @@ static void op_rejected(struct lab *lab, struct lab_op *lo)
         lab_fail(lab, "volume %u: operation %llu failed: %s", v->id, (unsigned long long)lo->op.sequence, err_name(err));
         return;
     }
+    if (err == ERR_NO_SPACE && lo->op.pledge) lab_fail(lab, "volume %u: no space for what was pledged", v->id);
     if (err == ERR_NO_SPACE) lab->full = true;
     if (err == ERR_LIMIT && lo->op.what == ENTRY_NEW) lab->write_max = min32(lab->write_max, lo->op.count - 1);
     if (!v->rejected || lo->op.sequence < v->rejected) v->rejected = lo->op.sequence;
@@ -189,10 +190,17 @@ struct lab_op *workload_op(struct lab *lab, uint32_t volume, const struct model_
 
 void workload_submit(struct lab *lab, uint32_t volume, struct model_op *m)
 {
+    workload_submit_pledged(lab, volume, m, NULL);
+}
+
+void workload_submit_pledged(struct lab *lab, uint32_t volume, struct model_op *m, struct store_pledge *pledge)
+{
     m->epoch = draw_epoch(lab, &lab->volumes[volume].model);
     m->request = ++lab->request;
     m->submitted = ++lab->clock;
-    store_prepare(lab->store, &workload_op(lab, volume, m)->op);
+    struct lab_op *lo = workload_op(lab, volume, m);
+    lo->op.pledge = pledge;
+    store_prepare(lab->store, &lo->op);
 }
 
 /* ---- drawing operations ---- */
@@ -236,9 +244,11 @@ static void do_write(struct lab *lab)
 {
     uint32_t i;
     uint64_t blocks, lba;
-    if (lab->full || under_way(lab) >= lab->mix.depth || !draw_volume(lab, &i, &blocks)) return;
+    struct store_pledge *pledge = lab->mix.pledges > 0 && below(lab, 2) ? pledge_of(lab) : NULL;
+    if ((lab->full && !pledge) || under_way(lab) >= lab->mix.depth || !draw_volume(lab, &i, &blocks)) return;
     struct model_volume *v = &lab->volumes[i].model;
     uint32_t most = min32(lab->write_max, min32(lab->mix.blocks_max, RECORD_BLOCKS_MAX));
+    if (pledge) most = min32(most, pledge->blocks);
     uint32_t count = workload_stretch(lab, v, blocks, most, &lba);
     if (count == 0) return;
     struct model_op *m = volume_submit(v);
@@ -247,7 +257,7 @@ static void do_write(struct lab *lab)
     m->lba = lba;
     m->count = count;
     for (uint32_t k = 0; k < count; k++) m->contents[k] = workload_content(lab);
-    workload_submit(lab, i, m);
+    workload_submit_pledged(lab, i, m, pledge);
 }
 
 static void do_clear(struct lab *lab, enum entry_kind what, bool all)
@@ -656,6 +666,11 @@ void workload_relieve(struct lab *lab)
     uint64_t pool = stats.slots * stats.segment_bytes;
     sim_say(lab->sim, "full: %llu of %llu bytes are live", (unsigned long long)live_bytes(lab), (unsigned long long)pool);
     do_read(lab);
+    for (uint32_t i = 0; i < 4 * lab->mix.pledges && !lab->failed; i++) {
+        do_write(lab); /* what was pledged; nothing of it is decided before all of it is there */
+        sim_run_for(lab->sim, 1 + below(lab, lab->mix.pause), 1000000000);
+    }
+    if (!workload_drain(lab)) return;
     if (!unmap_everything(lab) || lab->failed) return;
     bool ask = below(lab, 2);
     for (int round = 0; round < 8 && !lab_failed(lab); round++) {

@@ -507,7 +507,9 @@ struct clean {
     uint8_t *out, *in;
     uint32_t in_bytes; /* of one of IN_PARTS pieces of `in` */
     bool wanted;
-    uint64_t died; /* units that died since the last walk, estimate */
+    bool asked;      /* somebody waits for room (space.c) */
+    uint32_t passes; /* since then, that gained something and not enough */
+    uint64_t died;   /* units that died since the last walk, estimate */
     /* Free slots and replay point when a pass gained nothing: until one of them moves, the next will not either. */
     uint64_t idle_free, idle_replay;
 };
@@ -561,17 +563,32 @@ enum err devices_sync(struct store *s); /* [task] all that was written to any de
 
 /* ---- space.c: how full is full ---- */
 
-/* Whether the operation may take space. False: it waits for the cleaner, or, *ret_full, cleaning has gained nothing: it fails.
- * Only NEW data is ever held up. */
+/* Blocks of data that there is room for (the rule: space.c). `coming`: if so many more slots were free; `dip`: if so many
+ * blocks of the reserve, and their slots, could be taken, too. */
+uint64_t space_room(const struct store *s, uint64_t coming, uint64_t dip);
+/* Is there any? False: the cleaner was asked, and says when there is, or, *ret_full, the pool is full. */
+bool space_asked(struct store *s, bool *ret_full);
+/* Whether the operation may take space: as space_asked. Only NEW data that was not pledged is ever held up. */
 bool space_for(struct store *s, const struct store_op *op, bool *ret_full);
-uint32_t slots_private(const struct store *s); /* slots that foreground data never takes */
-uint64_t space_limit(const struct store *s);   /* units that may be alive */
-uint64_t space_open(const struct store *s);    /* slots that are free, will be, or are promised to the head */
-uint64_t space_left(const struct store *s);    /* slots that are free or promised now */
-bool space_is_tight(const struct store *s);    /* of these no more than the private ones are left */
-bool space_is_short(const struct store *s);    /* foreground writes wait */
-bool clean_pays(struct store *s);              /* a pass is due */
-uint32_t clean_goal(const struct store *s);    /* slots that it should gain */
+void space_judge(struct store *s, uint32_t gained); /* [upkeep] after a pass: is the pool full? Who waits is told */
+void space_comes_back(struct store *s);             /* something was unmapped or cut off */
+bool space_is_limited(const struct store *s);       /* too much is alive: slots alone would not help */
+uint64_t space_floor(const struct store *s);        /* slots that are left open by whoever asks for room */
+uint32_t slots_private(const struct store *s);      /* slots that foreground data never takes */
+uint64_t space_open(const struct store *s);         /* slots that are free, will be, or are promised to the head */
+uint64_t space_left(const struct store *s);         /* slots that are free or promised now */
+bool space_is_tight(const struct store *s);         /* of these no more than the floor are left */
+bool space_is_short(const struct store *s);         /* foreground writes wait */
+bool clean_pays(struct store *s);                   /* a pass is due */
+uint32_t clean_goal(const struct store *s);         /* slots that it should gain */
+
+/* ---- pledge.c: space that operations to come will find ---- */
+
+uint64_t pledge_slots(const struct store *s, uint64_t blocks); /* that so many blocks take in the log, at worst */
+uint64_t pledge_blocks(const struct store *s, uint64_t slots); /* that find room in so many slots, at worst */
+/* The operation comes with a pledge, which its holder has used up then; it is in the log, or has failed. */
+void pledge_use(struct store_op *op);
+void pledge_used(struct store *s, const struct store_op *op);
 
 /* ---- flush.c: from the delta into the tree ---- */
 
@@ -657,6 +674,8 @@ struct store {
     uint64_t reading;      /* reads under way, all slots */
     uint32_t alloc_hand;
     uint64_t live_units;
+    uint64_t pledged; /* blocks, by all pledges, and not in the log yet */
+    uint32_t pledges;
     uint8_t *directory_bits; /* as in the checkpoint */
     uint8_t *directory_dirty;
     uint64_t *directory_numbers; /* checkpoint that each page was written for; 0: never */

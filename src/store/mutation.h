@@ -42,6 +42,7 @@
     X(MUTATE_DIGEST_BLURRED, "a digest counts although operations were published meanwhile")                                   \
     X(MUTATE_ONE_CHECKPOINT, "a checkpoint is written once, not twice")                                                        \
     X(MUTATE_NO_ADDRESS_IN_CRC, "checksums do not cover the log address")                                                      \
+    X(MUTATE_PLEDGE_UNCOUNTED, "what is pledged may be taken by others")                                                       \
     X(MUTATE_SKIP_CHECK, "reads do not verify checksums")
 
 /* Looked for with initiators (sim/serve.h). */

@@ -215,7 +215,9 @@ void slot_reader_done(struct store *s, uint32_t slot)
     assert(sl->readers > 0 && s->reading > 0);
     sl->readers--;
     s->reading--;
-    if (sl->readers == 0) free_if_due(s, slot, sl);
+    if (sl->readers > 0 || sl->state != SLOT_IS_PENDING) return;
+    free_if_due(s, slot, sl);
+    log_kick(s);
 }
 
 /* A mapping to this chunk went away. Others may still point to it: only an estimate, mended by the next walk. */

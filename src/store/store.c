@@ -227,7 +227,7 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
     ret_stats->delta_entries = s->delta.entries_used;
     ret_stats->delta_capacity = s->delta.entry_room;
     ret_stats->failed = s->failed != OK;
-    ret_stats->full = s->full;
+    ret_stats->full = s->full && space_room(s, 0, 0) == 0;
 }
 
 const char *store_text(const struct store *s, char *buf, size_t size)

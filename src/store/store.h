@@ -107,6 +107,7 @@ struct store_op {
     uint64_t request;
     uint32_t boot;
     uint16_t node;
+    struct store_pledge *pledge; /* NEW takes its blocks from there and always finds room; not with `learn` */
     /* out, from done on: the predecessor is {previous_epoch, sequence - 1} */
     uint32_t previous_epoch;
     /* private to the store */
@@ -126,8 +127,27 @@ struct store_op {
 /* Prepares: `done` when the record is durable here; never inline. The op must live until it was published or discarded, or
  * failed. ERR_ARGUMENT (a kind, a `what` or a number that no operation has), ERR_RANGE, ERR_LIMIT (blocks, key or value, keyed
  * state, volumes), ERR_NO_VOLUME, ERR_VOLUME_EXISTS, ERR_ORDER (a sequence that is not the next, also because the one before
- * has failed), ERR_NO_SPACE (only NEW data), ERR_NO_MEMORY, ERR_PERMISSION (read_only), ERR_POOL_FAILED, ERR_STOPPED. */
+ * has failed), ERR_NO_SPACE (only NEW data without a pledge), ERR_NO_MEMORY, ERR_PERMISSION (read_only),
+ * ERR_POOL_FAILED, ERR_STOPPED. */
 void store_prepare(struct store *store, struct store_op *op);
+
+/*
+ * Pledges. Who admits operations before they are prepared, because others prepare them as well, has space pledged first: what
+ * is taken from a pledge always finds room, however full the pool is by then.
+ */
+struct store_pledge {
+    struct store *store;
+    uint32_t blocks; /* that are left: look, do not write */
+};
+void store_pledge_begin(struct store *store, struct store_pledge *pledge);
+/* What is left of it is anyone's again. Fine also after a begin that never was (zeros). */
+void store_pledge_end(struct store_pledge *pledge);
+/* Pledges up to `most` more blocks and returns how many. Fewer: it holds its share already, or there is no room; then *ret_full
+ * says that there will be none unless something is unmapped or deleted, else the cleaner is at it: ask again soon. `again`: for
+ * what may have been pledged before the pool was opened, when others may count on it still; it may take a little of the
+ * reserve. Shares are not less than store_write_max. */
+uint32_t store_pledge_more(struct store_pledge *pledge, uint32_t most, bool again, bool *ret_full);
+
 /* Makes a prepared operation visible: the volume's next by sequence, after its `done` said OK. Never fails. */
 void store_publish(struct store *store, struct store_op *op);
 /*

@@ -14,11 +14,11 @@ static bool checkpoint_due(const struct store *s)
 {
     if (s->checkpoint_wanted) return true;
     if (s->map.dirty > s->map.count / 3) return true;
-    uint64_t private = slots_private(s);
     if (s->log.promised_count < 4 && s->log.promised_count < checkpoint_promises(s)) return true;
     if ((window_is_long(s) || window_lags(s)) && log_replay_segment(s) > s->replay_segment) return true;
     if (!s->changed) return false;
-    if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= private * 2 + s->slots_pending) return true;
+    if (s->slots_pending > 0 && s->slots_free + s->slots_promised <= space_floor(s) + slots_private(s) + s->slots_pending)
+        return true;
     if (!flush_has_room(s) && (s->slots_pending > 0 || s->log.promised_count > checkpoint_promises(s))) return true;
     return io_now_ns(s->io) - s->last_checkpoint_ns > s->config.checkpoint_ms * IO_MS_NS;
 }
@@ -59,29 +59,26 @@ static enum err clean_and_free(struct store *s, bool forced, uint32_t *ret_gaine
     return err == OK && s->failed == OK && s->slots_pending > 0 ? checkpoint_write(s) : err;
 }
 
-/* One pass; when it gains nothing although space is short, another with everything in the open. If that gains nothing either,
- * the pool is full until something dies. */
+/* One pass; when it gains nothing although space is short, another with everything in the open. Then it is known whether
+ * there is room, or the pool is full. */
 static void clean_once(struct store *s)
 {
     uint32_t gained = 0;
     s->clean.idle = true;
-    bool forced = s->clean.wanted || s->slots_free + s->slots_promised <= slots_private(s) + 2;
-    if (s->live_units > space_limit(s)) settle_all(s);
+    bool forced = s->clean.asked || s->clean.wanted || s->slots_free + s->slots_promised <= space_floor(s) + 2;
+    if (space_is_limited(s)) settle_all(s);
     uint64_t replay = s->replay_segment;
     if (s->failed == OK) clean_and_free(s, forced, &gained);
     if (s->failed == OK && !s->closing && gained == 0 && space_is_short(s) && settle_all(s) == OK)
         clean_and_free(s, true, &gained);
     s->clean.idle = false;
-    if (s->failed == OK && s->live_units > space_limit(s) && !s->closing) settle_all(s); /* what was overwritten meanwhile */
+    if (s->failed == OK && space_is_limited(s) && !s->closing) settle_all(s); /* what was overwritten meanwhile */
     if (s->failed != OK || s->closing) return;
     s->clean.idle_free = gained ? 0 : space_open(s);
     s->clean.idle_replay = replay;
-    bool tight = space_is_short(s);
-    s->full = s->live_units > space_limit(s) || (gained == 0 && tight);
-    s->stats.full = s->full;
+    space_judge(s, gained);
     /* What was overwritten since the last flush may be enough; where nothing can be flushed it would be the same pass again. */
     s->clean.wanted |= s->full && s->delta.leaves_used > 0 && flush_has_room(s);
-    log_kick(s);
 }
 
 /* ---- the task ---- */
@@ -134,7 +131,7 @@ static enum err serve(struct store *s, struct want *w)
     case WANT_CLEAN: break;
     }
     enum err err = clean_asked(s, &w->gained);
-    s->full = s->full && s->live_units > space_limit(s);
+    s->full = s->full && space_room(s, 0, 0) == 0;
     log_kick(s);
     return err == ERR_NO_SPACE ? OK : err; /* nothing gained */
 }

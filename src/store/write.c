@@ -17,6 +17,7 @@ void write_fail(struct store *s, struct store_op *op, enum err err)
 {
     op->err = err;
     op->state = STORE_OP_FAILED;
+    pledge_used(s, op);
     list_push(&s->log.failed, &op->link);
     if (op->learn) learn_failed(s, op);
     log_kick(s);
@@ -157,6 +158,7 @@ void store_prepare(struct store *s, struct store_op *op)
     op->state_copy = NULL;
     op->state = STORE_OP_QUEUED;
     op->ticket = ++s->log.tickets;
+    pledge_use(op);
     if (op->kind == RECORD_MOVE) op->learn = true;
     enum err err = store_takes(s);
     bool takes = err == OK;
@@ -277,6 +279,7 @@ static enum admit admit(struct store *s, struct store_op *op, struct volume **re
 static void appended(struct store *s, struct store_op *op, struct volume *v)
 {
     op->state = STORE_OP_LOGGED;
+    pledge_used(s, op);
     if (op->kind == RECORD_DELETE) v->deleting = true;
     list_push(&s->prepared, &op->prepared);
     if (op->learn) {
@@ -355,7 +358,7 @@ static void resize(struct store *s, struct volume *v, uint64_t blocks, uint64_t 
         v->cut_sequence = v->cut == UINT64_MAX ? sequence : max64(v->cut_sequence, sequence);
         v->cut = leaf_end;
     }
-    if (blocks < v->blocks) s->clean.wanted = true;
+    if (blocks < v->blocks) space_comes_back(s);
     v->blocks = blocks;
     s->changed = true;
 }
@@ -363,7 +366,7 @@ static void resize(struct store *s, struct volume *v, uint64_t blocks, uint64_t 
 static void delete_volume(struct store *s, struct volume *v)
 {
     v->deleting = v->deleted = true;
-    s->clean.wanted = true;
+    space_comes_back(s);
     s->changed = true;
     upkeep_kick(s);
 }
@@ -396,8 +399,9 @@ void op_publish(struct store *s, struct store_op *op, uint64_t segment)
         } else {
             enum delta_base what = op->what == ENTRY_ZERO ? DELTA_BASE_ZERO : DELTA_BASE_UNMAPPED;
             delta_fill(s, v, op->lba, op->count, what, stamp, segment);
-            if (s->full) s->clean.wanted = true;
+            if (s->full) space_comes_back(s);
         }
+        if (s->full) s->clean.wanted = true; /* something may have died */
         break;
     case RECORD_STATE:
     case RECORD_MOVE:
