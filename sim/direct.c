@@ -519,6 +519,9 @@ static void pledged_when_full(struct lab *lab)
         if (round % 2) {
             lab_crash(lab);
             if (!come_back(lab) || !judge_verify(lab)) return;
+            pledge_ask(lab, 0, 100);
+            if (lab->pledges[0].blocks == 0) lab_fail(lab, "nothing of what was pledged is pledged again");
+            if (!use_pledges(lab, 1, 1, &next)) return;
         }
         if (!clear(lab, 0, (uint32_t)lab->mix.volume_blocks)) return;
         lab->full = false;

@@ -18,9 +18,11 @@ void pledge_forget(struct lab *lab)
 bool pledge_ask(struct lab *lab, uint32_t holder, uint32_t most)
 {
     struct store_pledge *p = &lab->pledges[holder];
-    bool begins = p->store == NULL, full;
+    enum store_room room;
+    bool begins = p->store == NULL;
     if (begins) store_pledge_begin(lab->store, p);
-    uint32_t before = p->blocks, got = store_pledge_more(p, most, begins && lab->crashes > 0, &full);
+    uint32_t before = p->blocks, got = store_pledge_more(p, most, begins && lab->crashes > 0, &room);
+    bool full = room == STORE_FULL;
     if (got > most || p->blocks != before + got) lab_fail(lab, "pledged %u blocks of %u, %u are held", got, most, p->blocks);
     if (full && got > 0) lab_fail(lab, "a full pool pledges %u blocks", got);
     if (got > 0 || full) sim_say(lab->sim, "holder %u: %u blocks more%s", holder, got, full ? ": full" : "");

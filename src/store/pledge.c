@@ -10,11 +10,11 @@
  * In the log a block takes, at worst, two sectors: a batch of its own with the block as it is, and its part of the summary.
  * Larger records leave more unfilled at the end of a segment and need less for each block.
  *
- * All who hold a pledge have equal shares in a sixteenth of the pool, but each at least one operation's worth.
+ * All who hold a pledge have equal shares in a 32nd of the pool, but each at least one operation's worth.
  */
 #include "store/internal.h"
 
-enum { POOL_SHARE = 16, BLOCK_LOG_BYTES = 2 * SECTOR + 64 };
+enum { POOL_SHARE = 32, BLOCK_LOG_BYTES = 2 * SECTOR + 64 };
 
 static uint64_t slot_room(const struct store *s)
 {
@@ -54,14 +54,16 @@ void store_pledge_end(struct store_pledge *pledge)
     log_kick(s);
 }
 
-uint32_t store_pledge_more(struct store_pledge *pledge, uint32_t most, bool again, bool *ret_full)
+uint32_t store_pledge_more(struct store_pledge *pledge, uint32_t most, bool again, enum store_room *ret_room)
 {
     struct store *s = pledge->store;
-    uint64_t mine = share(s), room = space_room(s, 0, again ? mine : 0);
-    *ret_full = false;
+    bool full = false;
+    uint64_t mine = share(s);
+    *ret_room = STORE_ROOM;
     if (s->failed != OK || s->read_only || pledge->blocks >= mine) return 0;
-    if (room == 0) {
-        space_asked(s, ret_full);
+    uint64_t room = space_room(s, 0, again ? mine : 0);
+    if (room == 0 && !space_asked(s, &full)) {
+        *ret_room = full ? STORE_FULL : STORE_ROOM_LATER;
         return 0;
     }
     uint32_t got = (uint32_t)min64(most, min64(room, mine - pledge->blocks));

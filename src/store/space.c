@@ -22,10 +22,7 @@
  */
 #include "store/internal.h"
 
-enum {
-    PASSES_MAX = 8, /* that gain something, and not enough, before the pool counts as full */
-    DIP_SLOTS = 2,  /* of the private share: about what a restart costs, because the open segments end there */
-};
+enum { PASSES_MAX = 8 }; /* that gain something, and not enough, before the pool counts as full */
 
 /* ---- the rule ---- */
 
@@ -62,7 +59,7 @@ uint64_t space_room(const struct store *s, uint64_t coming, uint64_t dip)
 {
     uint64_t open = s->slots_free + s->slots_promised + coming, floor = space_floor(s);
     uint64_t limit = space_limit(s) + dip * PLACE_UNITS_RAW, alive = s->live_units + pledged(s) * PLACE_UNITS_RAW;
-    floor -= min64(pledge_slots(s, dip), DIP_SLOTS);
+    floor -= min64(pledge_slots(s, dip), slots_private(s) / 2);
     if (open <= floor || alive >= limit) return 0;
     return min64((limit - alive + PLACE_UNITS_RAW - 1) / PLACE_UNITS_RAW, pledge_blocks(s, open - floor));
 }
@@ -98,6 +95,9 @@ bool space_for(struct store *s, const struct store_op *op, bool *ret_full)
 {
     *ret_full = false;
     if (op->kind != RECORD_DATA || op->what != ENTRY_NEW || op->pledge) return true;
+    /* Catching up on a full pool: most blocks replace others, which give their space back, but only afterwards. */
+    uint64_t dip = pledge_blocks(s, slots_private(s));
+    if (op->learn && space_room(s, 0, dip) > 0) return true;
     return space_asked(s, ret_full);
 }
 

@@ -233,11 +233,13 @@ void store_stats(const struct store *s, struct store_stats *ret_stats)
 const char *store_text(const struct store *s, char *buf, size_t size)
 {
     snprintf(buf, size,
-             "slots %llu free %llu promised %llu pending %llu live %llu MiB delta %u/%u leaves %u dirty %u batch %llu durable "
+             "slots %llu free %llu promised %llu pending %llu live %llu KiB pledged %llu delta %u/%u leaves %u dirty %u batch "
+             "%llu durable "
              "%llu%s%s%s",
              (unsigned long long)s->slots_total, (unsigned long long)s->slots_free, (unsigned long long)s->slots_promised,
-             (unsigned long long)s->slots_pending, (unsigned long long)(s->live_units * UNIT >> 20), s->delta.entries_used,
-             s->delta.entry_room, s->delta.leaves_used, s->map.dirty, (unsigned long long)s->log.next_number,
-             (unsigned long long)s->log.durable, s->full ? " full" : "", s->failed != OK ? " failed: " : "", s->why);
+             (unsigned long long)s->slots_pending, (unsigned long long)(s->live_units * UNIT >> 10),
+             (unsigned long long)s->pledged, s->delta.entries_used, s->delta.entry_room, s->delta.leaves_used, s->map.dirty,
+             (unsigned long long)s->log.next_number, (unsigned long long)s->log.durable, s->full ? " full" : "",
+             s->failed != OK ? " failed: " : "", s->why);
     return buf;
 }

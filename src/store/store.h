@@ -142,11 +142,14 @@ struct store_pledge {
 void store_pledge_begin(struct store *store, struct store_pledge *pledge);
 /* What is left of it is anyone's again. Fine also after a begin that never was (zeros). */
 void store_pledge_end(struct store_pledge *pledge);
-/* Pledges up to `most` more blocks and returns how many. Fewer: it holds its share already, or there is no room; then *ret_full
- * says that there will be none unless something is unmapped or deleted, else the cleaner is at it: ask again soon. `again`: for
- * what may have been pledged before the pool was opened, when others may count on it still; it may take a little of the
- * reserve. Shares are not less than store_write_max. */
-uint32_t store_pledge_more(struct store_pledge *pledge, uint32_t most, bool again, bool *ret_full);
+enum store_room {
+    STORE_ROOM,       /* there is some; the holder may have all of its share already */
+    STORE_ROOM_LATER, /* the cleaner is at it: ask again soon */
+    STORE_FULL,       /* there will be none unless something is unmapped or deleted */
+};
+/* Pledges up to `most` more blocks and returns how many. `again`: for what may have been pledged before the pool was opened,
+ * when others may count on it still; it may take a little of the reserve. Shares are not less than store_write_max. */
+uint32_t store_pledge_more(struct store_pledge *pledge, uint32_t most, bool again, enum store_room *ret_room);
 
 /* Makes a prepared operation visible: the volume's next by sequence, after its `done` said OK. Never fails. */
 void store_publish(struct store *store, struct store_op *op);
