@@ -13,6 +13,10 @@
 enum {
     IMAGE_BYTES = 24 << 20,
     SEGMENT_SHIFT = 18,
+    SMALL_SHIFT = 17, /* small pools: of so many slots, and the smaller one */
+    SMALL_SLOTS = 40,
+    SMALLER_SLOTS = 26,
+    HEAD_BYTES = 1 << 20,
     STORE_MEMORY = 24 << 20,
     HOST_MEMORY = 32 << 20,
     CREDIT = 400,
@@ -21,7 +25,12 @@ enum {
 };
 
 /* Formatted, and never used: each disk begins as a copy of it, because all stores of one cluster have one key. */
-static const char blank_image[] = "blank";
+static const char blank_image[] = "blank", smaller_image[] = "smaller";
+
+static const char *blank_of(const struct cluster *c, uint32_t node)
+{
+    return c->small && node == c->small_node ? smaller_image : blank_image;
+}
 
 uint64_t cluster_below(struct cluster *c, uint64_t n)
 {
@@ -313,7 +322,7 @@ bool cluster_replace(struct cluster *c, uint32_t node)
     if (!is_safe_without(c, node)) return false;
     sim_say(c->sim, "node %u loses its disk", node);
     cluster_crash(c, node);
-    disk_copy(sim_disk(c->sim, n->image), sim_disk(c->sim, blank_image));
+    disk_copy(sim_disk(c->sim, n->image), sim_disk(c->sim, blank_of(c, node)));
     n->created = false;
     n->replaced = true;
     n->lacked = c->config.join[node];
@@ -325,6 +334,7 @@ bool cluster_replace(struct cluster *c, uint32_t node)
 
 struct formatting {
     struct cluster *cluster;
+    const char *name;
     bool over;
     enum err err;
 };
@@ -332,8 +342,11 @@ struct formatting {
 static void format_run(void *arg)
 {
     struct formatting *f = arg;
+    static const uint8_t key[STORE_KEY_BYTES] = "of all pools of this cluster";
     struct store_format_config config = {.device_count = 1, .segment_shift = SEGMENT_SHIFT};
-    config.devices[0] = (struct store_device_config){.path = blank_image, .class = DEVICE_FLASH};
+    config.devices[0] = (struct store_device_config){.path = f->name, .class = DEVICE_FLASH};
+    if (f->cluster->small) config.segment_shift = SMALL_SHIFT;
+    if (f->cluster->small) config.key = key;
     snprintf(config.name, sizeof config.name, "cluster");
     f->err = store_format(f->cluster->io, &config);
     f->over = true;
@@ -345,11 +358,11 @@ static bool is_formatted(void *arg)
     return f->over;
 }
 
-static void blank_begin(struct cluster *c)
+static void blank_begin(struct cluster *c, const char *name, uint64_t bytes)
 {
     struct io_task task;
-    struct formatting f = {.cluster = c};
-    sim_disk_create(c->sim, blank_image, IMAGE_BYTES);
+    struct formatting f = {.cluster = c, .name = name};
+    sim_disk_create(c->sim, name, bytes);
     if (io_task_start(c->io, &task, format_run, &f) != OK) abort();
     if (!lab_until(c->lab, is_formatted, &f, "format")) return;
     io_task_done(&task);
@@ -361,8 +374,9 @@ static void node_begin(struct cluster *c, uint32_t i)
     struct cluster_node *n = &c->node[i];
     *n = (struct cluster_node){.cluster = c, .number = i, .io = sim_machine(c->sim, i + 1)};
     snprintf(n->image, sizeof n->image, "node%u", i);
-    sim_disk_create(c->sim, n->image, IMAGE_BYTES);
-    disk_copy(sim_disk(c->sim, n->image), sim_disk(c->sim, blank_image));
+    struct disk *blank = sim_disk(c->sim, blank_of(c, i));
+    sim_disk_create(c->sim, n->image, disk_size(blank));
+    disk_copy(sim_disk(c->sim, n->image), blank);
 }
 
 /* For what one rule is about. */
@@ -460,7 +474,8 @@ void cluster_begin(struct cluster *c, struct lab *lab, const struct history_opti
     uint64_t answer_us = max64(c->delay_us * 2, sim_latency_ns(c->sim) / IO_US_NS * 4);
     c->hasty = c->slow_reads || answer_us > c->timing.heartbeat_us / 2;
     if (c->slow_reads && sim_latency_ns(c->sim) < IO_MS_NS) sim_fault(c->sim, SIM_SLOW_READ, 100000, UINT32_MAX);
-    blank_begin(c);
+    blank_begin(c, blank_image, c->small ? HEAD_BYTES + ((uint64_t)SMALL_SLOTS << SMALL_SHIFT) : IMAGE_BYTES);
+    if (c->small) blank_begin(c, smaller_image, HEAD_BYTES + ((uint64_t)SMALLER_SLOTS << SMALL_SHIFT));
     if (c->bad_disks) {
         sim_fault_only(c->sim, c->bad_node + 1);
         sim_fault(c->sim, SIM_READ_ERROR, 2000, UINT32_MAX);

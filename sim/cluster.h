@@ -7,6 +7,7 @@
  *     cluster_client.c  clients on all nodes
  *     cluster_judge.c   what they may see
  *     cluster_plan.c    histories with a plan: each is about something that must have happened in the end
+ *     cluster_fill.c    somebody who fills it, and empties it again
  *     cluster_rot.c     damage at rest, on one node at a time
  *     cluster_run.c     a history: what goes wrong, and the end: heal, quiesce, compare, audit
  *
@@ -174,6 +175,7 @@ struct cluster_counts {
     uint64_t steps, step_bytes, blocks, digests, lapses, learned, joins, gaps, passes, mismatches, replaced, waited;
     uint64_t updates, freezes, failures, dropped, resets;
     uint64_t lent, mended, served, lost;
+    uint64_t refused, while_full; /* writes for which there was no space; other commands that were answered between */
 };
 
 struct cluster {
@@ -192,7 +194,11 @@ struct cluster {
     uint32_t shared;   /* so many blocks are written by all clients; 0: to each its own */
     uint32_t updated;  /* so many are updated */
     uint32_t contents; /* of a node, for each use */
-    bool bad_disks;    /* those of one machine fail to write or to read, now and then */
+    bool small;        /* small pools, and that of one node is smaller */
+    uint32_t small_node;
+    bool full;       /* it is filled now */
+    uint64_t filled; /* blocks that were written to fill them */
+    bool bad_disks;  /* those of one machine fail to write or to read, now and then */
     uint32_t bad_node;
     bool quick;      /* who dies is back at once */
     bool slow_reads; /* some take very long */
@@ -273,9 +279,18 @@ bool judge_update(struct cluster_command *m);
 /* In the end a node holds this. */
 void judge_look(struct cluster *c, uint32_t node, uint32_t block, const uint8_t *data);
 
+/* ---- cluster_fill.c ---- */
+
+/* Writes until that is refused some times. False, and a finding: it is not. */
+bool fill_up(struct cluster *c);
+/* Unmaps all that was written so. */
+bool fill_clear(struct cluster *c);
+/* Writes are taken again, in bounded time. */
+bool fill_goes_on(struct cluster *c);
+
 /* ---- cluster_plan.c ---- */
 
-enum cluster_plan { PLAN_NONE, PLAN_RETURN, PLAN_GAP, PLAN_BYTES, PLAN_REPLACED, PLAN_ROT };
+enum cluster_plan { PLAN_NONE, PLAN_RETURN, PLAN_GAP, PLAN_BYTES, PLAN_REPLACED, PLAN_ROT, PLAN_FULL };
 enum cluster_plan plan_of(uint64_t seed, int mutation);
 /* Before anybody starts; what it needs of the world. */
 void plan_begin(struct cluster *c, enum cluster_plan plan);

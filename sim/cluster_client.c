@@ -68,6 +68,10 @@ static void answered(struct cluster_command *m, enum err err)
     sim_say(c->sim, "client %u: %s", k->number, err_name(err));
     k->command = NULL;
     judge_answer(m, err);
+    c->counts.refused += err == ERR_NO_SPACE;
+    c->counts.while_full += c->full && err == OK && m->verb != CLIENT_WRITE;
+    if (c->full && err == ERR_NO_SPACE && m->verb != CLIENT_WRITE && m->verb != CLIENT_UPDATE)
+        lab_fail(c->lab, "a command that takes no space is refused for lack of it");
     command_end(m);
     k->done += err == OK || err == ERR_CONFLICT;
     if (m->verb != CLIENT_READ && (err == OK || m->changes)) k->writing = false;
@@ -322,7 +326,8 @@ void client_begin(struct cluster *c, uint32_t number)
 void client_go_on(struct cluster *c)
 {
     c->quiet = false;
-    for (uint32_t i = 0; i < c->clients_count; i++) think(&c->clients[i], cluster_below(c, 10000));
+    for (uint32_t i = 0; i < c->clients_count; i++)
+        if (c->clients[i].command == NULL) think(&c->clients[i], cluster_below(c, 10000));
 }
 
 /* Also of what was given up nothing is left. */

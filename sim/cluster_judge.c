@@ -150,6 +150,8 @@ void judge_answer(struct cluster_command *m, enum err err)
     c->moments++;
     if (m->verb == CLIENT_UPDATE && m->changes && err == ERR_CONFLICT)
         c->blocks[m->first].numbers[m->numbers[0]].refused = true;
+    for (uint32_t i = 0; m->verb == CLIENT_WRITE && err == ERR_NO_SPACE && i < m->count; i++)
+        c->blocks[m->first + i].numbers[m->numbers[i]].refused = true;
     if (err != OK) return;
     for (uint32_t i = 0; m->verb == CLIENT_READ && i < m->count; i++) judge_read(m, i, &number);
     for (uint32_t i = 0; m->verb == CLIENT_WRITE && i < m->count; i++) write_is_done(m, i);

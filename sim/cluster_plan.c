@@ -6,10 +6,12 @@
  *     GAP        a learner is cut off in its first pass, and falls behind: that costs it a second one
  *     BYTES      what goes to a replica that was away is what has changed, and little more
  *     REPLACED   a disk is lost with all that was on it
+ *     FULL       the pools are small, and run full, again and again (cluster_fill.c)
  *
  * Each judges in the end that what it is about has happened.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim/cluster.h"
 #include "sim/must.h"
@@ -20,7 +22,7 @@ enum { WAIT_MS = 60000, LONG_MS = 400000, AWAY = 2 }; /* AWAY: the node that is 
 enum cluster_plan plan_of(uint64_t seed, int mutation)
 {
     static const enum cluster_plan of_seeds[10] = {
-        [1] = PLAN_RETURN, [3] = PLAN_GAP, [5] = PLAN_BYTES, [7] = PLAN_REPLACED, [9] = PLAN_ROT};
+        [1] = PLAN_RETURN, [3] = PLAN_GAP, [5] = PLAN_BYTES, [7] = PLAN_REPLACED, [8] = PLAN_FULL, [9] = PLAN_ROT};
     if (mutation < MUTATE_HOST) return of_seeds[seed % 10];
     switch (mutation) {
     case MUTATE_READS_UNPARKED:
@@ -35,6 +37,7 @@ enum cluster_plan plan_of(uint64_t seed, int mutation)
     case MUTATE_DIGEST_EARLY:
     case MUTATE_APPLY_UNDER_DIGEST: return PLAN_RETURN;
     case MUTATE_MEND_UNPROVEN: return PLAN_ROT;
+    case MUTATE_CREDIT_BLIND: return PLAN_FULL;
     default: return PLAN_NONE;
     }
 }
@@ -49,7 +52,9 @@ void plan_begin(struct cluster *c, enum cluster_plan plan)
     c->slow_reads = c->bad_disks = false;
     if (plan == PLAN_ROT) c->lose_disk = 0; /* what is damaged is to be had from somebody */
     c->only_blocks = plan == PLAN_BYTES;
-    c->eager = plan != PLAN_REPLACED && plan != PLAN_ROT;
+    c->eager = plan != PLAN_REPLACED && plan != PLAN_ROT && plan != PLAN_FULL;
+    c->small = plan == PLAN_FULL;
+    c->small_node = (uint32_t)cluster_below(c, c->nodes);
 }
 
 static bool is_without(struct cluster *c)
@@ -206,6 +211,53 @@ static void loses_disk(struct cluster *c)
     cluster_run_ms(c, 1000);
 }
 
+/* Nobody was gone meanwhile, so nobody has a reason to leave. */
+static void judge_whole(struct cluster *c, const struct replica_config *before)
+{
+    bool stayed = cluster_is_whole(c) && memcmp(c->config.join, before->join, sizeof before->join) == 0;
+    if (!c->hasty && !stayed) lab_fail(c->lab, "a replica leaves because a pool is full");
+}
+
+/* The one that is full loses its power, and is back at once: it still finds room for what others may have ordered because of
+ * its word. If it left all the same, it catches up, although it is full: most blocks replace others. */
+static void restarts_full(struct cluster *c)
+{
+    cluster_crash(c, c->small_node);
+    cluster_start(c, c->small_node, IO_MS_NS);
+    cluster_run_ms(c, 1 + cluster_below(c, 100));
+    c->quiet = true;
+    cluster_run_ms(c, c->timing.promise_us * 2 / 1000); /* so long it may take to be left out */
+    cluster_until(c, cluster_is_whole, WAIT_MS, "a replica on a full pool does not come back");
+    client_go_on(c);
+}
+
+/* Another one is away, and catches up while the first is full. */
+static void returns_to_full(struct cluster *c)
+{
+    uint32_t node = (c->small_node + 1 + (uint32_t)cluster_below(c, c->nodes - 1)) % c->nodes;
+    cluster_crash(c, node);
+    cluster_start(c, node, IO_MS_NS * (1 + cluster_below(c, 1000)));
+    cluster_run_ms(c, 1 + cluster_below(c, 3000));
+}
+
+static void runs_full(struct cluster *c)
+{
+    cluster_run_ms(c, 1000);
+    for (uint32_t round = 0; round < 6 && !lab_failed(c->lab); round++) {
+        cluster_run_ms(c, c->timing.promise_us * 2 / 1000); /* who was away before may still be left out for that */
+        if (!cluster_until(c, cluster_is_whole, WAIT_MS, "a replica does not come back")) return;
+        struct replica_config before = c->config;
+        if (!fill_up(c)) return;
+        c->full = true;
+        cluster_run_ms(c, 1 + cluster_below(c, 1000));
+        judge_whole(c, &before);
+        if (round % 3 == 1) restarts_full(c);
+        if (round % 3 == 2) returns_to_full(c);
+        c->full = false;
+        if (!fill_clear(c) || !fill_goes_on(c)) return;
+    }
+}
+
 void plan_run(struct cluster *c, enum cluster_plan plan)
 {
     switch (plan) {
@@ -215,6 +267,7 @@ void plan_run(struct cluster *c, enum cluster_plan plan)
     case PLAN_BYTES: moves_bytes(c); break;
     case PLAN_REPLACED: loses_disk(c); break;
     case PLAN_ROT: rot_run(c); break;
+    case PLAN_FULL: runs_full(c); break;
     }
 }
 
@@ -224,6 +277,10 @@ void plan_judge(struct cluster *c, enum cluster_plan plan)
     if (plan == PLAN_NONE) return;
     if (plan == PLAN_ROT && (!rot_is_mended(c, n.mended) || n.lent < n.mended)) lab_fail(c->lab, "too little was mended");
     if (plan == PLAN_ROT) return;
+    if (plan == PLAN_FULL) {
+        if (n.refused == 0 || n.while_full == 0) lab_fail(c->lab, "nobody is refused, or answered, on a full pool");
+        return;
+    }
     bool caught_up = n.joins > 0 && n.learned > 0 && n.steps > 0 && n.digests >= n.learned && n.blocks > 0;
     if (!caught_up) lab_fail(c->lab, "nobody has caught up");
     if (plan == PLAN_GAP && (n.gaps == 0 || n.passes == 0)) lab_fail(c->lab, "nobody has fallen behind");

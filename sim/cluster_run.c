@@ -195,6 +195,8 @@ static void say_status(struct cluster *c)
                 roles[s.role], s.open ? ", open" : "", (unsigned long long)s.config.version, s.config.epoch,
                 (unsigned long long)s.committed.sequence, (unsigned long long)s.end, (unsigned long long)s.durable,
                 err_name(host_failed(c->node[i].host)), s.why);
+        char text[300];
+        sim_say(c->sim, "node %u: %s", i, store_text(c->node[i].store, text, sizeof text));
         if (s.learn.on)
             sim_say(c->sim, "node %u: learned %llu from %llu, at block %llu", i, (unsigned long long)s.learn.applied,
                     (unsigned long long)s.learn.base, (unsigned long long)s.learn.cursor);

@@ -73,6 +73,7 @@ struct model_store {
     struct item journal[WORLD_JOURNAL]; /* from `synced` to `written`, not durable */
     uint64_t synced, written, syncing;  /* syncing: up to which the sync under way reaches; 0: none */
     uint64_t space;                     /* blocks that it has promised */
+    bool cleans;                        /* it may find more; what is given back stays with it */
     uint32_t boot;
 };
 

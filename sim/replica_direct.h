@@ -62,10 +62,13 @@ void put_back(struct world *w, uint64_t seed, bool trace);
 void put_back_owner(struct world *w, uint64_t seed, bool trace);
 void failed_store(struct world *w, uint64_t seed, bool trace);
 void failing_walk(struct world *w, uint64_t seed, bool trace);
-void beyond_credit(struct world *w, uint64_t seed, bool trace);
+
+/* replica_direct_space.c */
+void space_beyond_credit(struct world *w, uint64_t seed, bool trace);
 void space_before_claim(struct world *w, uint64_t seed, bool trace);
-void less_space(struct world *w, uint64_t seed, bool trace);
-void less_space_late(struct world *w, uint64_t seed, bool trace);
+void space_less(struct world *w, uint64_t seed, bool trace);
+void space_less_late(struct world *w, uint64_t seed, bool trace);
+void space_comes_late(struct world *w, uint64_t seed, bool trace);
 
 /* replica_direct_odd.c */
 void odd_messages(struct world *w, uint64_t seed, bool trace);

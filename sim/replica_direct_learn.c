@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Histories of joining, and of stores that are lost, put back, full or failing: what a replica may claim to have, and how it
+ * Histories of joining, and of stores that are lost, put back or failing: what a replica may claim to have, and how it
  * gets what it lacks.
  */
 #include <string.h>
@@ -230,61 +230,4 @@ void failing_walk(struct world *w, uint64_t seed, bool trace)
         read_over(w, 1);
         if (w->clients[0].busy) world_fail(w, "round %u: the new replica does not serve", i);
     }
-}
-
-/* More is written than the stores have promised to take. */
-void beyond_credit(struct world *w, uint64_t seed, bool trace)
-{
-    struct world_plan plan = direct_plan(2, 2, 40);
-    plan.capacity = 20;
-    plan.tight = true;
-    start_as(w, seed, trace, &plan);
-    pump(w, 20);
-    run(w, 50);
-    if (w->pumped < 1000) world_fail(w, "there is no load");
-}
-
-/* The owner restarts, and hears of space and of a new session before its claim is decided. */
-void space_before_claim(struct world *w, uint64_t seed, bool trace)
-{
-    start(w, seed, trace, 2, 2, 40);
-    world_crash(w, 0);
-    w->register_delay = 15 * MS;
-    world_boot(w, 0);
-    run(w, 25);
-    world_step(w, 0, &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = 1});
-    w->register_delay = 0;
-    run(w, 200);
-    read_over(w, 0);
-    if (w->clients[0].busy) world_fail(w, "the restarted owner does not serve");
-}
-
-/* Node 1 restarts within the epoch, with no space at all. */
-void less_space(struct world *w, uint64_t seed, bool trace)
-{
-    start(w, seed, trace, 2, 2, 40);
-    world_crash(w, 1);
-    w->nodes[1].store->space = 0;
-    world_boot(w, 1);
-    run(w, 10);
-    write_others(w, 0);
-    write_over(w, 0);
-    if (w->clients[0].busy) world_fail(w, "a write that a replica has no space for is neither ordered nor refused");
-    if (w->config.in_sync != 3) world_fail(w, "a replica without space left, and nothing was ordered that it cannot take");
-}
-
-/* The same, with a write under way that it cannot take any more: it leaves, and the write goes on. */
-void less_space_late(struct world *w, uint64_t seed, bool trace)
-{
-    start(w, seed, trace, 2, 2, 40);
-    run(w, 5);
-    world_crash(w, 1);
-    write_others(w, 0);
-    w->nodes[1].store->space = 0;
-    world_boot(w, 1);
-    until_in_sync(w, 1);
-    run(w, 100);
-    const struct volume_state *v = &w->nodes[0].store->live;
-    if (v->end != 3 || v->committed.sequence != 3)
-        world_fail(w, "a write that a replica has no space for does not go on without it");
 }

@@ -19,6 +19,7 @@ void store_begin(struct model_store *s, uint64_t join, uint64_t capacity)
     s->durable = s->live;
     s->synced = s->written = s->syncing = 0;
     s->space = capacity;
+    s->cleans = false;
 }
 
 /* ---- what each item does ---- */
@@ -193,7 +194,7 @@ void store_facts(struct world *w, uint32_t node, struct replica_record *room, st
     const struct model_store *s = w->nodes[node].store;
     const struct volume_state *v = &s->live;
     *ret_facts = (struct replica_facts){
-        .committed = v->committed, .join = v->join, .learn = v->learn, .records = room, .credit = s->space};
+        .committed = v->committed, .join = v->join, .learn = v->learn, .records = room, .credit = s->space, .full = !s->cleans};
     memcpy(ret_facts->windows, v->windows, sizeof v->windows);
     for (uint64_t i = v->committed.sequence + 1; i <= v->end; i++) room[ret_facts->tail++] = v->tail[i % WORLD_TAIL];
 }
@@ -238,7 +239,14 @@ static void judge_commit(struct world *w, uint32_t node, const struct replica_ma
     }
 }
 
-/* What is overwritten or unmapped comes back after a while. */
+/* What is overwritten, unmapped or discarded comes back after a while. */
+static void give_back(struct world *w, uint32_t node, uint64_t blocks)
+{
+    if (blocks == 0 || w->nodes[node].store->cleans) return;
+    store_note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
+               &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = blocks, .full = true});
+}
+
 static void publish(struct world *w, uint32_t node, uint64_t sequence)
 {
     struct model_store *s = w->nodes[node].store;
@@ -251,9 +259,7 @@ static void publish(struct world *w, uint32_t node, uint64_t sequence)
     struct item *item = item_new(w, node, ITEM_PUBLISH);
     item->sequence = sequence;
     do_item(&s->live, item);
-    if (back == 0) return;
-    store_note(w, node, w->plan.tight ? world_below(w, w->plan.timing.heartbeat_us) : 0,
-               &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = back});
+    give_back(w, node, back);
 }
 
 static void discard(struct world *w, uint32_t node, const struct replica_effect *e)
@@ -266,7 +272,7 @@ static void discard(struct world *w, uint32_t node, const struct replica_effect 
     item->sequence = e->sequence;
     item->join = e->id;
     do_item(&s->live, item);
-    s->space += before - tail_cost(&s->live);
+    give_back(w, node, before - tail_cost(&s->live));
     world_say(w, "node %u discards from %llu on, join %llx", node, (unsigned long long)e->sequence, (unsigned long long)e->id);
 }
 

@@ -105,6 +105,7 @@
     X(MUTATE_GAP_FORGOTTEN, "a gap in the records of a learner costs no second pass")                                          \
     X(MUTATE_NO_HOLD, "nobody waits for a learner that is nearly there")                                                       \
     X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")                                                  \
+    X(MUTATE_REFUSED_EARLY, "a write is refused although the store that lacks credit may find some")                           \
     X(MUTATE_CREDIT_KEPT, "credit outlives the life that granted it")                                                          \
     X(MUTATE_NO_REMINDER, "a restarted replica is told the commit number with the next record only")                           \
     X(MUTATE_NOOP_PILE, "each reign adds a no-op to the tail")                                                                 \
@@ -142,6 +143,7 @@
     X(MUTATE_APPLY_UNDER_DIGEST, "a step is applied while the digest is made")                                                 \
     X(MUTATE_SINCE_DROPPED, "a change that depends on what was read does not say so")                                          \
     X(MUTATE_SINCE_AHEAD, "a read says that it is newer than it is")                                                           \
+    X(MUTATE_CREDIT_BLIND, "credit is given without asking the store")                                                         \
     X(MUTATE_FAILURE_UNTOLD, "a record that could not be prepared counts as durable")                                          \
     X(MUTATE_MEND_UNPROVEN, "what another replica has of a damaged block is taken for what it held")
 

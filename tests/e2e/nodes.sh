@@ -106,7 +106,7 @@ setting_up()
     token=$(at b cluster token --witness -q)
     expect 0 'all 3 nodes are up' at w cluster join --witness "$token"
     expect 2 'as many nodes' at a volume create big --size 64M --copies 3
-    expect 0 'all 2 copies are in sync' at a volume create shared --size 64M --copies 2
+    expect 0 'all 2 copies are in sync' at a volume create shared --size "${volume_size:-64M}" --copies 2
     for node in a b; do
         soon "$node" 'serves it: *yes|this node serves it'
     done

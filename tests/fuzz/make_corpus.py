@@ -29,7 +29,8 @@ SEEDS = {
     "register": [["register_look"], ["register_accept"], ["register_promise"], ["register_moved"], ["register_outbid"],
                  ["acceptor"]],
     "replica": [["replica_" + kind] for kind in (
-        "heartbeat", "heartbeat_ack", "record", "record_noop", "prepared", "commit", "forward", "confirm", "confirmed", "done", "want",
+        "heartbeat", "heartbeat_ack", "record", "record_noop", "prepared", "prepared_full",
+        "commit", "forward", "confirm", "confirmed", "done", "want",
         "want_new", "want_checked", "step", "step_gap", "step_check", "step_digested", "step_both", "follow", "again", "ask", "agreed",
         "borrow", "lent", "heartbeats")],
 }

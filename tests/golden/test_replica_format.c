@@ -55,6 +55,12 @@ static const struct replica_message prepared = {
     .join = JOIN,
     .u.prepared = {
         .sequence = 0x1120, .end = 0x1123, .published = {0x111e, 8}, .want = 0x1121, .credit = 0x10000, .credit_at = 0x111f}};
+static const struct replica_message prepared_full = {
+    .kind = REPLICA_PREPARED,
+    TO_ALL,
+    .join = JOIN,
+    .u.prepared = {
+        .sequence = 0x1123, .end = 0x1123, .published = {0x1123, 8}, .credit = 3, .credit_at = 0x1123, .full = true}};
 static const struct replica_message commit = {.kind = REPLICA_COMMIT, OWNER, .join = JOIN};
 static const struct replica_message forward = {
     .kind = REPLICA_FORWARD,
@@ -141,6 +147,7 @@ static const struct {
     {"replica_record", &record, true},
     {"replica_record_noop", &record_noop, false},
     {"replica_prepared", &prepared, false},
+    {"replica_prepared_full", &prepared_full, false},
     {"replica_commit", &commit, false},
     {"replica_forward", &forward, true},
     {"replica_confirm", &confirm, false},

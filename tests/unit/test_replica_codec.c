@@ -142,6 +142,7 @@ static void draw_prepared(struct prng *p, struct replica_prepared *prepared, uin
     prepared->want = some_sequence(p);
     prepared->credit = some(p, 0, UINT64_MAX - 1);
     prepared->credit_at = some_sequence(p);
+    prepared->full = prng_below(p, 2) == 0;
 }
 
 static void draw_beat(struct prng *p, struct replica_heartbeat *beat, bool ack)
@@ -487,7 +488,9 @@ static const struct limit {
     {REPLICA_PREPARED, OF(prepared, published.sequence), 8, 52, 53},
     {REPLICA_PREPARED, OF(prepared, published.sequence), 8, 1, 0}, /* of an epoch */
     {REPLICA_PREPARED, OF(prepared, published.epoch), 4, 9, 10},
-    {REPLICA_PREPARED, OF(prepared, reserved[3]), 1, 0, 1},
+    {REPLICA_PREPARED, OF(prepared, full), 1, 1, 2},
+    {REPLICA_PREPARED, OF(prepared, reserved[0]), 1, 0, 1},
+    {REPLICA_PREPARED, OF(prepared, reserved[2]), 1, 0, 1},
     {REPLICA_PREPARED, OF(prepared, want), 8, SEQUENCE_END - 1, NONE},
     {REPLICA_PREPARED, OF(prepared, credit), 8, NONE - 1, NONE},
     {REPLICA_PREPARED, OF(prepared, credit_at), 8, SEQUENCE_END - 1, SEQUENCE_END},

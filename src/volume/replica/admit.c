@@ -10,6 +10,10 @@
  * Rule 12: a command older than stale_us is refused, by the owner's own clock, at the moment when it would be ordered: its
  * client may have given it up and done other things since.
  *
+ * A write is refused when there is no space for it: when somebody's credit is too little and will not become more by
+ * itself. As long as the store of everybody who lacks credit may still find some, the write waits. What takes no space is never
+ * held up.
+ *
  * A change whose outcome depends on what its blocks were says of which record on it knows them (since). It is judged at the
  * same moment, when its place in the order is known: nothing newer may have touched them.
  *
@@ -155,10 +159,10 @@ static enum verdict judge(struct replica *r, uint32_t i)
         refuse(r, i, REPLICA_OVERTAKEN);
         return GONE;
     }
-    uint64_t credit;
-    if (!owner_credit(r, &credit)) return WAIT;
-    if (change_cost(&t->change) <= credit) return ORDER;
-    if (r->committed < r->end) return WAIT; /* what is under way may bring new credit */
+    enum owner_room room = owner_room(r, change_cost(&t->change));
+    if (room == OWNER_ROOM) return ORDER;
+    if (room == OWNER_ROOM_LATER) return WAIT;
+    if (tail_spent_after(r, r->committed) > 0) return WAIT; /* what is under way may bring new credit */
     r->counts.refused_full++;
     refuse(r, i, REPLICA_FULL);
     return GONE;

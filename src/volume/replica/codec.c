@@ -449,6 +449,7 @@ static void prepared_encode(struct out *out, const struct replica_message *m)
                                          .sequence = put64(p->sequence),
                                          .end = put64(p->end),
                                          .published = mark_encode(&p->published),
+                                         .full = p->full,
                                          .want = put64(p->want),
                                          .credit = put64(p->credit),
                                          .credit_at = put64(p->credit_at)};
@@ -468,7 +469,7 @@ static enum err prepared_decode(struct cursor *c, struct replica_message *m)
     p->want = get64(wire.want);
     p->credit = get64(wire.credit);
     p->credit_at = get64(wire.credit_at);
-    return OK;
+    return flag_decode(wire.full, &p->full);
 }
 
 /* ---- changes of clients ---- */

@@ -22,6 +22,8 @@ bool follow_listens(const struct replica *r, const struct replica_message *m)
     return m->join == r->join || MUTATED(MUTATE_NO_JOIN_FENCE);
 }
 
+/* Credit counts from `matched`. What stands behind it has taken its part: it will be matched, or be discarded for the no-op of
+ * a reign, and until that is matched the owner admits nothing (owner.c), so what was discarded is not counted on. */
 void follow_report(struct replica *r, uint64_t want)
 {
     uint64_t durable = MUTATED(MUTATE_ACK_VOLATILE) ? r->end : r->durable;
@@ -33,6 +35,7 @@ void follow_report(struct replica *r, uint64_t want)
     if (r->matched + 1 >= r->first) {
         m.u.prepared.credit_at = r->matched;
         m.u.prepared.credit = r->space + tail_spent_after(r, r->matched);
+        m.u.prepared.full = r->full;
     }
     effect_send_owner(r, &m);
 }

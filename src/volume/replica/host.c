@@ -251,7 +251,7 @@ static void timer_fires(struct io_timer *timer)
 
 static void timer_set(struct replica_host *h)
 {
-    uint64_t due = replica_deadline(h->core) * IO_US_NS, now = io_now_ns(h->config.io);
+    uint64_t due = min64(replica_deadline(h->core), host_credit_due(h)) * IO_US_NS, now = io_now_ns(h->config.io);
     io_cancel(h->config.io, &h->timer);
     io_after(h->config.io, due > now ? due - now : 0, &h->timer);
 }
@@ -264,12 +264,7 @@ static bool more(struct replica_host *h, uint64_t now, struct replica_event *ret
         h->fail_due = false;
         return true;
     }
-    if (host_check_event(h, ret_event)) return true;
-    if (h->credit_back == 0) return false;
-    ret_event->kind = REPLICA_ON_CREDIT;
-    ret_event->credit = h->credit_back;
-    h->credit_back = 0;
-    return true;
+    return host_check_event(h, ret_event) || host_credit_event(h, ret_event);
 }
 
 static void reset(struct replica_host *h)
@@ -498,6 +493,7 @@ enum err host_open(const struct replica_host_config *config, struct replica_host
     TRY(io_task_start(config->io, &h->task, host_run, h));
     TRY(io_task_start(config->io, &h->teacher.task, host_teach_run, h));
     TRY(io_task_start(config->io, &h->digester, host_check_run, h));
+    host_credit_begin(h, &facts);
     replica_open(h->core, &h->config.setup, &facts, io_now_ns(config->io) / IO_US_NS);
     mem_free(config->mem, room);
     timer_set(h);
@@ -536,6 +532,7 @@ void host_close(struct replica_host *h)
            !host_mend_forget(h))
         io_task_sleep(h->config.io, IO_MS_NS);
     host_teach_forget(h);
+    store_pledge_end(&h->pledge);
     content_drop(contents, h->learner.content);
     for (struct list *l; (l = list_pop(&h->forwards)) != NULL;)
         content_drop(contents, CONTAINER(l, struct replica_content, link));

@@ -4,6 +4,7 @@
  *
  *     host.c        opening, events in, effects out, clients
  *     host_store.c  records: prepare, publish, discard
+ *     host_credit.c what the store has pledged, as credit for the core
  *     host_send.c   messages with content, and content that is read again
  *     host_self.c   what the replica keeps of itself in the store
  *     host_learn.c  catching up: steps are applied; and the task that writes
@@ -226,12 +227,15 @@ struct replica_host {
     uint64_t durable, durable_told; /* newest that is, and that the core knows */
     struct io_msg durables;
     bool durable_sent;
-    uint64_t credit_back; /* blocks that were published and not given back to the core yet */
-    struct io_task task;  /* all that writes and waits: discards, steps */
-    uint32_t working;     /* tasks that are doing something */
-    uint64_t stepped_us;  /* when the core heard of anything */
-    bool stepping;        /* the core is at work: nothing may come to it */
-    bool reset_due;       /* it wants all sessions to end */
+    struct store_pledge pledge; /* all credit that the core has, or is about to hear of */
+    uint64_t credit_owed;       /* blocks that the core may get beside that, as the store has room */
+    enum store_room room;       /* as it was when the store was asked */
+    bool full_told;
+    struct io_task task; /* all that writes and waits: discards, steps */
+    uint32_t working;    /* tasks that are doing something */
+    uint64_t stepped_us; /* when the core heard of anything */
+    bool stepping;       /* the core is at work: nothing may come to it */
+    bool reset_due;      /* it wants all sessions to end */
     bool discarding;
     uint64_t discard_from, discard_join;
     struct host_self self;
@@ -290,6 +294,15 @@ void host_put(struct replica_host *h, uint8_t node, const struct replica_message
 void host_send_tick(struct replica_host *h);
 /* What waits there is not sent any more; true: nothing is being read. */
 bool host_send_forget(struct replica_host *h);
+
+/* ---- host_credit.c ---- */
+
+/* What was pledged for this life, for the core. */
+void host_credit_begin(struct replica_host *h, struct replica_facts *facts);
+/* More of it, for the core. False: there is nothing to say. */
+bool host_credit_event(struct replica_host *h, struct replica_event *ret_event);
+/* When the store should be asked again, us; UINT64_MAX: when something happens. */
+uint64_t host_credit_due(const struct replica_host *h);
 
 /* ---- host_self.c ---- */
 

@@ -59,7 +59,6 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
     if (first != NULL) store_publish(c->store, first);
     TRY(store_volume_next(c->store, c->volume, &info));
     h->published = h->publish_to = h->end = info.published;
-    uint64_t used = 0;
     struct replica_facts facts = {.boot = c->boot, .committed = {info.published, info.epoch}, .records = room};
     struct store_window windows[REQUEST_NODES];
     TRY(host_self_get(h, &h->self));
@@ -75,11 +74,9 @@ enum err host_take_up(struct replica_host *h, struct replica_record *room, struc
         if (facts.tail == REPLICA_KEPT - 1 || op->node >= REPLICA_NODES_MAX) return ERR_LIMIT;
         if (facts.tail == 0) facts.committed.epoch = op->previous_epoch;
         tell_record(op, &room[facts.tail++]);
-        used += cost_of(op);
         slot_begin(h, &(struct host_slot){.sequence = op->sequence, .what = op->what, .op = op, .cost = cost_of(op)});
     }
     h->durable_told = h->durable = h->end;
-    facts.credit = c->credit > used ? c->credit - used : 0;
     *ret_facts = facts;
     return OK;
 }
@@ -146,6 +143,7 @@ void host_prepare(struct replica_host *h, const struct replica_record *record)
         own->op.lba = change->lba;
         own->op.count = change->count;
         if (content->what == ENTRY_NEW) own->op.digests = content->digests;
+        if (!MUTATED(MUTATE_CREDIT_BLIND)) own->op.pledge = &h->pledge;
     }
     h->end = record->mark.sequence;
     h->preparing++;
@@ -184,7 +182,7 @@ void host_publish_go(struct replica_host *h)
 {
     while (h->published < h->publish_to && may_publish(h, h->published + 1)) {
         struct host_slot *slot = host_slot(h, h->published + 1);
-        h->credit_back += slot->cost;
+        h->credit_owed += slot->cost;
         store_publish(h->config.store, slot->op);
         slot_end(h, slot);
         h->published++;
@@ -222,6 +220,7 @@ static enum err discard(struct replica_host *h)
     TRY(store_discard(c->store, c->volume, h->discard_from));
     for (; h->end >= h->discard_from; h->end--) {
         struct host_slot *slot = host_slot(h, h->end);
+        h->credit_owed += slot->cost;
         slot_end(h, slot);
         slot->sequence = 0;
     }

@@ -41,6 +41,7 @@ struct peer {
     uint64_t acked_before;
     uint64_t moved;             /* when something was sent while nothing was open, or acked; for sending again */
     uint64_t credit, credit_at; /* credit_at 0: not known */
+    bool full;                  /* it will not have more unless something is unmapped */
     uint64_t full_since;        /* since when it cannot take what was ordered; NEVER */
     /* teach.c: in this epoch */
     enum phase phase;
@@ -139,6 +140,7 @@ struct replica {
     uint64_t join;
     struct replica_window windows[REPLICA_NODES_MAX];
     uint64_t space;               /* blocks that may still be prepared here */
+    bool full;                    /* there will be no more unless something is unmapped */
     uint64_t spent[REPLICA_KEPT]; /* blocks that all records up to this one took */
     uint64_t spent_before;        /* ... up to first - 1 */
 
@@ -264,8 +266,9 @@ void owner_tick(struct replica *r);
 void owner_send_commit(struct replica *r);
 /* That replica has room for all records up to this one. */
 bool owner_may_send(const struct replica *r, const struct peer *p, uint64_t sequence);
-/* Blocks that everybody who counts can still take; false: somebody has not said so since it started. */
-bool owner_credit(const struct replica *r, uint64_t *ret_left);
+enum owner_room { OWNER_ROOM, OWNER_ROOM_LATER, OWNER_FULL };
+/* Can everybody who counts take so many blocks more? LATER: somebody has not said so since it started, or may yet. */
+enum owner_room owner_room(const struct replica *r, uint64_t blocks);
 /* That node has started again. */
 void owner_on_restart(struct replica *r, uint32_t node);
 

@@ -69,6 +69,7 @@ static void epoch_begins(struct replica *r)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         struct peer *p = &r->peers[node];
         p->acked = p->acked_before = p->credit = p->credit_at = 0;
+        p->full = false;
         p->full_since = p->silent_since = NEVER;
         p->sent = r->committed;
         p->moved = r->now;

@@ -114,6 +114,7 @@ struct replica_prepared {
     uint64_t want;                 /* not 0: send again from here */
     uint64_t credit;               /* blocks that may still be written after the sender's newest record, `credit_at` */
     uint64_t credit_at;
+    bool full; /* and there will be no more credit unless something is unmapped; else more may come soon */
 };
 
 struct replica_forward {

@@ -77,6 +77,7 @@ void owner_on_restart(struct replica *r, uint32_t node)
     struct peer *p = &r->peers[node];
     if (MUTATED(MUTATE_CREDIT_KEPT)) return;
     p->credit = p->credit_at = 0;
+    p->full = false;
     p->full_since = NEVER;
     p->phase = PHASE_NONE;
     p->acked_before = max64(p->acked_before, p->acked);
@@ -223,9 +224,10 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     p->sent = max64(p->sent, p->acked);
     bool newer = m->u.prepared.credit_at > p->credit_at;
     if (m->u.prepared.credit_at > r->end) return;
-    if (newer || (m->u.prepared.credit_at == p->credit_at && m->u.prepared.credit > p->credit)) {
+    if (newer || (m->u.prepared.credit_at == p->credit_at && m->u.prepared.credit >= p->credit)) {
         p->credit_at = m->u.prepared.credit_at;
         p->credit = m->u.prepared.credit;
+        p->full = m->u.prepared.full;
     }
     if (m->u.prepared.want != 0 && m->u.prepared.want <= p->sent && m->u.prepared.want > p->acked) {
         p->sent = m->u.prepared.want - 1;
@@ -236,18 +238,22 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
     teach_bring_in(r, m->from);
 }
 
-bool owner_credit(const struct replica *r, uint64_t *ret_left)
+enum owner_room owner_room(const struct replica *r, uint64_t blocks)
 {
-    uint64_t left = r->space;
+    bool later = blocks > r->space && !r->full, full = blocks > r->space && r->full;
     uint8_t counted = member_counted(r);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
+        const struct peer *p = &r->peers[node];
         if (!set_has(counted, node) || is_me(r, node)) continue;
-        if (r->peers[node].credit_at == 0) return false;
-        uint64_t its = credit_left(r, &r->peers[node], r->end);
-        left = min64(left, its != NO_CREDIT ? its : 0);
+        if (p->credit_at == 0) return OWNER_ROOM_LATER;
+        uint64_t its = credit_left(r, p, r->end);
+        bool lacks = blocks > (its != NO_CREDIT ? its : 0);
+        full = full || (lacks && p->full);
+        later = later || (lacks && !p->full);
     }
-    *ret_left = MUTATED(MUTATE_NO_CREDIT) ? UINT64_MAX : left;
-    return true;
+    if (MUTATED(MUTATE_NO_CREDIT)) return OWNER_ROOM;
+    if (MUTATED(MUTATE_REFUSED_EARLY) && later) return OWNER_FULL;
+    return full ? OWNER_FULL : later ? OWNER_ROOM_LATER : OWNER_ROOM;
 }
 
 void owner_tick(struct replica *r)

@@ -157,9 +157,10 @@ static void on_durable(struct replica *r, uint64_t sequence)
     follow_publish(r);
 }
 
-static void on_credit(struct replica *r, uint64_t credit)
+static void on_credit(struct replica *r, uint64_t credit, bool full)
 {
     r->space += credit;
+    r->full = full;
     if (follow_is_member(r)) follow_report(r, 0);
 }
 
@@ -181,7 +182,7 @@ static void dispatch(struct replica *r, const struct replica_event *e)
     case REPLICA_ON_MESSAGE: on_message(r, e->message); break;
     case REPLICA_ON_DURABLE: on_durable(r, e->sequence); break;
     case REPLICA_ON_DISCARDED: tail_on_discarded(r); break;
-    case REPLICA_ON_CREDIT: on_credit(r, e->credit); break;
+    case REPLICA_ON_CREDIT: on_credit(r, e->credit, e->full); break;
     case REPLICA_ON_CHANGE: forward_on_change(r, e); break;
     case REPLICA_ON_LOST: forward_on_lost(r, e->session); break;
     case REPLICA_ON_READ: read_on_read(r, e); break;

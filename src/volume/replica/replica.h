@@ -35,9 +35,9 @@
  *
  * What the wiring finds in store.h: inherited records (store_prepared_next, store_read.of); DO_APPLY as operations with
  * `learn`, the last of a step a local key that says how far it is; DO_LEARNED as MOVE, with the local key of join, learn and
- * windows; DO_WALK (store_changes_in); digests as of one sequence. DO_DISCARD sets the join first, then it discards. What it
- * lacks: credit; volumes whose ids do not come in ascending order. Heartbeats of all volumes between two nodes belong into one
- * frame.
+ * windows; DO_WALK (store_changes_in); credit (store_pledge_more); digests as of one sequence. DO_DISCARD sets the join first,
+ * then it discards. What it lacks: volumes whose ids do not come in ascending order. Heartbeats of all volumes between two
+ * nodes belong into one frame.
  *
  * What is not here: outcomes of compare-and-write, reads forwarded from nodes that are not in sync (they are refused), an
  * orderly hand-over of ownership, pacing of first passes beyond the host's own. Fences are simulated in one directed history
@@ -104,6 +104,7 @@ struct replica_facts {
     uint32_t tail; /* prepared records after `committed` */
     const struct replica_record *records;
     uint64_t credit;              /* as ON_CREDIT; may be less than before the restart */
+    bool full;                    /* as ON_CREDIT */
     struct replica_config config; /* as it was before the restart: for people only, nothing is decided by it (rule 18) */
 };
 
@@ -114,7 +115,7 @@ enum replica_event_kind {
     REPLICA_ON_MESSAGE, /* message */
     REPLICA_ON_DURABLE, /* sequence: all records prepared up to here are durable */
     REPLICA_ON_DISCARDED,
-    REPLICA_ON_CREDIT,  /* credit */
+    REPLICA_ON_CREDIT,  /* credit, full */
     REPLICA_ON_CHANGE,  /* id, session, change (kind, lba, count, body): a command of a client */
     REPLICA_ON_LOST,    /* session: the client's session is gone, nobody waits for its answers */
     REPLICA_ON_READ,    /* id, lba, count */
@@ -136,7 +137,8 @@ struct replica_event {
     uint64_t arrived; /* CHANGE: when the command came, before `now` if it had to wait for its turn; 0: now */
     uint32_t count;
     uint64_t credit; /* blocks that this node's store promises to take beyond all that it was given; only ever raised, by
-                      * this much more */
+                      * this much more. What is published or discarded brings none by itself */
+    bool full;       /* CREDIT: there will be no more unless something is unmapped; else writes wait for it */
     uint64_t digest[2];
     bool failed; /* WALKED, DIGEST: something cannot be read now; APPLIED: there is no space. Tried again after a while */
     const struct replica_config *config;

@@ -50,6 +50,7 @@ void tail_open(struct replica *r, const struct replica_facts *facts)
     r->committed_epoch = facts->committed.epoch;
     r->first = r->end + 1;
     r->space = facts->credit;
+    r->full = facts->full;
     memcpy(r->windows, facts->windows, sizeof r->windows);
     for (uint32_t i = 0; i < facts->tail; i++) {
         assert(facts->records[i].mark.sequence == r->end + 1);
@@ -165,7 +166,6 @@ void tail_settle(struct replica *r)
 void tail_on_discarded(struct replica *r)
 {
     assert(r->discarding);
-    for (uint64_t s = r->discard_from; s <= r->end; s++) r->space += change_cost(&tail_at(r, s)->change);
     r->end = r->discard_from - 1;
     r->durable = min64(r->durable, r->end);
     r->matched = min64(r->matched, r->end);

@@ -338,6 +338,7 @@ void teach_on_follow(struct replica *r, const struct replica_message *m)
     if (p->join != m->join) attempt_begin(r, p, m->join);
     p->phase = PHASE_FOLLOWING;
     p->credit = p->credit_at = 0;
+    p->full = false;
     p->got_on = r->now;
     p->join_until = p->join_next = r->now;
     bool kept = sequence + 1 >= r->first && sequence <= r->end && sequence != 0;

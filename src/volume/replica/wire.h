@@ -192,12 +192,14 @@ struct wire_replica_prepared {
     le64 join;
     le64 sequence, end;                 /* end: not below the first, nor below what is published */
     struct wire_replica_mark published; /* may be none */
-    uint8_t reserved[4];
+    uint8_t full;                       /* flag */
+    uint8_t reserved[3];
     le64 want;
     le64 credit, credit_at;
 };
 SIZE(wire_replica_prepared, 64);
 AT(wire_replica_prepared, published, 24);
+AT(wire_replica_prepared, full, 36);
 AT(wire_replica_prepared, want, 40);
 
 struct wire_replica_forward {
