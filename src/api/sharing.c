@@ -309,9 +309,10 @@ static void run(void *arg)
 
 enum err node_sharing_open(struct node *node)
 {
-    if (node_is_shared(node)) TRY(apply(node));
+    enum err err = node_is_shared(node) ? apply(node) : OK;
+    if (err != OK) complain(node, err); /* the task tries again; it is no reason not to serve what is known */
     node->sharing.running = true;
-    enum err err = io_task_start(node->io, &node->sharing.task, run, node);
+    err = io_task_start(node->io, &node->sharing.task, run, node);
     if (err != OK) node->sharing.running = false;
     node->sharing.opened = err == OK;
     return err;
