@@ -44,7 +44,7 @@ bench: all
 	tools/install-deps bench
 	tools/bench
 
-# Two nodes and a witness on this machine.
+# Two nodes and a witness on this machine, against one node and against Ceph.
 bench-cluster: all
 	tools/install-deps
 	tools/bench-cluster
