@@ -21,15 +21,30 @@ static uint32_t ask(struct replica_host *h, bool again)
     if (most > 0) got = store_pledge_more(&h->pledge, most, again, &h->room);
     if (MUTATED(MUTATE_CREDIT_BLIND)) got = most;
     h->credit_owed -= got;
+    bool sums_up = h->pledge.blocks + h->credit_used + h->credit_owed == h->credit_all;
+    assert(sums_up || h->failed != OK || MUTATED(MUTATE_CREDIT_BLIND)); /* nothing is lost, nothing is given twice */
+    assert(h->credit_used == 0 || h->published < h->end || h->failed != OK);
     return got;
+}
+
+void host_credit_use(struct replica_host *h, uint32_t blocks)
+{
+    h->credit_used += blocks;
+}
+
+void host_credit_back(struct replica_host *h, uint32_t blocks)
+{
+    assert(h->credit_used >= blocks);
+    h->credit_used -= blocks;
+    h->credit_owed += blocks;
 }
 
 void host_credit_begin(struct replica_host *h, struct replica_facts *facts)
 {
-    uint64_t used = 0;
-    for (uint64_t s = h->published + 1; s <= h->end; s++) used += host_slot(h, s)->cost;
+    for (uint64_t s = h->published + 1; s <= h->end; s++) host_credit_use(h, host_slot(h, s)->cost);
     store_pledge_begin(h->config.store, &h->pledge);
-    h->credit_owed = h->config.credit > used ? h->config.credit - used : 0;
+    h->credit_all = max64(h->config.credit, h->credit_used);
+    h->credit_owed = h->credit_all - h->credit_used;
     facts->credit = ask(h, true);
     facts->full = h->full_told = h->room == STORE_FULL;
 }
@@ -47,5 +62,5 @@ bool host_credit_event(struct replica_host *h, struct replica_event *ret_event)
 
 uint64_t host_credit_due(const struct replica_host *h)
 {
-    return h->room == STORE_ROOM_LATER ? h->stepped_us + ASK_US : UINT64_MAX;
+    return h->room == STORE_ROOM_LATER && h->failed == OK ? h->stepped_us + ASK_US : UINT64_MAX;
 }

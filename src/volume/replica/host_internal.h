@@ -228,6 +228,8 @@ struct replica_host {
     struct io_msg durables;
     bool durable_sent;
     struct store_pledge pledge; /* all credit that the core has, or is about to hear of */
+    uint64_t credit_all;        /* blocks of all four places (host_credit.c) */
+    uint64_t credit_used;       /* blocks of records that are prepared */
     uint64_t credit_owed;       /* blocks that the core may get beside that, as the store has room */
     enum store_room room;       /* as it was when the store was asked */
     bool full_told;
@@ -301,6 +303,9 @@ bool host_send_forget(struct replica_host *h);
 void host_credit_begin(struct replica_host *h, struct replica_facts *facts);
 /* More of it, for the core. False: there is nothing to say. */
 bool host_credit_event(struct replica_host *h, struct replica_event *ret_event);
+/* A record of so many blocks is prepared; is published or discarded. */
+void host_credit_use(struct replica_host *h, uint32_t blocks);
+void host_credit_back(struct replica_host *h, uint32_t blocks);
 /* When the store should be asked again, us; UINT64_MAX: when something happens. */
 uint64_t host_credit_due(const struct replica_host *h);
 

@@ -153,6 +153,7 @@ void host_prepare(struct replica_host *h, const struct replica_record *record)
                                       .own = own,
                                       .content = content,
                                       .cost = change->kind == REPLICA_WRITE ? change->count : 0});
+    host_credit_use(h, host_slot(h, h->end)->cost);
     store_prepare(h->config.store, &own->op);
     if (!MUTATED(MUTATE_DURABLE_EARLY)) return;
     h->durable = h->end;
@@ -182,7 +183,7 @@ void host_publish_go(struct replica_host *h)
 {
     while (h->published < h->publish_to && may_publish(h, h->published + 1)) {
         struct host_slot *slot = host_slot(h, h->published + 1);
-        h->credit_owed += slot->cost;
+        host_credit_back(h, slot->cost);
         store_publish(h->config.store, slot->op);
         slot_end(h, slot);
         h->published++;
@@ -220,7 +221,7 @@ static enum err discard(struct replica_host *h)
     TRY(store_discard(c->store, c->volume, h->discard_from));
     for (; h->end >= h->discard_from; h->end--) {
         struct host_slot *slot = host_slot(h, h->end);
-        h->credit_owed += slot->cost;
+        host_credit_back(h, slot->cost);
         slot_end(h, slot);
         slot->sequence = 0;
     }
