@@ -117,6 +117,7 @@ static const struct {
     {MUTATE_PROMISE_RACE, promise_race},
     {MUTATE_NO_JOIN_FENCE, late_acks},
     {MUTATE_NONE, empty_store},
+    {MUTATE_NONE, more_and_fewer},
     {MUTATE_TRUST_OLD_CONFIG, old_config},
     {MUTATE_LEASE_TOO_LONG, long_lease},
     {MUTATE_READ_WITHOUT_LEASE, long_lease},

@@ -56,6 +56,7 @@ void gap_in_check(struct world *w, uint64_t seed, bool trace);
 void lost_block(struct world *w, uint64_t seed, bool trace);
 void late_acks(struct world *w, uint64_t seed, bool trace);
 void late_words(struct world *w, uint64_t seed, bool trace);
+void more_and_fewer(struct world *w, uint64_t seed, bool trace);
 void empty_store(struct world *w, uint64_t seed, bool trace);
 void empty_owner(struct world *w, uint64_t seed, bool trace);
 void put_back(struct world *w, uint64_t seed, bool trace);

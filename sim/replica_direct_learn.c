@@ -116,6 +116,35 @@ void late_words(struct world *w, uint64_t seed, bool trace)
     if (w->config.version != version) world_fail(w, "a replica leaves because of what it said before it joined");
 }
 
+/* A person gives the volume a third copy, under load, and later gives up one that is lost; the register's value is changed by
+ * somebody who takes no part. Then that node is back, and is asked nothing. */
+void more_and_fewer(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 3, 2, 40);
+    pump(w, 200);
+    run(w, 20);
+    w->config.learners |= 4;
+    w->config.version++;
+    until_in_sync(w, 7);
+    w->plan.pump_us = 1000 * MS;
+    write_over(w, 2);
+    read_over(w, 0);
+    read_over(w, 1);
+    world_crash(w, 1);
+    until_in_sync(w, 5);
+    w->config.learners &= (uint8_t)~2;
+    w->config.version++;
+    run(w, 150);
+    write_over(w, 0);
+    read_over(w, 2);
+    world_boot(w, 1);
+    run(w, 150);
+    write_over(w, 1); /* from outside, it forwards */
+    read_over(w, 2);
+    if (w->clients[0].busy || w->clients[0].writing) world_fail(w, "no writes after copies came and went");
+    if (w->config.in_sync != 5) world_fail(w, "a copy that was given up is back");
+}
+
 /* A disk is exchanged: the node is in sync by the register, and empty. */
 void empty_store(struct world *w, uint64_t seed, bool trace)
 {

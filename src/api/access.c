@@ -57,7 +57,7 @@ static uint32_t others(const struct node *node, uint32_t number, bool serves, st
     uint32_t count = 0;
     if (number == 0 || node->replicas == NULL || !replicas_place(node->replicas, number, &place)) return 0;
     for (uint32_t i = 0; i < place.node_count; i++) {
-        if (place.nodes[i] == member_number(node->member)) continue;
+        if (place.nodes[i] == member_number(node->member) || !set_has(placement_kept(&place), i)) continue;
         bool good = set_has(place.config.in_sync, i) && (!serves || member_is_up(node->member, place.nodes[i]));
         ret_groups[count++] =
             (struct scsi_port_group){.id = (uint16_t)place.nodes[i], .access = good ? SCSI_ACTIVE_OPTIMIZED : SCSI_UNAVAILABLE};

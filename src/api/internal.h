@@ -99,6 +99,9 @@ enum err node_replicas_check_name(struct call *call, const char *name);
 bool node_replica_is_ours(const struct node *node, const struct volume_replica *replica);
 /* What the cluster says of a volume. False: it does not know it, or it has no replicas. */
 bool node_replica_place(const struct node *node, const struct catalog_volume *v, struct placement *ret_place);
+/* [task] Within a change, as above: on so many nodes from now on; or not on this one any more. */
+enum err node_replicas_copies(struct call *call, const struct catalog_volume *v, uint32_t copies);
+enum err node_replicas_drop(struct call *call, const struct catalog_volume *v, const char *name);
 /* [task] Within a change, as above: this node's copy becomes the volume. */
 enum err node_replicas_force(struct call *call, const struct catalog_volume *v);
 /* Who keeps it, and how it stands. */
@@ -208,7 +211,8 @@ enum err maps_delete_all(struct call *call, const struct catalog_volume *v);
 
 typedef enum err handler(struct call *call);
 
-handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resize, volumes_force, volumes_stats;
+handler volumes_list, volumes_create, volumes_show, volumes_delete, volumes_resize, volumes_copies, volumes_force,
+    volumes_stats;
 handler maps_list, maps_create, maps_delete;
 handler hosts_list, hosts_create, hosts_show, hosts_delete, hosts_add_initiator, hosts_remove_initiator, hosts_set_chap,
     hosts_clear_chap;

@@ -160,7 +160,7 @@ static const struct roster_node *next_node(const struct node *node, const struct
     for (uint32_t n = 0; n < roster->node_count; n++) {
         const struct roster_node *r = &roster->nodes[n];
         bool can = r->stage == ROSTER_LIVE && r->role == ROSTER_DATA && member_is_up(node->member, r->number);
-        if (!can || placement_of(place, r->number) < REPLICA_NODES_MAX) continue;
+        if (!can || placement_keeps(place, r->number)) continue;
         uint32_t load = placement_count(roster, r->number, UINT32_MAX);
         *ret_full += load >= REPLICAS_MAX;
         if (load >= least) continue;
@@ -170,6 +170,15 @@ static const struct roster_node *next_node(const struct node *node, const struct
     return best;
 }
 
+static enum err too_few(struct call *call, uint32_t copies, uint32_t can, uint32_t full)
+{
+    char but[80] = "";
+    if (full > 0) snprintf(but, sizeof but, "; %u more keep %d, the most that a node can", full, REPLICAS_MAX);
+    problem_help(&call->problem, "izar node list; izar cluster token lets another node join");
+    return problem_tell(&call->problem, ERR_UNSUPPORTED, "%u copies need as many nodes with data that are up: there %s %u%s",
+                        copies, can == 1 ? "is" : "are", can, but);
+}
+
 /* This node first, then the others that are up: those with fewest volumes, by the roster. */
 static enum err choose_nodes(struct call *call, uint32_t copies, struct placement *place)
 {
@@ -177,18 +186,13 @@ static enum err choose_nodes(struct call *call, uint32_t copies, struct placemen
     TRY(check_can_choose(call, member_roster(node->member)));
     place->nodes[place->node_count++] = member_number(node->member);
     while (place->node_count < copies) {
-        char but[80] = "";
         uint32_t full, can = place->node_count;
         const struct roster_node *next = next_node(node, place, &full);
         if (next != NULL) {
             place->nodes[place->node_count++] = next->number;
             continue;
         }
-        if (full > 0) snprintf(but, sizeof but, "; %u more keep %d, the most that a node can", full, REPLICAS_MAX);
-        problem_help(&call->problem, "izar node list; izar cluster token lets another node join");
-        return problem_tell(&call->problem, ERR_UNSUPPORTED,
-                            "%u copies need as many nodes with data that are up: there %s %u%s", copies,
-                            can == 1 ? "is" : "are", can, but);
+        return too_few(call, copies, can, full);
     }
     return OK;
 }
@@ -250,15 +254,64 @@ enum err node_replicas_delete(struct call *call, const struct catalog_volume *v)
 {
     struct node *node = call->node;
     struct member_why why;
+    struct placement place;
     uint32_t id = v->id, number = v->number;
     const struct volume *there = volumes_find(node->volumes, id);
     if (there != NULL && !node_replica_is_ours(node, volume_replica(there)))
         return node_volume_delete(node, id, &call->problem); /* of a cluster that this node has left */
+    if (node_replica_place(node, v, &place) && !placement_keeps(&place, member_number(node->member)))
+        return node_volume_delete(node, id, &call->problem); /* others keep it; this is what was left here */
     node_change_end(node);
     enum err err = replicas_delete(node->replicas, number, &why);
     node_change_begin(node);
     if (err == ERR_NO_NAME) return delete_left_over(call, id, number);
     return err == OK ? OK : call_tell_why(call, err, &why);
+}
+
+static enum err change_copies(struct call *call, uint32_t number, uint32_t add, uint32_t drop)
+{
+    struct node *node = call->node;
+    struct member_why why;
+    node_change_end(node);
+    enum err err = replicas_copies(node->replicas, number, add, drop, &why);
+    node_change_begin(node);
+    return err == OK ? OK : call_tell_why(call, err, &why);
+}
+
+/* Copies that there are, of nodes that there are. */
+static uint32_t count_copies(const struct node *node, const struct placement *place)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < place->node_count; i++)
+        count += set_has(placement_kept(place), i) && roster_find(member_roster(node->member), place->nodes[i]) != NULL;
+    return count;
+}
+
+enum err node_replicas_copies(struct call *call, const struct catalog_volume *v, uint32_t copies)
+{
+    struct node *node = call->node;
+    struct placement place;
+    uint32_t number = v->number, full;
+    for (;;) {
+        if (!replicas_place(node->replicas, number, &place)) return problem_tell(&call->problem, ERR_NO_NAME, "it is gone");
+        uint32_t count = count_copies(node, &place);
+        if (count == copies) return OK;
+        if (count > copies) {
+            problem_help(&call->problem, "izar volume copies NAME --drop NODE gives up one that is not in sync");
+            return problem_tell(&call->problem, ERR_CONFLICT, "it has %u copies: which of them is to go?", count);
+        }
+        const struct roster_node *next = next_node(node, &place, &full);
+        if (next == NULL) return too_few(call, copies, count, full);
+        TRY(change_copies(call, number, next->number, 0));
+    }
+}
+
+enum err node_replicas_drop(struct call *call, const struct catalog_volume *v, const char *name)
+{
+    const struct roster *roster = member_roster(call->node->member);
+    const struct roster_node *n = roster != NULL ? roster_named(roster, name) : NULL;
+    if (n == NULL) return problem_tell(&call->problem, ERR_NO_NAME, "there is no node %s in this cluster", name);
+    return change_copies(call, v->number, 0, n->number);
 }
 
 enum err node_replicas_force(struct call *call, const struct catalog_volume *v)
@@ -278,6 +331,7 @@ static const char *role_of(const struct placement *place, uint32_t index)
 {
     if (place->stage == PLACE_MAKING) return set_has(place->made, index) ? "made" : "being made";
     if (place->stage == PLACE_LEAVING) return "being taken away";
+    if (!set_has(placement_kept(place), index)) return "given up";
     if (place->config.version > 0 && place->config.owner == index && set_has(place->config.in_sync, index)) return "owner";
     return set_has(place->config.in_sync, index) ? "in sync" : "not in sync";
 }
@@ -309,7 +363,7 @@ static void making_sentence(const struct node *node, const struct placement *pla
 static void sentence(const struct node *node, const struct placement *place, const struct replica_status *status,
                      struct text *t)
 {
-    uint32_t in_sync = set_size(place->config.in_sync), up = 0;
+    uint32_t in_sync = set_size(place->config.in_sync), copies = set_size(placement_kept(place)), up = 0;
     for (uint32_t i = 0; i < place->node_count; i++)
         up += set_has(place->config.in_sync, i) && member_is_up(node->member, place->nodes[i]);
     if (place->stage == PLACE_MAKING) {
@@ -320,11 +374,11 @@ static void sentence(const struct node *node, const struct placement *place, con
         text_add(t, "it is being taken away");
         return;
     }
-    if (in_sync == place->node_count)
+    if (in_sync == copies)
         text_add(t, "all %u copies are in sync", in_sync);
     else
-        text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, place->node_count,
-                 in_sync == 1 ? "is" : "are", in_sync == 1 ? "lose data" : "stop it");
+        text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, copies, in_sync == 1 ? "is" : "are",
+                 in_sync == 1 ? "lose data" : "stop it");
     if (up < in_sync) text_add(t, "; %u of these %s out of reach", in_sync - up, in_sync - up == 1 ? "is" : "are");
     if (up == 0 && status != NULL && status->role == REPLICA_LEARNER)
         text_add(t, "; if they are lost for good, izar volume force-promote goes on with what this node has");
@@ -343,7 +397,7 @@ bool node_replicas_safe(const struct roster *roster, struct text *t)
         struct placement place;
         if (!placement_find(roster, roster->volumes[i].number, &place) || place.stage == PLACE_LEAVING) continue;
         count++;
-        lacking += place.stage == PLACE_MAKING || set_size(place.config.in_sync) < place.node_count;
+        lacking += place.stage == PLACE_MAKING || set_size(place.config.in_sync) < set_size(placement_kept(&place));
     }
     if (count == 0)
         text_add(t, "no volume is replicated: each is on its own node only");

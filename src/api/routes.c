@@ -34,6 +34,7 @@ static const struct route routes[] = {
     {"GET", "/v1/volumes/:volume", volumes_show, POOL},
     {"DELETE", "/v1/volumes/:volume", volumes_delete, POOL | CHANGES},
     {"POST", "/v1/volumes/:volume/resize", volumes_resize, POOL | CHANGES},
+    {"POST", "/v1/volumes/:volume/copies", volumes_copies, POOL | CHANGES},
     {"POST", "/v1/volumes/:volume/force-promote", volumes_force, POOL | CHANGES},
     {"GET", "/v1/volumes/:volume/stats", volumes_stats, POOL},
     {"GET", "/v1/volumes/:volume/maps", maps_list, POOL},

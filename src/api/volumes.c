@@ -35,7 +35,7 @@ static const char *state_name(struct node *node, const struct catalog_volume *v)
 static uint32_t copies_of(const struct node *node, const struct catalog_volume *v)
 {
     struct placement place;
-    return node_replica_place(node, v, &place) ? place.node_count : 1;
+    return node_replica_place(node, v, &place) ? set_size(placement_kept(&place)) : 1;
 }
 
 json_t *volume_json(struct node *node, const struct catalog_volume *v)
@@ -242,6 +242,32 @@ enum err volumes_delete(struct call *call)
     struct placement place;
     if (node_replica_place(node, v, &place)) TRY(maps_delete_all(call, v));
     return node_replicas_delete(call, catalog_volume_by_id(catalog_now(node->catalogs), id));
+}
+
+/* ---- copies ---- */
+
+enum err volumes_copies(struct call *call)
+{
+    struct node *node = call->node;
+    uint64_t copies = 0;
+    char drop[2 * NAME_SIZE] = "", name[NAME_SIZE];
+    const struct field fields[] = {
+        {"copies", FIELD_NUMBER, &copies, 1, REPLICA_NODES_MAX, false},
+        {"drop", FIELD_TEXT, drop, 0, sizeof drop, false},
+    };
+    const struct catalog_volume *v = call_volume(call, catalog_now(node->catalogs));
+    if (v == NULL) return ERR_NO_VOLUME;
+    TRY(fields_read(call->body, fields, sizeof fields / sizeof fields[0], &call->problem));
+    if ((copies == 0) == (drop[0] == '\0'))
+        return problem_tell(&call->problem, ERR_ARGUMENT, "either copies or drop: how many, or whose copy is to go");
+    if (v->number == 0)
+        return problem_tell(&call->problem, ERR_UNSUPPORTED, "volume %s was made for one node, and stays there", v->name);
+    snprintf(name, sizeof name, "%s", v->name);
+    TRY(copies > 0 ? node_replicas_copies(call, v, (uint32_t)copies) : node_replicas_drop(call, v, drop));
+    v = catalog_volume(catalog_now(node->catalogs), name); /* others may have changed things meanwhile */
+    if (v == NULL) return ERR_NO_VOLUME;
+    call->answer = volume_json(node, v);
+    return OK;
 }
 
 /* ---- the last resort ---- */

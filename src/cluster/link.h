@@ -24,7 +24,7 @@
  * that finds dead, frozen and unplugged peers, half-open connections, and links that are cut in one direction only. Time in
  * which our own loop stood still is not held against the peer, but it counts for leases. Answers and
  * urgent streams go before bulk; bulk goes in parts of LINK_PART_MAX; and the window bounds what lies in buffers of the
- * system between. link_answered_ns is what leases are made of.
+ * system between..
  *
  * Back-pressure. Sending never fails for room: an operation waits in its owner's memory until the peer has granted enough of
  * its window. A peer that does not consume (link_message_done) holds up bulk, and not heartbeats.

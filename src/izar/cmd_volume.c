@@ -296,6 +296,22 @@ int cmd_volume_delete(struct session *s)
     return ask_delete(s, &t);
 }
 
+/* ---- copies ---- */
+
+int cmd_volume_copies(struct session *s)
+{
+    const struct options *o = s->options;
+    char path[PATH_SIZE];
+    json_t *volume = NULL, *body = json_object();
+    if (o->copies > 0) json_object_set_new(body, "copies", json_integer((json_int_t)o->copies));
+    if (o->drop != NULL) json_object_set_new(body, "drop", json_string(o->drop));
+    int exit = ask(s, "POST", volume_path(s, o->operands[0], "copies", path), body, &volume);
+    if (exit != EXIT_DONE) return exit;
+    print_object(s, volume, volume_lines, COUNT(volume_lines));
+    hint(s, "next: izar volume why %s tells when a new copy has caught up", o->operands[0]);
+    return EXIT_DONE;
+}
+
 /* ---- the last resort ---- */
 
 int cmd_volume_force(struct session *s)

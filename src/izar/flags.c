@@ -29,6 +29,7 @@ static const struct flag flags[] = {
     {"--version", NULL, FLAG_ON, FIELD(version), NULL, "print the version"},
     {"--size", NULL, FLAG_TEXT, FIELD(size), "SIZE", "like 500G (1024-based) or 500GB (1000-based)"},
     {"--copies", NULL, FLAG_NUMBER, FIELD(copies), "N", "on as many nodes of the cluster, written at once to all (1)"},
+    {"--drop", NULL, FLAG_TEXT, FIELD(drop), "NODE", "gives up the copy of this node, which is not in sync"},
     {"--fast-failover", NULL, FLAG_ON, FIELD(fast_failover), NULL, "of copies: within 1 s instead of 3; for a quiet network"},
     {"--block-size", NULL, FLAG_NUMBER, FIELD(block_size), "BYTES", "512 (with 4096 beneath, fits everything) or 4096 (512)"},
     {"--host", NULL, FLAG_LIST, FIELD(hosts), "NAME", "a host; may be repeated"},

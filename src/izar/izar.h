@@ -41,7 +41,7 @@ struct options {
     uint64_t timeout, interval, lun, block_size, copies, minutes;
     uint32_t given; /* a bit for each flag of the table */
     bool no_headers, quiet, help, version, yes, force, discard_data, if_absent, if_exists, off, once, witness, fast_failover;
-    const char *size, *user, *secret_file, *mutual_user, *mutual_secret_file;
+    const char *size, *drop, *user, *secret_file, *mutual_user, *mutual_secret_file;
     struct list_flag hosts, initiators;
     const char *operands[OPERANDS_MAX];
     uint32_t operand_count;
@@ -147,6 +147,7 @@ int cmd_volume_stats(struct session *s);
 int cmd_volume_map(struct session *s);
 int cmd_volume_unmap(struct session *s);
 int cmd_volume_delete(struct session *s);
+int cmd_volume_copies(struct session *s);
 int cmd_volume_force(struct session *s);
 int cmd_host_create(struct session *s);
 int cmd_host_list(struct session *s);

@@ -46,6 +46,8 @@ static const struct command commands[] = {
      "izar volume why vm1"},
     {"volume", "resize", "NAME", 1, 1, " --size --discard-data ", cmd_volume_resize, "makes a volume larger, or smaller",
      "izar volume resize vm1 --size 600G"},
+    {"volume", "copies", "NAME", 1, 1, " --copies --drop ", cmd_volume_copies,
+     "more nodes keep a volume, or one that is lost for good no longer", "izar volume copies vm1 --copies 3"},
     {"volume", "force-promote", "NAME", 1, 1, " --yes ", cmd_volume_force,
      "the last resort: this node's copy becomes the volume, and what only others had is lost",
      "izar volume force-promote vm1 --yes"},

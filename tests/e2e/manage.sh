@@ -74,7 +74,8 @@ examples()
     expect 3 'no node n3' izar cluster remove n3 --yes # needs another node: see cluster.sh
     expect 2 'mistyped' izar cluster join IZJ1-YEAAAAAAAAAAAAAA
     expect 3 'no volume vm1' izar volume force-promote vm1 --yes # needs other nodes: see replicas.sh
-    ran=$((ran + 4))
+    expect 3 'no volume vm1' izar volume copies vm1 --copies 3 # likewise: see copies.sh
+    ran=$((ran + 5))
     [ "$ran" -eq "$(jq length help.json)" ] || { echo "FAILED: $ran of $(jq length help.json) examples ran"; failed=1; }
     while read -r noun verb; do
         expect 0 'Example' izar help $noun ${verb#null}

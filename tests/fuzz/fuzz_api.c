@@ -560,6 +560,14 @@ enum err replicas_delete(struct replicas *replicas, uint32_t number, struct memb
     return OK;
 }
 
+enum err replicas_copies(struct replicas *replicas, uint32_t number, uint32_t add, uint32_t drop, struct member_why *ret_why)
+{
+    (void)replicas;
+    REQUIRE(number == THE_NUMBER && (add == 0) != (drop == 0));
+    TRY(member_goes_well(ret_why));
+    return add == 0 ? ERR_CONFLICT : ERR_NAME_EXISTS;
+}
+
 enum err replicas_force(struct replicas *replicas, uint32_t number, struct member_why *ret_why)
 {
     (void)replicas;

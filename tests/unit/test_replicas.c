@@ -542,18 +542,7 @@ TEST(nobody_waits_for_a_node_that_was_removed)
     CHECK(end());
 }
 
-/* ---- the last resort ---- */
-
-static void calls_force(void)
-{
-    t.err = replicas_force(t.all, 1, &t.why);
-}
-
-static enum err forced(void)
-{
-    if (!call(calls_force)) return ERR_STOPPED;
-    return t.err;
-}
+/* ---- more copies, and fewer ---- */
 
 static void in_sync_are(uint8_t set)
 {
@@ -565,6 +554,78 @@ static void in_sync_are(uint8_t set)
     place.config.learners = (uint8_t)(3 & ~set);
     if (placement_put(&t.decided, 1, &place, value) != OK) abort();
     t.known = t.decided;
+}
+
+static enum err copies(uint32_t add, uint32_t drop)
+{
+    static struct place_edit edit;
+    edit = (struct place_edit){.number = 1, .node = add, .drop = drop};
+    enum err err = decide(edit_copies, &edit, &t.why);
+    t.known = t.decided;
+    return err;
+}
+
+TEST(copies_are_added_and_given_up)
+{
+    struct placement place;
+    CHECK(begin());
+    CHECK_ERR(ERR_NO_NAME, copies(THIRD, 0));
+    CHECK_EQ(add_one("vm", (uint32_t[]){OTHER, SELF}), 1);
+    CHECK_ERR(ERR_NO_NAME, copies(THIRD, 0)); /* it is being made */
+    CHECK_OK(other(edit_made, OTHER, 1));
+    t.known = t.decided;
+    some_time();
+    CHECK(holds(1, &place) && place.config.version == 1);
+    CHECK_ERR(ERR_NAME_EXISTS, copies(OTHER, 0));
+    CHECK_ERR(ERR_NO_NAME, copies(77, 0));
+    CHECK_ERR(ERR_NO_NAME, copies(0, THIRD));
+    CHECK_ERR(ERR_BUSY, copies(0, OTHER)); /* in sync */
+    CHECK_OK(copies(THIRD, 0));
+    CHECK(holds(1, &place) && place.node_count == 3 && place.nodes[2] == THIRD && place.config.version == 2);
+    CHECK(place.config.in_sync == 3 && place.config.learners == 4 && placement_kept(&place) == 7);
+    CHECK_OK(copies(0, THIRD));
+    CHECK(holds(1, &place) && place.node_count == 3 && placement_kept(&place) == 3 && !placement_keeps(&place, THIRD));
+    CHECK_OK(copies(THIRD, 0)); /* it has its place again */
+    CHECK(holds(1, &place) && place.node_count == 3 && place.config.version == 4 && placement_keeps(&place, THIRD));
+    roster_drop(&t.decided, THIRD);
+    CHECK_OK(copies(0, 0)); /* who left the cluster keeps nothing */
+    CHECK(holds(1, &place) && placement_kept(&place) == 3);
+    CHECK(end());
+}
+
+/* What was given up goes, but not before somebody who has it in sync can be reached. */
+TEST(a_copy_that_was_given_up_goes)
+{
+    struct placement place;
+    CHECK(begin());
+    CHECK_EQ(add_one("vm", (uint32_t[]){OTHER, SELF}), 1);
+    CHECK_OK(other(edit_made, OTHER, 1));
+    t.known = t.decided;
+    some_time();
+    CHECK(t.hosts == 1 && find(NULL, 1) != NULL);
+    in_sync_are(1);
+    CHECK_OK(copies(0, SELF));
+    CHECK(holds(1, &place) && placement_kept(&place) == 1);
+    some_time();
+    CHECK(t.hosts == 0 && find(NULL, 1) != NULL && t.unmakes == 0);
+    t.other_is_up = true;
+    some_time();
+    CHECK(find(NULL, 1) == NULL && t.unmakes == 1);
+    CHECK(holds(1, &place) && place.stage == PLACE_LIVE);
+    CHECK(end());
+}
+
+/* ---- the last resort ---- */
+
+static void calls_force(void)
+{
+    t.err = replicas_force(t.all, 1, &t.why);
+}
+
+static enum err forced(void)
+{
+    if (!call(calls_force)) return ERR_STOPPED;
+    return t.err;
 }
 
 TEST(a_copy_is_forced_only_when_it_must_be)
@@ -664,8 +725,8 @@ TEST(the_newest_note_gets_there)
     CHECK(end());
 }
 
-TESTS(a_copy_is_forced_only_when_it_must_be, a_volume_is_made_and_taken_away,
-      who_knows_old_things_does_not_begin_with_everything, what_is_gone_is_not_made_of_old_knowledge,
-      a_node_keeps_so_many_and_no_more, one_volume_too_many_is_refused, whoever_has_the_name_says_so,
-      what_is_refused_is_taken_back, all_nodes_are_waited_for, nobody_waits_for_a_node_that_was_removed,
-      somebody_drops_what_nobody_keeps, the_newest_note_gets_there)
+TESTS(copies_are_added_and_given_up, a_copy_that_was_given_up_goes, a_copy_is_forced_only_when_it_must_be,
+      a_volume_is_made_and_taken_away, who_knows_old_things_does_not_begin_with_everything,
+      what_is_gone_is_not_made_of_old_knowledge, a_node_keeps_so_many_and_no_more, one_volume_too_many_is_refused,
+      whoever_has_the_name_says_so, what_is_refused_is_taken_back, all_nodes_are_waited_for,
+      nobody_waits_for_a_node_that_was_removed, somebody_drops_what_nobody_keeps, the_newest_note_gets_there)

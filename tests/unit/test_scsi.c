@@ -267,6 +267,7 @@ TEST(later_looks_of_a_lost_verify_do_not_begin)
 {
     CHECK(begin_session());
     CHECK_EQ(run_cut(CDB(0x2f, 0, 0, 0, 0, 0, 0, 4, 0, 0), NULL, 0), 0);
+    end();
     CHECK(begin_session());
     static uint8_t long_write[2 * SCSI_PIECE];
     memset(long_write, 0x5a, sizeof long_write);

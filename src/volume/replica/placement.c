@@ -69,6 +69,18 @@ uint8_t placement_all(const struct placement *place)
     return (uint8_t)((1u << place->node_count) - 1);
 }
 
+uint8_t placement_kept(const struct placement *place)
+{
+    bool agreed = place->stage == PLACE_LIVE && place->config.version > 0;
+    return agreed ? (uint8_t)(place->config.in_sync | place->config.learners) : placement_all(place);
+}
+
+bool placement_keeps(const struct placement *place, uint32_t node)
+{
+    uint32_t index = placement_of(place, node);
+    return index < REPLICA_NODES_MAX && set_has(placement_kept(place), index);
+}
+
 /* Sets are of places that there are, and the protocol's value is one that it could have written. */
 static bool config_is_good(const struct placement *p)
 {
@@ -156,7 +168,7 @@ uint32_t placement_count(const struct roster *roster, uint32_t node, uint32_t be
     for (uint32_t i = 0; i < roster->volume_count && roster->volumes[i].number < below; i++) {
         struct placement place;
         if (!placement_find(roster, roster->volumes[i].number, &place)) continue;
-        count += placement_of(&place, node) < REPLICA_NODES_MAX;
+        count += placement_keeps(&place, node);
     }
     return count;
 }

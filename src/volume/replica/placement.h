@@ -5,7 +5,8 @@
  *
  *     MAKING   each node of `nodes` makes it in its store and says so in `made`; who is the last says LIVE, with the first
  *              register value of the protocol (config.h): all in sync. Who cannot, whatever it tries, says why (`refusal`)
- *     LIVE     `config` is changed by the protocol alone
+ *     LIVE     `config` is changed by the protocol; but a learner is added, or taken out, by a person: a copy more, or one that
+ *              is given up. The node of a place that is neither in sync nor a learner takes the volume out of its store
  *     LEAVING  each node takes it out of its store and out of `made`, in which all are to begin with, because one that never
  *              said that it made it may be about to; who is the last of those that the cluster still has drops it
  *
@@ -48,10 +49,13 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
 
 /* The place of a node, REPLICA_NODES_MAX when it has none. */
 uint32_t placement_of(const struct placement *place, uint32_t node);
-/* How many volumes with a number below this one the roster has for a node, whatever their stage. */
+/* How many volumes with a number below this one the roster has for a node, whatever their stage, that it keeps. */
 uint32_t placement_count(const struct roster *roster, uint32_t node, uint32_t below);
-/* All places as a set. */
+/* All places as a set; those whose nodes keep it, or are to. */
 uint8_t placement_all(const struct placement *place);
+uint8_t placement_kept(const struct placement *place);
+/* It has a place there, and keeps it or is to. */
+bool placement_keeps(const struct placement *place, uint32_t node);
 /* What the roster says of a volume. False: there is none of this number, or it cannot be read here. */
 bool placement_find(const struct roster *roster, uint32_t number, struct placement *ret_place);
 /* Puts it into a roster that is being edited; `value` lives as long as that. ERR_LIMIT. */

@@ -203,10 +203,18 @@ enum err replicas_delete(struct replicas *all, uint32_t number, struct member_wh
     return member_tell_why(ret_why, ERR_UNDECIDED, "not all of its nodes have taken it away yet; they will");
 }
 
+enum err replicas_copies(struct replicas *all, uint32_t number, uint32_t add, uint32_t drop, struct member_why *ret_why)
+{
+    struct place_edit edit = {.number = number, .node = add, .drop = drop};
+    TRY(member_change(all->config.member, edit_copies, &edit, ret_why));
+    task_kick(&all->caller);
+    task_kick(&all->keeper);
+    return OK;
+}
+
 /* ---- the last resort ---- */
 
-/* The name of a node that has a copy in sync and can be reached; NULL: there is none. */
-static const char *reachable(const struct replicas *all, const struct placement *place)
+const char *place_reachable(const struct replicas *all, const struct placement *place)
 {
     const struct roster *roster = member_roster(all->config.member);
     for (uint32_t i = 0; i < place->node_count; i++) {
@@ -225,7 +233,7 @@ static enum err check_force(const struct replicas *all, uint32_t number, struct 
     if (h == NULL || !replicas_place(all, number, &place) || place.stage != PLACE_LIVE)
         return member_tell_why(why, ERR_NO_NAME, "this node keeps no copy of it");
     host_status(h->host, &status);
-    const char *other = reachable(all, &place);
+    const char *other = place_reachable(all, &place);
     if (set_has(place.config.in_sync, h->index))
         return member_tell_why(why, ERR_CONFLICT, "the copy of this node is in sync: nothing is to be forced");
     if (other != NULL)

@@ -65,6 +65,10 @@ enum err replicas_create(struct replicas *replicas, const struct placement *want
 /* [task] Agrees on taking it away, and waits a while for all nodes that are up. */
 enum err replicas_delete(struct replicas *replicas, uint32_t number, struct member_why *ret_why);
 
+/* [task] One more node is to keep it, and catches up; or one that is not in sync keeps it no longer (0: nobody). Places of
+ * nodes that left the cluster are given up, too. ERR_NO_NAME, ERR_NAME_EXISTS, ERR_LIMIT, ERR_BUSY (it is in sync). */
+enum err replicas_copies(struct replicas *replicas, uint32_t number, uint32_t add, uint32_t drop, struct member_why *ret_why);
+
 /* [task] The last resort: this node's copy, which is not in sync, becomes the volume, and what only others had acknowledged is
  * lost. That is recorded (config.h). ERR_CONFLICT, with the reason: there is no need, or this copy is of no use: it is in sync,
  * or one that is can be reached, or catching up has left it a mixture. ERR_NO_NAME, ERR_NO_QUORUM; ERR_UNDECIDED: it may have

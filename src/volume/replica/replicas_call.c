@@ -34,8 +34,10 @@ static void tell(struct hosted *hosted, bool again)
     struct placement place;
     if (roster == NULL || !placement_find(roster, hosted->number, &place) || place.config.version == 0) return;
     if (place.config.version < hosted->told || (place.config.version == hosted->told && !again)) return;
+    uint32_t known = hosted->place.node_count;
     hosted->told = place.config.version;
     hosted->place = place;
+    if (place.node_count > known) wires_tell_links(hosted, known);
     host_config(hosted->host, &place.config);
 }
 

@@ -80,6 +80,51 @@ enum err edit_refuse(struct roster *roster, void *arg, struct member_why *why)
     return placement_put(roster, edit->number, &place, edit->value);
 }
 
+/* ---- more copies, and fewer ---- */
+
+static enum err drop_copy(const struct roster *roster, struct placement *place, uint32_t node, struct member_why *why)
+{
+    const struct roster_node *n = roster_find(roster, node);
+    const char *name = n != NULL ? n->name : "that node";
+    uint32_t index = placement_of(place, node);
+    if (!placement_keeps(place, node)) return member_tell_why(why, ERR_NO_NAME, "%s keeps no copy of it", name);
+    if (set_has(place->config.in_sync, index))
+        return member_tell_why(why, ERR_BUSY, "the copy of %s is in sync: only one that is not can be given up", name);
+    place->config.learners &= (uint8_t)~node_bit(index);
+    return OK;
+}
+
+static enum err add_copy(const struct roster *roster, struct placement *place, uint32_t node, struct member_why *why)
+{
+    uint32_t index = placement_of(place, node);
+    TRY(check_node(roster, node, why));
+    if (placement_keeps(place, node))
+        return member_tell_why(why, ERR_NAME_EXISTS, "%s keeps a copy of it", roster_find(roster, node)->name);
+    if (index == REPLICA_NODES_MAX && place->node_count == REPLICA_NODES_MAX)
+        return member_tell_why(why, ERR_LIMIT, "%d nodes have kept it, the most that can in its life", REPLICA_NODES_MAX);
+    if (index == REPLICA_NODES_MAX) {
+        index = place->node_count++;
+        place->nodes[index] = node;
+    }
+    place->made |= node_bit(index);
+    place->config.learners |= node_bit(index);
+    return OK;
+}
+
+enum err edit_copies(struct roster *roster, void *arg, struct member_why *why)
+{
+    struct place_edit *edit = arg;
+    struct placement place;
+    if (!placement_find(roster, edit->number, &place) || place.stage != PLACE_LIVE)
+        return member_tell_why(why, ERR_NO_NAME, "it is not there, or not for long");
+    for (uint32_t i = 0; i < place.node_count; i++)
+        if (roster_find(roster, place.nodes[i]) == NULL) place.config.learners &= (uint8_t)~node_bit(i);
+    if (edit->drop != 0) TRY(drop_copy(roster, &place, edit->drop, why));
+    if (edit->node != 0) TRY(add_copy(roster, &place, edit->node, why));
+    place.config.version++;
+    return placement_put(roster, edit->number, &place, edit->value);
+}
+
 /* ---- taking away ---- */
 
 enum err edit_leave(struct roster *roster, void *arg, struct member_why *why)

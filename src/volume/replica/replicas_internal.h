@@ -120,6 +120,8 @@ struct replicas {
 void task_kick(struct replicas_task *task);
 /* [task] Until it is kicked, or for this long. False: all stop. */
 bool task_rest(struct replicas *all, struct replicas_task *task, uint64_t ns);
+/* The name of a node that has a copy in sync and can be reached; NULL: there is none. */
+const char *place_reachable(const struct replicas *all, const struct placement *place);
 /* [task] Its last word. */
 void task_over(struct replicas *all, struct replicas_task *task);
 
@@ -138,7 +140,8 @@ void replicas_say(struct replicas *all, bool is_problem, const char *format, ...
 
 struct place_edit {
     uint32_t number; /* of the volume; edit_add gives it out */
-    uint32_t node;   /* who says so */
+    uint32_t node;   /* who says so; edit_copies: who is to keep it, too, 0: nobody */
+    uint32_t drop;   /* edit_copies: who is not to keep it any more, 0: nobody */
     const struct placement *wanted;
     enum placement_refusal refusal;
     uint8_t value[ROSTER_VALUE_MAX];
@@ -150,6 +153,8 @@ member_edit edit_add;
 member_edit edit_made, edit_refuse;
 /* It is to be gone; only one that somebody refused (else ERR_NO_NAME, ERR_CONFLICT). */
 member_edit edit_leave, edit_back_out;
+/* A learner more, or one less. ERR_NO_NAME, ERR_NAME_EXISTS, ERR_LIMIT; ERR_BUSY: the copy is in sync. */
+member_edit edit_copies;
 /* Gone here; the last drops it. */
 member_edit edit_gone;
 /* Of one that is LEAVING: the places whose stores may have it and whose nodes belong to the cluster. */
@@ -176,8 +181,8 @@ bool wire_is_sending(const struct wire_peer *peer);
 /* ---- replicas_wire.c ---- */
 
 enum err wires_init(struct replicas *all);
-/* A host begins: it is told which links are up. */
-void wires_tell_links(struct hosted *hosted);
+/* A host begins, or hears of places from this one on: it is told which links are up. */
+void wires_tell_links(struct hosted *hosted, uint32_t from);
 void wire_send(void *hosted, uint8_t node, const struct replica_message *message, struct replica_content *content);
 /* What waits for room is given back. */
 void wires_drop(struct replicas *all);

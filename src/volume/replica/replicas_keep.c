@@ -113,7 +113,7 @@ static enum err hosted_open(struct replicas *all, uint32_t number, const struct 
         return err;
     }
     all->hosted[all->hosted_count++] = h;
-    wires_tell_links(h);
+    wires_tell_links(h, 0);
     volume_serve(volume, h->host);
     return OK;
 }
@@ -154,7 +154,8 @@ static enum err make_new(struct replicas *all, uint32_t number, struct placement
     const struct roster *roster = member_roster(all->config.member);
     uint32_t index = REPLICA_NODES_MAX;
     if (roster != NULL && placement_find(roster, number, place)) index = placement_of(place, edit.node);
-    if (index == REPLICA_NODES_MAX || place->stage == PLACE_LEAVING) return ERR_CONFLICT; /* it is looked at again */
+    if (index == REPLICA_NODES_MAX || place->stage == PLACE_LEAVING || !set_has(placement_kept(place), index))
+        return ERR_CONFLICT; /* it is looked at again */
     bool making = place->stage == PLACE_MAKING, full = placement_count(roster, edit.node, number) >= REPLICAS_MAX;
     enum err err = full ? ERR_LIMIT : user->make(user->arg, number, place, making && !set_has(place->made, index), ret_volume);
     if (err == ERR_NAME_EXISTS) edit.refusal = PLACE_REFUSED_NAME;
@@ -195,12 +196,25 @@ static enum err unmake(struct replicas *all, uint32_t number, const struct place
     return err == ERR_NO_NAME ? OK : err; /* others were faster */
 }
 
+/* [task] A copy that was given up. It stays as long as it may be the last resort. */
+static enum err give_up(struct replicas *all, uint32_t number, const struct placement *place)
+{
+    const struct replicas_user *user = &all->config.user;
+    struct hosted *h = hosted_find(all, number);
+    if (h != NULL) hosted_close(h);
+    if (user->find(user->arg, number) == NULL || place_reachable(all, place) == NULL) return OK;
+    TRY(user->unmake(user->arg, number));
+    hosted_free(all, number);
+    return OK;
+}
+
 /* [task] One place of the roster. */
 static enum err follow(struct replicas *all, uint32_t number, const struct placement *place)
 {
     uint32_t index = placement_of(place, member_number(all->config.member));
     if (place->stage == PLACE_LEAVING) return unmake(all, number, place, index);
     if (index == REPLICA_NODES_MAX) return OK;
+    if (!set_has(placement_kept(place), index)) return give_up(all, number, place);
     return hosted_find(all, number) == NULL ? make(all, number, place) : OK;
 }
 

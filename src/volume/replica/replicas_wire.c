@@ -127,9 +127,9 @@ static void tell_session(struct wire_peer *peer, uint32_t stream)
     }
 }
 
-void wires_tell_links(struct hosted *hosted)
+void wires_tell_links(struct hosted *hosted, uint32_t from)
 {
-    for (uint32_t i = 0; i < hosted->place.node_count; i++) {
+    for (uint32_t i = from; i < hosted->place.node_count; i++) {
         struct wire_peer *peer = wire_peer(hosted->all, hosted->place.nodes[i]);
         if (peer != NULL && peer->up) host_link(hosted->host, (uint8_t)i, ++hosted->all->sessions);
     }
