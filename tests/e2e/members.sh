@@ -55,6 +55,10 @@ begin()
     done
     echo "FAILED: izard does not start as $node"
     tail -n 5 "$node.log"
+    if [ -d "/proc/${pids[$node]}" ]; then # what it waits for
+        grep State "/proc/${pids[$node]}/status"
+        for thread in "/proc/${pids[$node]}/task"/*; do echo "  $(cat "$thread/comm" "$thread/wchan" "$thread/syscall" 2>/dev/null | tr '\n' ' ')"; done
+    fi
     exit 1
 }
 
