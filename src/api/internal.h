@@ -13,6 +13,7 @@
 #include "api/web.h"
 #include "cluster/member.h"
 #include "volume/replica/replicas.h"
+#include "volume/scrub.h"
 
 enum { PARTS_MAX = 2, CALL_BEHIND_MAX = 200 };
 
@@ -27,6 +28,7 @@ struct node {
     struct iscsi_target *target;
     struct member *member;
     struct replicas *replicas; /* NULL: a witness */
+    struct scrub *scrub;       /* likewise */
     struct web *web;
     uint64_t began_ns;
     bool changing; /* a call that changes something is under way; others wait in `waiting` */
@@ -217,7 +219,7 @@ handler maps_list, maps_create, maps_delete;
 handler hosts_list, hosts_create, hosts_show, hosts_delete, hosts_add_initiator, hosts_remove_initiator, hosts_set_chap,
     hosts_clear_chap;
 handler cluster_show, cluster_create, cluster_join, tokens_create, nodes_list, nodes_delete;
-handler status_show, pool_show, pool_clean, disks_list, stats_list, target_show, sessions_list, sessions_cut;
+handler status_show, pool_show, pool_clean, pool_scrub, disks_list, stats_list, target_show, sessions_list, sessions_cut;
 
 /* The volume or host that the first part names; NULL: the problem is said. */
 struct catalog_volume *call_volume(struct call *call, struct catalog *catalog);

@@ -185,7 +185,12 @@ static enum err start_serving(struct node *node, struct problem *p)
     TRY(node_units_open(node));
     TRY(open_target(node, p));
     node_access_watch(node);
-    return OK;
+    return scrub_open(&(struct scrub_config){.io = node->io,
+                                             .mem = node->mem,
+                                             .store = node->store,
+                                             .volumes = node->volumes,
+                                             .bytes_per_s = node->config.scrub_rate},
+                      &node->scrub);
 }
 
 static enum err start_all(struct node *node, struct problem *p)
@@ -228,6 +233,7 @@ enum err node_stop(struct node *node)
     iscsi_target_close(node->target, node->config.logout_ms);
     node->target = NULL;
     if (node->volumes != NULL) node_units_close(node);
+    scrub_close(node->scrub);
     replicas_close(node->replicas);
     member_close(node->member);
     volumes_close(node->volumes);

@@ -42,6 +42,7 @@ struct node_config {
     bool format;        /* make a new pool of the devices when they hold none */
     uint64_t memory;    /* of the whole node, at least NODE_MEMORY_MIN_MIB */
     uint32_t reserve_percent, checkpoint_ms;
+    uint64_t scrub_rate; /* bytes a second; 0: only when somebody asks */
     /* the target */
     const char *target; /* its iqn */
     const char *listen[ISCSI_PORTALS_MAX];

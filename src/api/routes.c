@@ -28,6 +28,7 @@ static const struct route routes[] = {
     {"GET", "/v1/stats", stats_list, POOL},
     {"GET", "/v1/pool", pool_show, POOL},
     {"POST", "/v1/pool/clean", pool_clean, POOL},
+    {"POST", "/v1/pool/scrub", pool_scrub, POOL},
     {"GET", "/v1/disks", disks_list, POOL},
     {"GET", "/v1/volumes", volumes_list, POOL},
     {"POST", "/v1/volumes", volumes_create, POOL | CHANGES},

@@ -15,6 +15,15 @@ static json_t *ratio(uint64_t a, uint64_t b)
     return b > 0 ? json_real((double)(a * 100 / b) / 100) : json_null();
 }
 
+static json_t *scrub_json(const struct node *node)
+{
+    struct scrub_status s;
+    scrub_status(node->scrub, &s);
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "running", s.running, "at_bytes", (json_int_t)s.at_bytes,
+                     "of_bytes", (json_int_t)s.of_bytes, "passes", (json_int_t)s.passes, "read_bytes", (json_int_t)s.read_bytes,
+                     "lost", (json_int_t)s.lost, "rate_bytes", (json_int_t)node->config.scrub_rate);
+}
+
 static json_t *pool_json(const struct node *node)
 {
     struct store_stats s;
@@ -36,6 +45,7 @@ static json_t *pool_json(const struct node *node)
     json_object_set_new(since, "savings_ratio", ratio(written * BLOCK_SIZE, s.stored_bytes));
     json_object_set_new(o, "key_id", json_string(node_key_id(node, key)));
     json_object_set_new(o, "since_start", since);
+    json_object_set_new(o, "scrub", scrub_json(node));
     json_object_set_new(o, "memory",
                         json_pack("{s:I, s:I}", "budget_bytes", (json_int_t)s.memory, "used_bytes", (json_int_t)s.memory_used));
     return o;
@@ -44,6 +54,14 @@ static json_t *pool_json(const struct node *node)
 enum err pool_show(struct call *call)
 {
     call->answer = pool_json(call->node);
+    return OK;
+}
+
+enum err pool_scrub(struct call *call)
+{
+    TRY(fields_read(call->body, NULL, 0, &call->problem));
+    scrub_begin(call->node->scrub);
+    call->answer = scrub_json(call->node);
     return OK;
 }
 

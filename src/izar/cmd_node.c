@@ -74,6 +74,12 @@ int cmd_status(struct session *s)
 
 /* ---- pool and disks ---- */
 
+static const struct column scrub_lines[] = {
+    {"running", "running", CELL_TEXT, false},  {"at", "at_bytes", CELL_BYTES, false},
+    {"of", "of_bytes", CELL_BYTES, false},     {"passes", "passes", CELL_NUMBER, false},
+    {"read", "read_bytes", CELL_BYTES, false}, {"blocks lost", "lost", CELL_NUMBER, false},
+};
+
 int cmd_pool_show(struct session *s)
 {
     static const struct column lines[] = {
@@ -98,10 +104,19 @@ int cmd_pool_show(struct session *s)
     int exit = ask(s, "GET", "/v1/pool", NULL, &pool);
     if (exit != EXIT_DONE) return exit;
     if (wants_json(s)) return print_object(s, pool, lines, COUNT(lines));
-    json_t *since = json_incref(json_object_get(pool, "since_start"));
+    json_t *since = json_incref(json_object_get(pool, "since_start")), *scrub = json_incref(json_object_get(pool, "scrub"));
     print_object(s, pool, lines, COUNT(lines));
+    printf("scrub:\n");
+    print_object(s, scrub, scrub_lines, COUNT(scrub_lines));
     printf("since the start:\n");
     return print_object(s, since, since_lines, COUNT(since_lines));
+}
+
+int cmd_pool_scrub(struct session *s)
+{
+    json_t *answer = NULL;
+    int exit = ask(s, "POST", "/v1/pool/scrub", NULL, &answer);
+    return exit == EXIT_DONE ? print_object(s, answer, scrub_lines, COUNT(scrub_lines)) : exit;
 }
 
 int cmd_pool_gc(struct session *s)

@@ -137,6 +137,7 @@ int cmd_cluster_remove(struct session *s);
 int cmd_node_list(struct session *s);
 int cmd_pool_show(struct session *s);
 int cmd_pool_gc(struct session *s);
+int cmd_pool_scrub(struct session *s);
 int cmd_disk_list(struct session *s);
 int cmd_volume_create(struct session *s);
 int cmd_volume_list(struct session *s);

@@ -36,6 +36,7 @@ static const struct command commands[] = {
     {"pool", "show", "", 0, 0, " ", cmd_pool_show, "capacity, what is free, what deduplication and compression save",
      "izar pool show"},
     {"pool", "gc", "", 0, 0, " ", cmd_pool_gc, "one pass of the log cleaner now, whether it pays or not", "izar pool gc"},
+    {"pool", "scrub", "", 0, 0, " ", cmd_pool_scrub, "begins to look through all volumes for damage, now", "izar pool scrub"},
     {"disk", "list", "", 0, 0, " ", cmd_disk_list, "the disks and files of the pool", "izar disk list"},
     {"volume", "create", "NAME", 1, 1, " --size --copies --fast-failover --block-size --host --lun --if-absent ",
      cmd_volume_create, "makes a volume, and maps it when hosts are named; --host NAME=IQN makes the host too",

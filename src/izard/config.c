@@ -37,6 +37,8 @@ static const struct key keys[] = {
     {"memory", KEY_SIZE_OF, FIELD(memory), NODE_MEMORY_MIN_MIB *MIB, 4096 * GIB, "SIZE", "for all of izard (1G)"},
     {"reserve", KEY_NUMBER, FIELD(reserve), 5, 50, "PERCENT", "of the pool that clients cannot fill (15)"},
     {"checkpoint-ms", KEY_NUMBER, FIELD(checkpoint_ms), 100, 3600000, "N", "longest time between checkpoints (30000)"},
+    {"scrub-rate", KEY_SIZE_OF, FIELD(scrub_rate), 0, 64 * GIB, "SIZE",
+     "a second that is looked through for damage; 0: only when asked (4M)"},
     {"loops", KEY_NUMBER, FIELD(loops), 1, IO_LOOPS_MAX, "N", "event loops, each a thread (one a CPU)"},
     {"io", KEY_CHOICE, FIELD(io), 0, 0, "auto|io_uring|posix", "how to do I/O (auto)"},
     {"iscsi-listen", KEY_ADDRESSES, FIELD(listens), 0, 0, "ADDR:PORT",
@@ -58,7 +60,8 @@ enum { KEYS = sizeof keys / sizeof keys[0] };
 
 void config_init(struct config *c)
 {
-    *c = (struct config){.pool_size = 20 * GIB, .memory = GIB, .reserve = 15, .checkpoint_ms = 30000, .logout_ms = 3000};
+    *c = (struct config){
+        .pool_size = 20 * GIB, .memory = GIB, .reserve = 15, .checkpoint_ms = 30000, .scrub_rate = 4 * MIB, .logout_ms = 3000};
     snprintf(c->state, sizeof c->state, "/var/lib/izar");
     snprintf(c->io, sizeof c->io, "auto");
     snprintf(c->role, sizeof c->role, "data");

@@ -24,7 +24,7 @@ struct config_list {
 struct config {
     char state[CONFIG_VALUE_SIZE], socket[CONFIG_VALUE_SIZE], name[CONFIG_VALUE_SIZE];
     struct config_list pools;
-    uint64_t pool_size, memory, reserve, checkpoint_ms, loops, logout_ms;
+    uint64_t pool_size, memory, reserve, checkpoint_ms, scrub_rate, loops, logout_ms;
     char io[CONFIG_VALUE_SIZE];
     struct config_list listens, advertises;
     char target[CONFIG_VALUE_SIZE];

@@ -50,6 +50,7 @@ static void node_config_of(struct daemon *d, struct io *io, struct node_config *
                                 .memory = c->memory,
                                 .reserve_percent = (uint32_t)c->reserve,
                                 .checkpoint_ms = (uint32_t)c->checkpoint_ms,
+                                .scrub_rate = c->scrub_rate,
                                 .target = c->target,
                                 .listen_count = c->listens.count,
                                 .logout_ms = (uint32_t)c->logout_ms,

@@ -162,7 +162,7 @@ static void extent_over(struct extent *x)
         read_end(w, err, bad);
         return;
     }
-    for (uint32_t i = 0; i < w->located; i++)
+    for (uint32_t i = 0; i < w->located && !w->read->media; i++)
         cache_add(s->blocks, place_address(w->pieces[i].place), w->read->data + (size_t)w->pieces[i].block * BLOCK_SIZE);
     memmove(w->pieces, w->pieces + w->located, (w->piece_count - w->located) * sizeof *w->pieces);
     w->piece_count -= w->located;
@@ -289,13 +289,13 @@ static void block_take(struct work *w, uint32_t block, uint64_t place, uint32_t 
         memset(to, 0, BLOCK_SIZE);
         return;
     }
-    const uint8_t *cached = cache_find(s->blocks, place_address(place));
+    const uint8_t *cached = w->read->media ? NULL : cache_find(s->blocks, place_address(place));
     if (cached) {
         s->stats.cache_hits++;
         memcpy(to, cached, BLOCK_SIZE);
         return;
     }
-    s->stats.cache_misses++;
+    s->stats.cache_misses += !w->read->media;
     w->pieces[w->piece_count++] = (struct piece){.place = place, .tag = tag, .block = block};
 }
 

@@ -212,6 +212,7 @@ struct store_read {
     uint32_t count;  /* 1 to STORE_READ_MAX */
     uint8_t *data;   /* count * BLOCK_SIZE */
     uint8_t *mapped; /* not NULL: instead of data, for each block whether it is mapped (1, also when written as zeros) or not */
+    bool media;      /* from the devices, whatever the cache has, and it keeps nothing of it */
     bool elsewhere;  /* what is damaged here may be had from somebody else: the caller sees to it (store_mend) */
     const struct store_op *of; /* not NULL: not what is published, but what this prepared operation makes of its blocks */
     uint64_t bad;              /* ERR_MEDIUM, ERR_PAGE_DAMAGED: first block that could not be read */

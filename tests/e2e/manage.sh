@@ -61,7 +61,7 @@ examples()
     izar help -o json >help.json || failed=1
     for verb in 'status ' 'help ' 'cluster create' 'cluster token' 'cluster status' 'node list' 'pool show' 'disk list' 'host create' 'host list' 'host show' 'host add-initiator' \
         'host remove-initiator' 'host chap' 'volume create' 'volume list' 'volume show' 'volume why' 'volume resize' 'volume map' 'volume stats' \
-        'top ' 'target show' 'target portals' 'target sessions' 'volume unmap' 'pool gc' 'volume delete' 'host delete'; do
+        'top ' 'target show' 'target portals' 'target sessions' 'volume unmap' 'pool gc' 'pool scrub' 'volume delete' 'host delete'; do
         example=$(jq -r --arg v "$verb" '.[] | select((.noun + " " + (.verb // "")) == $v) | .example' help.json)
         [ -n "$example" ] || { echo "FAILED: no example for $verb"; failed=1; continue; }
         expect 0 '' izar ${example#izar } # words, on purpose

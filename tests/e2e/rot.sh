@@ -71,6 +71,18 @@ begin b
 soon b 'all 2 copies are in sync; this node serves it'
 verified b 0 ''
 expect 0 '^0$' number b medium_errors
+# What no initiator reads is found all the same.
+finish_with TERM b
+turn b 3 4 1999 || failed=1
+begin b
+soon b 'all 2 copies are in sync; this node serves it'
+expect 0 'running' at b pool scrub
+for _ in $(seq 100); do
+    [ "$(number b scrub.passes)" = 1 ] && break
+    sleep 0.1
+done
+expect 0 '^3$' number b mended
+expect 0 '^0$' number b scrub.lost
 # The same block on both: nobody has it.
 for node in a b; do finish_with TERM $node; done
 turn a 5 && turn b 5 || failed=1

@@ -506,6 +506,17 @@ enum err member_remove(struct member *member, uint32_t number, struct member_why
     return member_goes_well(ret_why);
 }
 
+void scrub_begin(struct scrub *scrub)
+{
+    REQUIRE(scrub == NULL);
+}
+
+void scrub_status(const struct scrub *scrub, struct scrub_status *ret_status)
+{
+    REQUIRE(scrub == NULL);
+    *ret_status = (struct scrub_status){.passes = 1};
+}
+
 /* ---- volumes with replicas: the other node is always quick ---- */
 
 enum err replicas_open(const struct replicas_config *config, struct replicas **ret_replicas)

@@ -25,7 +25,7 @@ static enum err flags(const char *one, const char *two)
 TEST(takes_all_keys)
 {
     CHECK_OK(parse("# a comment\n; another\n\nstate = /srv/izar\nsocket=/run/x.sock\nname = n1\npool = /a\npool = /b\n"
-                   "pool-size = 512M\nmemory = 2G\nreserve = 20\ncheckpoint-ms = 1000\nloops = 2\nio = posix\n"
+                   "pool-size = 512M\nmemory = 2G\nreserve = 20\ncheckpoint-ms = 1000\nscrub-rate = 8M\nloops = 2\nio = posix\n"
                    "iscsi-listen = 127.0.0.1:3260\niscsi-listen = [::1]:3261\niscsi-advertise = 192.0.2.1:3260\n"
                    "iscsi-name = iqn.2026-01.org.example:x\nlogout-ms = 0\nlog = /var/log/x\nlog-level = debug\n"));
     CHECK_STR(c.state, "/srv/izar");
@@ -35,6 +35,7 @@ TEST(takes_all_keys)
     CHECK_STR(c.listens.at[1], "[::1]:3261");
     CHECK_EQ(c.memory, 2ull << 30);
     CHECK_EQ(c.pool_size, 512u << 20);
+    CHECK_EQ(c.scrub_rate, 8u << 20);
     CHECK(c.reserve == 20 && c.checkpoint_ms == 1000 && c.loops == 2 && c.logout_ms == 0);
     CHECK_STR(c.io, "posix");
     CHECK_STR(c.log_level, "debug");

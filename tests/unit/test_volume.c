@@ -17,6 +17,7 @@
 #include "volume/disk_replica.h"
 #include "volume/replica/disk_self.h"
 #include "volume/replica/host_internal.h"
+#include "volume/scrub.h"
 #include "volume/volume.h"
 
 #define EXPECT(cond)                                                                                                           \
@@ -497,5 +498,70 @@ TEST(a_spoilt_self_is_refused)
     CHECK_EQ(tell(story_of_a_spoilt_self), 0);
 }
 
+/* ---- scrub ---- */
+
+/* Turns a bit of the block in the file. */
+static bool damage(const struct story *story, const uint8_t *block)
+{
+    uint8_t *all = malloc(POOL_BYTES), *at = NULL;
+    FILE *file = fopen(story->path, "r+b");
+    if (file != NULL && all != NULL && fread(all, 1, POOL_BYTES, file) > 0)
+        for (size_t i = sizeof(struct disk_chunk); i + BLOCK_SIZE <= POOL_BYTES && at == NULL; i += UNIT)
+            if (memcmp(all + i, block, BLOCK_SIZE) == 0) at = all + i;
+    bool done = at != NULL && fseek(file, at - all, SEEK_SET) == 0 && fputc(*at ^ 1, file) != EOF;
+    if (file != NULL) done = fclose(file) == 0 && done;
+    free(all);
+    return done;
+}
+
+static bool passes(struct story *story, struct scrub *scrub, struct scrub_status *ret_status)
+{
+    scrub_begin(scrub);
+    scrub_status(scrub, ret_status);
+    uint64_t before = ret_status->passes;
+    for (int i = 0; i < 2000 && ret_status->passes == before; i++) {
+        io_task_sleep(story->io, 5 * IO_MS_NS);
+        scrub_status(scrub, ret_status);
+    }
+    return ret_status->passes == before + 1 && !ret_status->running;
+}
+
+/* Two blocks that do not compress, 40 MiB from each other, and one in another volume; all of them cached. */
+static void story_of_scrub(struct story *story)
+{
+    struct volume *a, *b;
+    struct ask one;
+    struct scrub *scrub;
+    struct scrub_status s;
+    struct prng prng;
+    struct mem *mem = mem_open(1 << 20);
+    ask_init(&one, BLOCK_SIZE);
+    prng_init(&prng, 5);
+    EXPECT(volume_create(story->volumes, 1 << 20, &a) == OK && volume_create(story->volumes, 64 << 20, &b) == OK);
+    struct scrub_config config = {.io = story->io, .mem = mem, .store = story->store, .volumes = story->volumes};
+    EXPECT(scrub_open(&config, &scrub) == OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        prng_fill(&prng, one.data, BLOCK_SIZE);
+        EXPECT(ask(&one, i == 0 ? a : b, VOLUME_WRITE, i == 1 ? 40 << 20 : 8192, BLOCK_SIZE) == OK);
+    }
+    EXPECT(ask(&one, b, VOLUME_READ, 8192, BLOCK_SIZE) == OK);
+    EXPECT(passes(story, scrub, &s) && s.lost == 0 && s.read_bytes > 3 * BLOCK_SIZE && s.read_bytes < 8 << 20);
+    EXPECT(damage(story, one.data));
+    EXPECT(ask(&one, b, VOLUME_READ, 8192, BLOCK_SIZE) == OK); /* nobody has looked at the disk */
+    EXPECT(passes(story, scrub, &s) && s.lost == 1 && s.at_bytes <= s.of_bytes && s.of_bytes == 65 << 20);
+    scrub_begin(scrub);
+    EXPECT(volume_delete(b) == OK && passes(story, scrub, &s) && s.lost == 0);
+    scrub_begin(scrub);
+    scrub_close(scrub);
+    EXPECT(mem_used(mem) == 0);
+    mem_close(mem);
+    ask_done(&one);
+}
+
+TEST(a_scrub_meets_damage_that_nobody_reads)
+{
+    CHECK_EQ(tell(story_of_scrub), 0);
+}
+
 TESTS(changes_are_where_they_belong, compare_and_write_is_atomic, full_pool_refuses_and_recovers, volumes_come_and_go,
-      a_deleted_replica_is_gone, a_spoilt_place_is_refused, a_spoilt_self_is_refused)
+      a_deleted_replica_is_gone, a_spoilt_place_is_refused, a_spoilt_self_is_refused, a_scrub_meets_damage_that_nobody_reads)

@@ -144,6 +144,7 @@ struct host_load {
     uint32_t count; /* 1 to STORE_READ_MAX */
     uint8_t *data;
     uint64_t bad; /* ERR_MEDIUM, ERR_PAGE_DAMAGED: the first block that nobody has, or could be read */
+    bool media;   /* as of store_read */
     /* private */
     struct list link;
     struct io_msg msg;

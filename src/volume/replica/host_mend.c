@@ -212,6 +212,7 @@ static void load_read(struct host_load *load)
                                      .volume = h->config.volume,
                                      .lba = load->lba + load->next,
                                      .count = load->count - load->next,
+                                     .media = load->media,
                                      .elsewhere = true,
                                      .data = load->data + (size_t)load->next * BLOCK_SIZE};
     h->mender.reading++;
