@@ -20,7 +20,7 @@ bool pledge_ask(struct lab *lab, uint32_t holder, uint32_t most)
     struct store_pledge *p = &lab->pledges[holder];
     enum store_room room;
     bool begins = p->store == NULL;
-    if (begins) store_pledge_begin(lab->store, p);
+    if (begins) store_pledge_begin(lab->store, p, 0);
     uint32_t before = p->blocks, got = store_pledge_more(p, most, begins && lab->crashes > 0, &room);
     bool full = room == STORE_FULL;
     if (got > most || p->blocks != before + got) lab_fail(lab, "pledged %u blocks of %u, %u are held", got, most, p->blocks);

@@ -37,6 +37,7 @@ void promise_race(struct world *w, uint64_t seed, bool trace);
 void long_lease(struct world *w, uint64_t seed, bool trace);
 void late_record(struct world *w, uint64_t seed, bool trace);
 void force_promote(struct world *w, uint64_t seed, bool trace);
+void force_called_off(struct world *w, uint64_t seed, bool trace);
 void forced_restart(struct world *w, uint64_t seed, bool trace);
 void crash_loop(struct world *w, uint64_t seed, bool trace);
 void suspended_owner(struct world *w, uint64_t seed, bool trace);
@@ -69,6 +70,7 @@ void space_beyond_credit(struct world *w, uint64_t seed, bool trace);
 void space_before_claim(struct world *w, uint64_t seed, bool trace);
 void space_less(struct world *w, uint64_t seed, bool trace);
 void space_less_late(struct world *w, uint64_t seed, bool trace);
+void space_told_again(struct world *w, uint64_t seed, bool trace);
 void space_comes_late(struct world *w, uint64_t seed, bool trace);
 
 /* replica_direct_odd.c */

@@ -142,6 +142,31 @@ void force_promote(struct world *w, uint64_t seed, bool trace)
     if (w->clients[0].writing) world_fail(w, "no writes after a force-promote");
 }
 
+/* A force-promote that cannot be decided, because the register is out of reach, is over when node 0, which is in sync and has
+ * gone on, is heard again. */
+void force_called_off(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    until_in_sync(w, 1);
+    run(w, 120);
+    cut(w, 0, 1);
+    world_boot(w, 1);
+    run(w, 100);
+    w->nodes[1].register_cut = true;
+    world_step(w, 1, &(struct replica_event){.kind = REPLICA_ON_FORCE});
+    run(w, 20);
+    write_over(w, 0);
+    w->cut[0][1] = false;
+    run(w, 7);
+    w->nodes[1].register_cut = false;
+    run(w, 50);
+    mend(w, 0, 1);
+    until_in_sync(w, 3);
+    read_over(w, 1);
+    if (w->config.forced_epoch != 0) world_fail(w, "a replica that is alive is forced out");
+}
+
 /* Node 0 comes back after a force-promote, to learn everything anew, and restarts on the way. */
 void forced_restart(struct world *w, uint64_t seed, bool trace)
 {

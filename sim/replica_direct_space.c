@@ -86,3 +86,23 @@ void space_comes_late(struct world *w, uint64_t seed, bool trace)
     if (w->clients[0].busy || !w->clients[0].writing) world_fail(w, "a write that there is no space for is not refused");
     if (w->config.in_sync != 3) world_fail(w, "a replica without space has left");
 }
+
+/* The same, but what node 1 says of its new space is lost, and the link stays. */
+void space_told_again(struct world *w, uint64_t seed, bool trace)
+{
+    start(w, seed, trace, 2, 2, 40);
+    world_crash(w, 1);
+    w->nodes[1].store->space = 0;
+    w->nodes[1].store->cleans = true;
+    world_boot(w, 1);
+    run(w, 10);
+    client_direct(w, 0, false);
+    finish(w, 40);
+    w->cut[1][0] = true;
+    w->nodes[1].store->space = 1;
+    world_step(w, 1, &(struct replica_event){.kind = REPLICA_ON_CREDIT, .credit = 1});
+    run(w, 1);
+    w->cut[1][0] = false;
+    finish(w, 30);
+    if (w->clients[0].busy || w->clients[0].writing) world_fail(w, "space that was told of once, and not heard, is forgotten");
+}

@@ -102,6 +102,15 @@ static enum err open_catalog(struct node *node, struct problem *p)
     return OK;
 }
 
+/* A process that was killed may hold its addresses for a moment longer, until the kernel has ended its rings. */
+static bool wait_for_address(struct node *node, enum err err, uint32_t *tries)
+{
+    enum { TRIES = 30, PAUSE_MS = 100 };
+    if (err != ERR_ADDRESS || ++*tries == TRIES) return false;
+    io_task_sleep(node->io, PAUSE_MS * IO_MS_NS);
+    return true;
+}
+
 static enum err open_target(struct node *node, struct problem *p)
 {
     const struct node_config *c = &node->config;
@@ -116,7 +125,11 @@ static enum err open_target(struct node *node, struct problem *p)
     if (c->listen_count == 0) return OK;
     memcpy(config.listen, c->listen, sizeof config.listen);
     memcpy(config.advertise, c->advertise, sizeof config.advertise);
-    enum err err = iscsi_target_open(&config, &node->target, &failed);
+    uint32_t tries = 0;
+    enum err err;
+    do {
+        err = iscsi_target_open(&config, &node->target, &failed);
+    } while (wait_for_address(node, err, &tries));
     if (err == OK) return OK;
     if (err == ERR_ADDRESS)
         problem_help(p, "another iSCSI target may be running; --iscsi-listen ADDR:PORT chooses another place");
@@ -161,7 +174,11 @@ static enum err open_member(struct node *node, struct problem *p)
     memcpy(config.listen, c->cluster_listen, sizeof config.listen);
     memcpy(config.advertise, c->cluster_advertise, sizeof config.advertise);
     if (node->store != NULL) store_pool_id(node->store, config.store);
-    enum err err = member_open(&config, &node->member, &why);
+    uint32_t tries = 0;
+    enum err err;
+    do {
+        err = member_open(&config, &node->member, &why);
+    } while (wait_for_address(node, err, &tries));
     if (err == OK) return OK;
     problem_help(p, "%s", why.help);
     return problem_tell(p, err, "%s", why.text);

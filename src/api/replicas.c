@@ -73,7 +73,11 @@ static enum err make_new(struct node *node, uint32_t number, const struct placem
                                .created = place->created_s,
                                .state = VOLUME_CREATING};
     snprintf(v.name, sizeof v.name, "%s", place->name);
-    TRY(catalog_add_volume(catalog_draft(node->catalogs), &v, &p));
+    struct catalog *draft = catalog_draft(node->catalogs);
+    const struct catalog_volume *missing = catalog_volume(draft, place->name);
+    bool again = missing != NULL && missing->number == number && volumes_find(node->volumes, missing->id) == NULL;
+    if (again) catalog_remove_volume(draft, missing->id); /* the pool lost it; its maps come from the roster */
+    TRY(catalog_add_volume(draft, &v, &p));
     TRY(catalog_commit(node->catalogs));
     enum err err = make_meant(node, number, place, original, ret_volume);
     if (err == OK) trace(TRACE_NOTICE, "volume %s: this node keeps a replica now", place->name);
@@ -250,17 +254,34 @@ static enum err delete_left_over(struct call *call, uint32_t id, uint32_t number
     return node_volume_delete(node, id, &call->problem);
 }
 
+/* Of the cluster that this node is a member of now: what has its number there is this volume, and no other. */
+static enum err check_ours(struct call *call, const struct catalog_volume *v, struct placement *ret_place)
+{
+    if (node_replica_place(call->node, v, ret_place)) return OK;
+    return problem_tell(&call->problem, ERR_CONFLICT, "volume %s is none that the cluster of this node knows", v->name);
+}
+
+/* What is deleted here only: a volume of a cluster that this node has left, one that others keep and it does not, and the name
+ * of one that is nowhere. */
+static bool is_left_over(const struct node *node, const struct catalog_volume *v)
+{
+    struct placement place;
+    const struct volume *there = volumes_find(node->volumes, v->id);
+    bool known = node_replica_place(node, v, &place);
+    if (there != NULL && !node_replica_is_ours(node, volume_replica(there))) return true;
+    return known ? !placement_keeps(&place, member_number(node->member)) : there == NULL;
+}
+
 enum err node_replicas_delete(struct call *call, const struct catalog_volume *v)
 {
     struct node *node = call->node;
     struct member_why why;
-    struct placement place;
     uint32_t id = v->id, number = v->number;
-    const struct volume *there = volumes_find(node->volumes, id);
-    if (there != NULL && !node_replica_is_ours(node, volume_replica(there)))
-        return node_volume_delete(node, id, &call->problem); /* of a cluster that this node has left */
-    if (node_replica_place(node, v, &place) && !placement_keeps(&place, member_number(node->member)))
-        return node_volume_delete(node, id, &call->problem); /* others keep it; this is what was left here */
+    if (is_left_over(node, v)) return node_volume_delete(node, id, &call->problem);
+    if (volumes_find(node->volumes, id) == NULL) {
+        problem_help(&call->problem, "this node makes it again, and learns; delete it on a node that has it");
+        return problem_tell(&call->problem, ERR_CONFLICT, "volume %s is missing here, and other nodes keep it", v->name);
+    }
     node_change_end(node);
     enum err err = replicas_delete(node->replicas, number, &why);
     node_change_begin(node);
@@ -292,6 +313,7 @@ enum err node_replicas_copies(struct call *call, const struct catalog_volume *v,
     struct node *node = call->node;
     struct placement place;
     uint32_t number = v->number, full;
+    TRY(check_ours(call, v, &place));
     for (;;) {
         if (!replicas_place(node->replicas, number, &place)) return problem_tell(&call->problem, ERR_NO_NAME, "it is gone");
         uint32_t count = count_copies(node, &place);
@@ -310,6 +332,8 @@ enum err node_replicas_drop(struct call *call, const struct catalog_volume *v, c
 {
     const struct roster *roster = member_roster(call->node->member);
     const struct roster_node *n = roster != NULL ? roster_named(roster, name) : NULL;
+    struct placement place;
+    TRY(check_ours(call, v, &place));
     if (n == NULL) return problem_tell(&call->problem, ERR_NO_NAME, "there is no node %s in this cluster", name);
     return change_copies(call, v->number, 0, n->number);
 }
@@ -318,7 +342,9 @@ enum err node_replicas_force(struct call *call, const struct catalog_volume *v)
 {
     struct node *node = call->node;
     struct member_why why;
+    struct placement place;
     uint32_t number = v->number;
+    TRY(check_ours(call, v, &place));
     node_change_end(node);
     enum err err = replicas_force(node->replicas, number, &why);
     node_change_begin(node);
@@ -380,7 +406,7 @@ static void sentence(const struct node *node, const struct placement *place, con
         text_add(t, "%u of %u copies %s in sync: one more failure may %s", in_sync, copies, in_sync == 1 ? "is" : "are",
                  in_sync == 1 ? "lose data" : "stop it");
     if (up < in_sync) text_add(t, "; %u of these %s out of reach", in_sync - up, in_sync - up == 1 ? "is" : "are");
-    if (up == 0 && status != NULL && status->role == REPLICA_LEARNER)
+    if (up == 0 && status != NULL && status->whole)
         text_add(t, "; if they are lost for good, izar volume force-promote goes on with what this node has");
     if (status == NULL)
         text_add(t, "; this node does not serve it: its replica is not open yet");

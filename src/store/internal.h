@@ -674,9 +674,9 @@ struct store {
     uint64_t reading;      /* reads under way, all slots */
     uint32_t alloc_hand;
     uint64_t live_units;
-    uint64_t pledged; /* blocks, by all pledges, and not in the log yet */
-    uint32_t pledges;
-    uint8_t *directory_bits; /* as in the checkpoint */
+    uint64_t pledged;                /* blocks, by all pledges, and not in the log yet */
+    uint32_t pledges, pledges_meant; /* that there are; that there are to be */
+    uint8_t *directory_bits;         /* as in the checkpoint */
     uint8_t *directory_dirty;
     uint64_t *directory_numbers; /* checkpoint that each page was written for; 0: never */
     uint64_t directory_digest;

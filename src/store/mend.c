@@ -76,11 +76,21 @@ static bool is_whole(const struct lying *l)
     return chunk_check(l->sectors + l->skip, l->units, l->address) == OK;
 }
 
+/* What lies around the chunk is written back, so it must be what is there: a second look says the same. */
+static bool reads_the_same(struct store *s, const struct lying *l)
+{
+    uint32_t after = l->skip + l->units * UNIT;
+    uint8_t *again = l->sectors + l->bytes;
+    if (slot_read(s, l->slot, l->from, again, l->bytes) != OK) return false;
+    return memcmp(again, l->sectors, l->skip) == 0 && memcmp(again + after, l->sectors + after, l->bytes - after) == 0;
+}
+
 static enum err rewrite(struct store *s, const struct lying *l, const struct block_digest *digest)
 {
     struct device *d;
     uint64_t at;
     if (digest->units != l->units || s->read_only || s->failed != OK) return ERR_MEDIUM;
+    if (!reads_the_same(s, l)) return ERR_MEDIUM;
     chunk_put(digest, l->address, l->sectors + l->skip);
     slot_where(s, l->slot, &d, &at);
     if (io_task_write(s->io, d->file, at + l->from, l->sectors, l->bytes, IO_WRITE_DURABLE) != OK) return ERR_MEDIUM;
@@ -146,7 +156,7 @@ enum err store_mend(struct store *s, uint32_t volume, uint64_t lba, const struct
     *ret_mended = false;
     turn_take(s);
     struct volume *v = volume_find(s, volume);
-    uint8_t *sectors = mem_alloc_raw(s->mem, FRAME_BYTES);
+    uint8_t *sectors = mem_alloc_raw(s->mem, 2 * FRAME_BYTES);
     enum err err = v == NULL || v->published == 0 ? ERR_NO_VOLUME : lba >= v->blocks ? ERR_RANGE : OK;
     if (sectors == NULL) err = ERR_NO_MEMORY;
     if (err == OK) {

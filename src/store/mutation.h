@@ -105,6 +105,7 @@
     X(MUTATE_GAP_FORGOTTEN, "a gap in the records of a learner costs no second pass")                                          \
     X(MUTATE_NO_HOLD, "nobody waits for a learner that is nearly there")                                                       \
     X(MUTATE_NO_CREDIT, "the owner admits beyond the credit of its replicas")                                                  \
+    X(MUTATE_REPORT_ONCE, "what a replica has room for is told once, and not again when that is lost")                         \
     X(MUTATE_REFUSED_EARLY, "a write is refused although the store that lacks credit may find some")                           \
     X(MUTATE_CREDIT_KEPT, "credit outlives the life that granted it")                                                          \
     X(MUTATE_NO_REMINDER, "a restarted replica is told the commit number with the next record only")                           \

@@ -33,11 +33,12 @@ uint64_t pledge_blocks(const struct store *s, uint64_t slots)
 
 static uint64_t share(const struct store *s)
 {
-    return max64(s->blocks_max, pledge_blocks(s, s->slots_total / POOL_SHARE) / max32(s->pledges, 1));
+    return max64(s->blocks_max, pledge_blocks(s, s->slots_total / POOL_SHARE) / max32(max32(s->pledges, s->pledges_meant), 1));
 }
 
-void store_pledge_begin(struct store *s, struct store_pledge *pledge)
+void store_pledge_begin(struct store *s, struct store_pledge *pledge, uint32_t holders)
 {
+    s->pledges_meant = max32(holders, s->pledges_meant);
     *pledge = (struct store_pledge){.store = s};
     s->pledges++;
 }
@@ -59,7 +60,7 @@ uint32_t store_pledge_more(struct store_pledge *pledge, uint32_t most, bool agai
     struct store *s = pledge->store;
     bool full = false;
     uint64_t mine = share(s);
-    *ret_room = STORE_ROOM;
+    *ret_room = s->failed != OK ? STORE_ROOM_FAILED : STORE_ROOM;
     if (s->failed != OK || s->read_only || pledge->blocks >= mine) return 0;
     uint64_t room = space_room(s, 0, again ? mine : 0);
     if (room == 0 && !space_asked(s, &full)) {

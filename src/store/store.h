@@ -139,13 +139,15 @@ struct store_pledge {
     struct store *store;
     uint32_t blocks; /* that are left: look, do not write */
 };
-void store_pledge_begin(struct store *store, struct store_pledge *pledge);
+/* `holders`: how many there will be, as far as is known, that share what can be pledged. */
+void store_pledge_begin(struct store *store, struct store_pledge *pledge, uint32_t holders);
 /* What is left of it is anyone's again. Fine also after a begin that never was (zeros). */
 void store_pledge_end(struct store_pledge *pledge);
 enum store_room {
-    STORE_ROOM,       /* there is some; the holder may have all of its share already */
-    STORE_ROOM_LATER, /* the cleaner is at it: ask again soon */
-    STORE_FULL,       /* there will be none unless something is unmapped or deleted */
+    STORE_ROOM,        /* there is some; the holder may have all of its share already */
+    STORE_ROOM_LATER,  /* the cleaner is at it: ask again soon */
+    STORE_FULL,        /* there will be none unless something is unmapped or deleted */
+    STORE_ROOM_FAILED, /* nothing can be written any more */
 };
 /* Pledges up to `most` more blocks and returns how many. `again`: for what may have been pledged before the pool was opened,
  * when others may count on it still; it may take a little of the reserve. Shares are not less than store_write_max. */

@@ -94,11 +94,13 @@ begin w
 setting_up
 
 echo "the link between the nodes"
-over_both b 10
+over_both b 12
 sleep 2
 deaf a b
 deaf b a
-sleep 5
+sleep 4
+lost=$(at a volume why shared -o json | jq -r '.replication.copies[] | select(.role == "not in sync") | .node')
+expect 4 'is alive' at "$lost" volume force-promote shared --yes # the other one goes on, and the witness hears it
 hears a b
 hears b a
 load_ends

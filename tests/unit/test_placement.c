@@ -10,7 +10,18 @@
 #include "tests/unit/changed.h"
 #include "volume/replica/placement.h"
 
-enum { ROUNDS = 500, HEAD = 128, AT_STAGE = 1, AT_MADE, AT_NODES, AT_NAME_BYTES, AT_REFUSAL, AT_REFUSED_BY, AT_FAST };
+enum {
+    ROUNDS = 500,
+    HEAD = 128,
+    AT_STAGE = 1,
+    AT_MADE,
+    AT_NODES,
+    AT_NAME_BYTES,
+    AT_REFUSAL,
+    AT_REFUSED_BY,
+    AT_FAST,
+    AT_FORCING = 47
+};
 
 static uint8_t value[ROSTER_VALUE_MAX];
 
@@ -121,6 +132,9 @@ TEST(limits_are_kept)
     CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_STAGE, PLACE_MAKING)); /* with a value of the protocol */
     CHECK_OK(changed8(place_changed, AT_MADE, 0));
     CHECK_OK(changed8(place_changed, AT_FAST, 1));
+    CHECK_OK(changed8(place_changed, AT_FORCING, 3));
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_FORCING, 2)); /* it is in sync */
+    CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_FORCING, 4));
     CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_FAST, 2));
     CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_MADE, 8));
     CHECK_ERR(ERR_DECODE, changed8(place_changed, AT_NODES, 0));

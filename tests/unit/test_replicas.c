@@ -647,12 +647,51 @@ TEST(a_copy_is_forced_only_when_it_must_be)
     t.status.learn.on = true;
     CHECK_ERR(ERR_CONFLICT, forced()); /* nobody knows what it is */
     t.status.learn.on = false;
+    CHECK_ERR(ERR_CONFLICT, forced()); /* it was undone */
+    t.status.whole = true;
+    t.status.committed.sequence = 1;
+    CHECK_ERR(ERR_CONFLICT, forced()); /* it is empty */
+    t.status.committed.sequence = 2;
     t.deaf = true;
     CHECK_ERR(ERR_NO_QUORUM, forced());
     t.deaf = false;
     CHECK_EQ(t.forces, 0);
     CHECK_OK(forced());
     CHECK_EQ(t.forces, 1);
+    CHECK(end());
+}
+
+/* It is not heard here, but others hear it. */
+TEST(who_is_alive_says_no)
+{
+    struct placement place;
+    CHECK(begin());
+    CHECK_EQ(add_one("vm", (uint32_t[]){OTHER, SELF}), 1);
+    CHECK_OK(other(edit_made, OTHER, 1));
+    t.known = t.decided;
+    some_time();
+    in_sync_are(1);
+    t.status = (struct replica_status){.role = REPLICA_LEARNER, .whole = true, .committed.sequence = 9};
+    begin_call(calls_force);
+    sim_run_for(t.sim, UINT64_MAX, IO_S_NS);
+    CHECK(holds(1, &place) && place.forcing == 2);
+    uint64_t version = place.config.version;
+    CHECK_OK(other(edit_alive, OTHER, 1));
+    t.known = t.decided;
+    CHECK(end_call());
+    CHECK(t.err == ERR_CONFLICT && t.forces == 0 && holds(1, &place) && place.forcing == 0);
+    CHECK_EQ(place.config.version, version + 1);
+    /* the other way round */
+    in_sync_are(2);
+    CHECK_OK(other(edit_force, OTHER, 1));
+    CHECK(holds(1, &place) && place.forcing == 1);
+    t.status = (struct replica_status){.role = REPLICA_LEARNER};
+    t.known = t.decided;
+    some_time();
+    CHECK(holds(1, &place) && place.forcing == 1); /* its store has given up */
+    t.status = (struct replica_status){.role = REPLICA_OWNER};
+    some_time();
+    CHECK(holds(1, &place) && place.forcing == 0);
     CHECK(end());
 }
 
@@ -725,7 +764,7 @@ TEST(the_newest_note_gets_there)
     CHECK(end());
 }
 
-TESTS(copies_are_added_and_given_up, a_copy_that_was_given_up_goes, a_copy_is_forced_only_when_it_must_be,
+TESTS(who_is_alive_says_no, copies_are_added_and_given_up, a_copy_that_was_given_up_goes, a_copy_is_forced_only_when_it_must_be,
       a_volume_is_made_and_taken_away, who_knows_old_things_does_not_begin_with_everything,
       what_is_gone_is_not_made_of_old_knowledge, a_node_keeps_so_many_and_no_more, one_volume_too_many_is_refused,
       whoever_has_the_name_says_so, what_is_refused_is_taken_back, all_nodes_are_waited_for,

@@ -37,7 +37,14 @@ void follow_report(struct replica *r, uint64_t want)
         m.u.prepared.credit = r->space + tail_spent_after(r, r->matched);
         m.u.prepared.full = r->full;
     }
+    r->reported = r->now;
     effect_send_owner(r, &m);
+}
+
+void follow_tick(struct replica *r)
+{
+    if (r->role != REPLICA_IN_SYNC || tail_is_settling(r) || MUTATED(MUTATE_REPORT_ONCE)) return;
+    if (r->now - r->reported >= r->setup.timing.heartbeat_us) follow_report(r, 0);
 }
 
 /* Nothing that was committed since the owner told this life of the node went without it; what was before, it has. */

@@ -74,7 +74,8 @@ struct replica_host_config {
     uint32_t boot;       /* of this node, higher than ever before, also when its store is new */
     uint64_t first_join; /* under which the register lists a volume that was made with it; 0: the replica has to learn, as one
                           * in the place of a lost store must: all it needs is an empty volume */
-    uint64_t credit; /* blocks that may be prepared here and not published, at most: the store says how many it has room for */
+    uint64_t credit;  /* blocks that may be prepared here and not published, at most: the store says how many it has room for */
+    uint32_t holders; /* volumes of this store that have credit, or will have soon, as far as is known */
 };
 
 /* [task] Takes up what the store has. ERR_NO_VOLUME, ERR_NO_MEMORY, ERR_LIMIT (more is prepared than a replica can hold),

@@ -19,6 +19,7 @@ static uint32_t ask(struct replica_host *h, bool again)
     uint32_t got = 0, most = (uint32_t)min64(h->credit_owed, UINT32_MAX);
     h->room = STORE_ROOM;
     if (most > 0) got = store_pledge_more(&h->pledge, most, again, &h->room);
+    if (h->room == STORE_ROOM_FAILED && !MUTATED(MUTATE_CREDIT_BLIND)) host_fail(h, ERR_POOL_FAILED);
     if (MUTATED(MUTATE_CREDIT_BLIND)) got = most;
     h->credit_owed -= got;
     bool sums_up = h->pledge.blocks + h->credit_used + h->credit_owed == h->credit_all;
@@ -42,7 +43,7 @@ void host_credit_back(struct replica_host *h, uint32_t blocks)
 void host_credit_begin(struct replica_host *h, struct replica_facts *facts)
 {
     for (uint64_t s = h->published + 1; s <= h->end; s++) host_credit_use(h, host_slot(h, s)->cost);
-    store_pledge_begin(h->config.store, &h->pledge);
+    store_pledge_begin(h->config.store, &h->pledge, h->config.holders);
     h->credit_all = max64(h->config.credit, h->credit_used);
     h->credit_owed = h->credit_all - h->credit_used;
     facts->credit = ask(h, true);

@@ -124,7 +124,7 @@ struct replica {
     bool claimed;          /* this life of the node has proposed itself as owner */
     bool joined;           /* its join is of this life */
     bool failed;           /* its store takes nothing more */
-    bool force;            /* this learner is to become owner of what it has, as it is */
+    uint64_t force_until;  /* until then somebody wants this learner to go on with what it has; 0: nobody */
     bool route_due;        /* changes of clients may have somewhere to go now */
 
     struct peer peers[REPLICA_NODES_MAX];
@@ -150,6 +150,7 @@ struct replica {
     uint64_t vouch_at;    /* ... once it has come so far; NEVER: not told */
     uint64_t commit_seen; /* the owner says */
     uint64_t complained;  /* when a gap was last reported */
+    uint64_t reported;    /* when anything was */
     uint64_t complained_of;
 
     /* owner.c */
@@ -223,6 +224,8 @@ void member_tick(struct replica *r);
 void member_consider(struct replica *r);
 /* This node is not what the register takes it for: it gives up its join, and is left out or taken over from. */
 void member_resign(struct replica *r);
+/* Of those in sync, for so long that they may be taken over from. */
+bool member_hears_nobody(const struct replica *r);
 
 /* ---- tail.c ---- */
 void tail_open(struct replica *r, const struct replica_facts *facts);
@@ -276,6 +279,8 @@ void owner_on_restart(struct replica *r, uint32_t node);
 void follow_on_record(struct replica *r, const struct replica_message *m);
 void follow_on_commit(struct replica *r, const struct replica_message *m);
 void follow_report(struct replica *r, uint64_t want);
+/* What was said last may be lost, and the owner asks nobody who lacks nothing: it is said again at each heartbeat without. */
+void follow_tick(struct replica *r);
 void follow_publish(struct replica *r);
 void follow_vouch(struct replica *r);
 /* It takes records from an owner. */
@@ -320,6 +325,8 @@ void learn_on_applied(struct replica *r, bool failed);
 void learn_on_digest(struct replica *r, const struct replica_event *event);
 void learn_on_learned(struct replica *r);
 void learn_on_force(struct replica *r);
+/* See replica_status. */
+bool learn_is_whole(const struct replica *r);
 
 /* ---- teach.c ---- */
 void teach_on_want(struct replica *r, const struct replica_message *m);

@@ -40,6 +40,7 @@ static void leave(struct replica *r)
  * nobody listens to that any more. */
 void learn_start(struct replica *r)
 {
+    r->force_until = 0;
     r->learn_again = r->learn_busy;
     if (!r->learn_busy) leave(r);
 }
@@ -212,12 +213,18 @@ void learn_on_learned(struct replica *r)
     follow(r);
 }
 
+bool learn_is_whole(const struct replica *r)
+{
+    return r->role == REPLICA_LEARNER && !r->learn.on && !is_undone(r);
+}
+
 /* The last resort: what this node has published is the volume from now on, under a new join; member.c proposes it. Not from a
  * mixture that no history ever had. */
 void learn_on_force(struct replica *r)
 {
-    if (r->role != REPLICA_LEARNER || r->learning != LEARN_WANTING || r->learn.on) return;
-    r->force = true;
+    if (!learn_is_whole(r) || !member_hears_nobody(r)) return;
+    r->force_until = r->now + r->setup.timing.promise_us;
+    if (r->learning != LEARN_WANTING) return;
     r->learned_mark = (struct replica_mark){.sequence = r->committed, .epoch = r->committed_epoch};
     memcpy(r->learned_windows, r->windows, sizeof r->learned_windows);
     learn_end(r);

@@ -121,7 +121,7 @@ void member_adopt(struct replica *r, const struct replica_config *config, bool f
     r->proposed = false;
     r->pending = 0;
     r->wished_at = NEVER;
-    r->force = false;
+    r->force_until = 0;
     r->role = role_of(r);
     if (new_epoch)
         epoch_begins(r);
@@ -173,6 +173,14 @@ static uint8_t suspects(const struct replica *r)
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
         if (set_has(r->config.in_sync, node) && !is_me(r, node) && lease_suspects(r, node)) set |= node_bit(node);
     return set;
+}
+
+bool member_hears_nobody(const struct replica *r)
+{
+    if (suspects(r) != r->config.in_sync) return false;
+    for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++)
+        if (set_has(r->config.in_sync, node) && r->now - r->peers[node].heard <= r->setup.timing.suspect_us) return false;
+    return true;
 }
 
 /* Those in sync who said themselves that they are not any more, or who cannot take what was ordered. */
@@ -287,7 +295,7 @@ static void claim_alone(struct replica *r, struct replica_config *c)
 /* Rule 13: none, unless a person says so, which is recorded. The mutation promotes a learner that hears nothing. */
 static bool learner_wishes(struct replica *r, struct replica_config *c)
 {
-    if (r->force && r->learning == LEARN_FOLLOWING) {
+    if (r->now < r->force_until && r->learning == LEARN_FOLLOWING && member_hears_nobody(r)) {
         claim_alone(r, c);
         c->forced_epoch = c->epoch;
         c->forced_sequence = r->committed;

@@ -241,6 +241,7 @@ void owner_on_prepared(struct replica *r, const struct replica_message *m)
 enum owner_room owner_room(const struct replica *r, uint64_t blocks)
 {
     bool later = blocks > r->space && !r->full, full = blocks > r->space && r->full;
+    if (blocks == 0) return OWNER_ROOM;
     uint8_t counted = member_counted(r);
     for (uint32_t node = 0; node < REPLICA_NODES_MAX; node++) {
         const struct peer *p = &r->peers[node];

@@ -17,7 +17,7 @@ struct disk_placement {
     le32 block_bytes, epoch;
     le64 config_version;
     le32 boot;
-    uint8_t owner, in_sync, learners, zero_too;
+    uint8_t owner, in_sync, learners, forcing;
     le32 forced_epoch, zero_three;
     le64 forced_sequence;
     le64 join[REPLICA_NODES_MAX];
@@ -51,6 +51,7 @@ uint32_t placement_encode(const struct placement *p, uint8_t ret_value[ROSTER_VA
                                   .owner = c->owner,
                                   .in_sync = c->in_sync,
                                   .learners = c->learners,
+                                  .forcing = p->forcing,
                                   .forced_epoch = put32(c->forced_epoch),
                                   .forced_sequence = put64(c->forced_sequence)};
     uint32_t bytes = sizeof disk;
@@ -97,6 +98,12 @@ static bool refusal_is_good(const struct placement *p)
     return p->stage != PLACE_LIVE && p->refusal <= PLACE_REFUSED_LIMIT && p->refused_by < p->node_count;
 }
 
+static bool forcing_is_good(const struct placement *p)
+{
+    if (p->forcing == 0) return true;
+    return p->stage == PLACE_LIVE && p->forcing <= p->node_count && !set_has(p->config.in_sync, p->forcing - 1u);
+}
+
 static bool is_good(const struct placement *p)
 {
     if (p->stage < PLACE_MAKING || p->stage > PLACE_LEAVING || p->node_count == 0) return false;
@@ -104,7 +111,7 @@ static bool is_good(const struct placement *p)
     if (p->blocks == 0 || p->blocks > VOLUME_BLOCKS_MAX || (p->block_bytes != 512 && p->block_bytes != 4096)) return false;
     for (uint32_t i = 0; i < p->node_count; i++)
         if (p->nodes[i] == 0 || placement_of(p, p->nodes[i]) != i) return false;
-    return refusal_is_good(p) && config_is_good(p);
+    return refusal_is_good(p) && config_is_good(p) && forcing_is_good(p);
 }
 
 static void config_take(const struct disk_placement *disk, struct replica_config *c)
@@ -128,7 +135,7 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
     if (at == NULL) return ERR_TRUNCATED;
     memcpy(&disk, at, sizeof disk);
     if (disk.version > VERSION) return ERR_NEW_FORMAT;
-    bool good = disk.fast <= 1 && disk.zero_too == 0 && get32(disk.zero_three) == 0;
+    bool good = disk.fast <= 1 && get32(disk.zero_three) == 0;
     if (disk.version == 0 || !good || disk.nodes > REPLICA_NODES_MAX || disk.name_bytes >= ROSTER_NAME_SIZE) return ERR_DECODE;
     struct placement p = {.stage = (enum placement_stage)disk.stage,
                           .made = disk.made,
@@ -138,7 +145,8 @@ enum err placement_decode(const void *value, size_t size, struct placement *ret_
                           .blocks = get64(disk.blocks),
                           .created_s = get64(disk.created_s),
                           .block_bytes = get32(disk.block_bytes),
-                          .fast = disk.fast != 0};
+                          .fast = disk.fast != 0,
+                          .forcing = disk.forcing};
     config_take(&disk, &p.config);
     for (uint32_t i = 0; i < disk.nodes; i++) {
         le32 node;

@@ -14,7 +14,7 @@
  *
  *     value 128   version 1, stage 1, made 1, nodes 1, bytes of the name 1, refusal 1, place of who refused 1, fast 1,
  *                 blocks 8, created 8, block bytes 4,
- *                 then of the protocol: epoch 4, version 8, boot 4, owner 1, in sync 1, learners 1, zero 1, forced epoch 4,
+ *                 then of the protocol: epoch 4, version 8, boot 4, owner 1, in sync 1, learners 1, forcing 1, forced epoch 4,
  *                 zero 4, forced sequence 8, join 8 times 8; then for each node its number 4; then the name
  */
 #ifndef IZAR_VOLUME_REPLICA_PLACEMENT_H
@@ -38,6 +38,7 @@ struct placement {
     uint64_t created_s;
     uint32_t block_bytes; /* as initiators see it */
     bool fast;            /* short timers (replica_timing_fast), the same on all nodes, for ever */
+    uint8_t forcing;      /* LIVE: 0, or the place + 1 whose copy somebody wants to go on with: whoever is in sync says no */
     char name[ROSTER_NAME_SIZE];
     struct replica_config config; /* version 0 while it is being made */
 };

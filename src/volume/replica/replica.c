@@ -88,6 +88,7 @@ static void on_tick(struct replica *r)
         if (r->role != REPLICA_UNKNOWN) lease_beat_all(r);
         member_tick(r);
         learn_tick(r);
+        follow_tick(r);
         admit_tick(r);
         forward_tick(r);
     }
@@ -260,6 +261,7 @@ void replica_status(const struct replica *r, struct replica_status *ret_status)
         .durable = r->durable,
         .kept = r->first,
         .learn = r->learn,
+        .whole = learn_is_whole(r),
         .why = why(r),
     };
 }

@@ -126,7 +126,9 @@ enum replica_event_kind {
     REPLICA_ON_FENCED, /* node: it is surely off */
     REPLICA_ON_FAILED, /* the store takes nothing more until the node restarts: this replica leaves the set. What is under way
                         * there may end or not */
-    REPLICA_ON_FORCE,  /* force-promote: somebody decided to go on with what this learner has; not while it is catching up */
+    /* force-promote: somebody decided to go on with what this learner has, if it is whole and nobody in sync is heard; good for
+     * a promise's time, then it must be said again */
+    REPLICA_ON_FORCE,
 };
 
 struct replica_event {
@@ -210,6 +212,8 @@ struct replica_status {
     uint64_t end, durable; /* newest record prepared, and surely so */
     uint64_t kept;         /* oldest record whose content may still be asked for */
     struct replica_learn learn;
+    bool
+        whole; /* a learner's content is one that the volume has had: catching up has not begun, and nothing of it was undone */
     const char *why; /* one sentence: why it does not serve, or what it waits for */
 };
 void replica_status(const struct replica *replica, struct replica_status *ret_status);

@@ -4,7 +4,7 @@
  */
 #include "volume/replica/replicas_internal.h"
 
-enum { MEMORY_MIB = 64, WAIT_MS = 8000, LOOK_MS = 20 };
+enum { CREATED = 1 /* the first record of a volume */, MEMORY_MIB = 64, WAIT_MS = 8000, ASK_MS = 3000, LOOK_MS = 20 };
 
 /* ---- tasks ---- */
 
@@ -239,10 +239,28 @@ static enum err check_force(const struct replicas *all, uint32_t number, struct 
     if (other != NULL)
         return member_tell_why(why, ERR_CONFLICT, "%s has a copy in sync and can be reached: this node catches up from it",
                                other);
-    if (status.learn.on)
-        return member_tell_why(why, ERR_CONFLICT,
-                               "the copy of this node is of no use: catching up had begun, and was not finished");
+    if (!status.whole || status.committed.sequence <= CREATED)
+        return member_tell_why(why, ERR_CONFLICT, "the copy of this node is of no use: %s",
+                               status.learn.on ? "catching up had begun, and was not finished"
+                               : status.whole  ? "it has never had what the others have"
+                                               : "what it has was undone by the last force-promote");
     return OK;
+}
+
+/* [task] Whoever has it in sync, and is alive, answers no, also when this node does not hear him but others do. */
+static enum err ask_all(struct replicas *all, uint32_t number, struct member_why *why)
+{
+    struct place_edit edit = {.number = number, .node = member_number(all->config.member)};
+    struct placement place;
+    TRY(member_change(all->config.member, edit_force, &edit, why));
+    for (uint32_t waited = 0; waited < ASK_MS && !all->stopping; waited += LOOK_MS) {
+        io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
+        if (replicas_place(all, number, &place) && place.forcing == 0) break;
+    }
+    TRY(member_read(all->config.member, why));
+    if (replicas_place(all, number, &place) && place.forcing == placement_of(&place, edit.node) + 1) return OK;
+    return member_tell_why(why, ERR_CONFLICT,
+                           "a node with a copy in sync is alive, but not reached from here: see to that link");
 }
 
 enum err replicas_force(struct replicas *all, uint32_t number, struct member_why *ret_why)
@@ -251,12 +269,14 @@ enum err replicas_force(struct replicas *all, uint32_t number, struct member_why
     struct replica_status status;
     TRY(member_read(all->config.member, ret_why));
     TRY(check_force(all, number, &h, ret_why));
+    TRY(ask_all(all, number, ret_why));
+    TRY(check_force(all, number, &h, ret_why));
     host_status(h->host, &status);
     replicas_say(all, true,
                  "volume %s: forced to go on with what this node has, up to record %llu; what others had after it is lost",
                  h->place.name, (unsigned long long)status.committed.sequence);
-    host_force(h->host);
     for (uint32_t waited = 0; waited < WAIT_MS && !all->stopping; waited += LOOK_MS) {
+        host_force(h->host); /* it does not keep that for long */
         io_task_sleep(all->io, LOOK_MS * IO_MS_NS);
         h = hosted_find(all, number); /* it may have gone meanwhile */
         if (h == NULL) break;

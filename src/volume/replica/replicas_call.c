@@ -61,6 +61,7 @@ static enum err put_proposals(struct roster *roster, void *arg, struct member_wh
         if (!h->asks_change || !placement_find(roster, h->number, &place)) continue;
         if (place.stage != PLACE_LIVE || place.config.version + 1 != h->asked.version) continue;
         place.config = h->asked;
+        place.forcing = 0; /* it goes on without that, or by it */
         TRY(placement_put(roster, h->number, &place, h->value));
         changed++;
     }

@@ -82,6 +82,13 @@ enum err edit_refuse(struct roster *roster, void *arg, struct member_why *why)
 
 /* ---- more copies, and fewer ---- */
 
+static enum err find_live(const struct roster *roster, const struct place_edit *edit, struct placement *ret_place,
+                          struct member_why *why)
+{
+    if (placement_find(roster, edit->number, ret_place) && ret_place->stage == PLACE_LIVE) return OK;
+    return member_tell_why(why, ERR_NO_NAME, "it is not there, or not for long");
+}
+
 static enum err drop_copy(const struct roster *roster, struct placement *place, uint32_t node, struct member_why *why)
 {
     const struct roster_node *n = roster_find(roster, node);
@@ -115,12 +122,37 @@ enum err edit_copies(struct roster *roster, void *arg, struct member_why *why)
 {
     struct place_edit *edit = arg;
     struct placement place;
-    if (!placement_find(roster, edit->number, &place) || place.stage != PLACE_LIVE)
-        return member_tell_why(why, ERR_NO_NAME, "it is not there, or not for long");
+    TRY(find_live(roster, edit, &place, why));
     for (uint32_t i = 0; i < place.node_count; i++)
         if (roster_find(roster, place.nodes[i]) == NULL) place.config.learners &= (uint8_t)~node_bit(i);
     if (edit->drop != 0) TRY(drop_copy(roster, &place, edit->drop, why));
     if (edit->node != 0) TRY(add_copy(roster, &place, edit->node, why));
+    place.config.version++;
+    return placement_put(roster, edit->number, &place, edit->value);
+}
+
+/* ---- the last resort ---- */
+
+enum err edit_force(struct roster *roster, void *arg, struct member_why *why)
+{
+    struct place_edit *edit = arg;
+    struct placement place;
+    TRY(find_live(roster, edit, &place, why));
+    uint32_t index = placement_of(&place, edit->node);
+    if (index == REPLICA_NODES_MAX || set_has(place.config.in_sync, index)) return ERR_CONFLICT;
+    place.forcing = (uint8_t)(index + 1);
+    return placement_put(roster, edit->number, &place, edit->value);
+}
+
+/* The value is another one then, so that nobody's claim that was made for the old one takes place. */
+enum err edit_alive(struct roster *roster, void *arg, struct member_why *why)
+{
+    struct place_edit *edit = arg;
+    struct placement place;
+    TRY(find_live(roster, edit, &place, why));
+    uint32_t index = placement_of(&place, edit->node);
+    if (place.forcing == 0 || index == REPLICA_NODES_MAX || !set_has(place.config.in_sync, index)) return ERR_CONFLICT;
+    place.forcing = 0;
     place.config.version++;
     return placement_put(roster, edit->number, &place, edit->value);
 }

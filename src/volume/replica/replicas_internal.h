@@ -155,6 +155,9 @@ member_edit edit_made, edit_refuse;
 member_edit edit_leave, edit_back_out;
 /* A learner more, or one less. ERR_NO_NAME, ERR_NAME_EXISTS, ERR_LIMIT; ERR_BUSY: the copy is in sync. */
 member_edit edit_copies;
+/* Its copy is to be the volume; ERR_CONFLICT: it is in sync. This node has one in sync, and is alive: nobody's is
+ * (ERR_CONFLICT: nobody wants that). */
+member_edit edit_force, edit_alive;
 /* Gone here; the last drops it. */
 member_edit edit_gone;
 /* Of one that is LEAVING: the places whose stores may have it and whose nodes belong to the cluster. */

@@ -94,6 +94,7 @@ static enum err host_begin(struct hosted *h)
         .boot = member_boot(c->member),
         .first_join = volume_replica(h->volume)->original ? PLACE_FIRST_JOIN : 0,
         .credit = CREDIT_BLOCKS,
+        .holders = placement_count(member_roster(c->member), member_number(c->member), UINT32_MAX),
     };
     return host_open(&config, &h->host);
 }
@@ -208,6 +209,19 @@ static enum err give_up(struct replicas *all, uint32_t number, const struct plac
     return OK;
 }
 
+/* [task] Somebody who does not hear this node believes that it is lost. */
+static enum err say_alive(struct replicas *all, uint32_t number, const struct placement *place, uint32_t index)
+{
+    struct replica_status status;
+    struct member_why why;
+    struct place_edit edit = {.number = number, .node = place->nodes[index]};
+    host_status(hosted_find(all, number)->host, &status);
+    bool has_all = status.role == REPLICA_OWNER || status.role == REPLICA_IN_SYNC;
+    if (!has_all || !set_has(place->config.in_sync, index)) return OK;
+    enum err err = member_change(all->config.member, edit_alive, &edit, &why);
+    return err == ERR_CONFLICT ? OK : err; /* others were faster */
+}
+
 /* [task] One place of the roster. */
 static enum err follow(struct replicas *all, uint32_t number, const struct placement *place)
 {
@@ -215,7 +229,8 @@ static enum err follow(struct replicas *all, uint32_t number, const struct place
     if (place->stage == PLACE_LEAVING) return unmake(all, number, place, index);
     if (index == REPLICA_NODES_MAX) return OK;
     if (!set_has(placement_kept(place), index)) return give_up(all, number, place);
-    return hosted_find(all, number) == NULL ? make(all, number, place) : OK;
+    if (hosted_find(all, number) == NULL) return make(all, number, place);
+    return place->forcing != 0 ? say_alive(all, number, place, index) : OK;
 }
 
 /* [task] The roster may change while a step waits, so each place is taken from it anew. False: something is to be tried again.
