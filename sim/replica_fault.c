@@ -117,7 +117,7 @@ static void cut(struct world *w, uint32_t a, uint32_t b, bool both)
     mend_in(w, a_while(w), FAULT_CUT, a, b);
 }
 
-/* A node that is out of sync may lose content without noticing. */
+/* A node that is out of sync may lose content without noticing, as long as what it has is still to be compared. */
 static void rot(struct world *w, uint32_t node)
 {
     struct replica_status status;
@@ -125,6 +125,7 @@ static void rot(struct world *w, uint32_t node)
     if (!w->nodes[node].up) return;
     replica_status(w->nodes[node].core, &status);
     if (status.role != REPLICA_LEARNER || set_has(w->config.in_sync, node) || s->live.join != 0 || s->durable.join != 0) return;
+    if (status.learn.on && status.learn.cursor == REPLICA_WALK_END) return; /* it may have told its digest */
     uint32_t block = (uint32_t)world_below(w, WORLD_BLOCKS);
     world_say(w, "node %u loses block %u", node, block);
     s->live.value[block] = s->durable.value[block] = 0;
