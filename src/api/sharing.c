@@ -282,7 +282,7 @@ static enum err follow(struct node *node)
         return OK;
     }
     uint64_t digest = shared_digest(member_roster(node->member));
-    if (digest == node->sharing.digest) {
+    if (digest == node->sharing.digest && digest == node->sharing.held) { /* handlers change what it holds, too */
         replicas_announce(node->replicas, member_version(node->member));
         return OK;
     }
