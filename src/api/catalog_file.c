@@ -24,7 +24,8 @@ struct catalog_file {
     struct pair pair;
     uint64_t generation; /* newest that was written, or tried */
     struct catalog *now, *draft;
-    char *buffer; /* one file's bytes */
+    char *buffer;    /* one file's bytes */
+    bool committing; /* the draft and the buffer are not to be touched */
 };
 
 /* ---- the frame ---- */
@@ -194,6 +195,7 @@ struct catalog *catalog_now(struct catalog_file *file)
 
 struct catalog *catalog_draft(struct catalog_file *file)
 {
+    assert(!file->committing);
     memcpy(file->draft, file->now, sizeof *file->draft);
     return file->draft;
 }
@@ -205,7 +207,11 @@ struct catalog *catalog_sketch(struct catalog_file *file)
 
 enum err catalog_commit(struct catalog_file *file)
 {
-    TRY(write_both(file, file->draft));
+    assert(!file->committing);
+    file->committing = true;
+    enum err err = write_both(file, file->draft);
+    file->committing = false;
+    if (err != OK) return err;
     struct catalog *old = file->now;
     file->now = file->draft;
     file->draft = old;

@@ -29,12 +29,12 @@ void catalog_file_close(struct catalog_file *file);
 
 /* What holds now. Valid until the next commit. */
 struct catalog *catalog_now(struct catalog_file *file);
-/* A copy of it to change; one at a time, and each call begins anew. */
+/* A copy of it to change; one at a time, and each call begins anew. Not while one is being committed. */
 struct catalog *catalog_draft(struct catalog_file *file);
 /* The draft as it is by now. */
 struct catalog *catalog_sketch(struct catalog_file *file);
-/* [task] Makes the draft durable, then it holds. ERR_LIMIT (1 MiB), or an I/O error: then the old one holds here, and after
- * a restart it may be either. */
+/* [task] Makes the draft durable, then it holds. One at a time. ERR_LIMIT (CATALOG_BYTES_MAX), or an I/O error: then the old
+ * one holds here, and after a restart it may be either. */
 enum err catalog_commit(struct catalog_file *file);
 
 #endif

@@ -194,12 +194,21 @@ static enum err start_data(struct node *node, struct problem *p)
     return node_reconcile(node, p);
 }
 
+/* The replicas' task may be changing the catalog meanwhile. */
+static enum err open_units(struct node *node)
+{
+    node_change_begin(node);
+    enum err err = node_units_open(node);
+    node_change_end(node);
+    return err;
+}
+
 /* What initiators see comes last: it may need the others. */
 static enum err start_serving(struct node *node, struct problem *p)
 {
     TRY(node_replicas_open(node));
     TRY(node_sharing_open(node));
-    TRY(node_units_open(node));
+    TRY(open_units(node));
     TRY(open_target(node, p));
     node_access_watch(node);
     return scrub_open(&(struct scrub_config){.io = node->io,

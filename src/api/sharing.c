@@ -309,7 +309,9 @@ static void run(void *arg)
 
 enum err node_sharing_open(struct node *node)
 {
+    node_change_begin(node); /* what the replicas' task changes comes before or after it */
     enum err err = node_is_shared(node) ? apply(node) : OK;
+    node_change_end(node);
     if (err != OK) complain(node, err); /* the task tries again; it is no reason not to serve what is known */
     node->sharing.running = true;
     err = io_task_start(node->io, &node->sharing.task, run, node);

@@ -381,4 +381,18 @@ TEST(a_change_that_is_taken_back_at_once_is_followed)
     CHECK(!sees() && s.announced == 10 && node_sharing_holds(&s.node));
 }
 
-TESTS(what_is_known_holds_before_it_is_announced, a_change_that_is_taken_back_at_once_is_followed)
+TEST(the_catalog_is_written_within_changes_only)
+{
+    struct call call;
+    begin();
+    CHECK_OK(node_sharing_open(&s.node)); /* others may change it by then */
+    CHECK(s.commits == 1 && s.outside == 0 && !s.node.changing);
+    s.away = true;
+    CHECK_OK(handled(&call, shared_remove_map));
+    CHECK_OK(map_it(shared_add_map));
+    turn();
+    CHECK(s.commits == 3 && s.outside == 0 && !s.node.changing);
+}
+
+TESTS(what_is_known_holds_before_it_is_announced, the_catalog_is_written_within_changes_only,
+      a_change_that_is_taken_back_at_once_is_followed)
