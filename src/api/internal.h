@@ -41,6 +41,7 @@ struct node {
         bool serves;              /* likewise: it did when it was looked at */
     } units[CATALOG_VOLUMES_MAX]; /* of volumes with maps */
     struct io_timer access;
+    bool access_owed; /* units did not open, or sessions did not end: node_access_changed is to be called again */
     char target_name[ROSTER_TARGET_SIZE]; /* the cluster's; empty: its own, of the configuration */
     struct node_sharing {
         struct io_task task;
@@ -134,7 +135,8 @@ void node_sharing_close(struct node *node);
 bool node_sharing_is_well(const struct node *node, enum err *ret_err);
 /* The catalog holds all that this node knows of the cluster's hosts. */
 bool node_sharing_holds(const struct node *node);
-/* Volumes or maps of this node changed; look: there is something to do when it became a member, or is none any more. */
+/* Volumes or maps of this node changed; look: there is something to do when it became a member, or is none any more,
+ * or owes something. */
 void node_sharing_kick(struct node *node);
 void node_sharing_changed(struct node *node); /* maybe: another roster is known */
 void node_sharing_look(struct node *node);
@@ -164,7 +166,7 @@ enum err node_units_open(struct node *node);
 void node_units_close_unmapped(struct node *node);
 /* [task] Closes all; the target is closed. */
 void node_units_close(struct node *node);
-/* [task] After a change of hosts or maps in the catalog: opens, tells the target, closes. */
+/* [task] After a change of hosts or maps in the catalog: opens, tells the target, closes. What fails is owed (sharing.c). */
 enum err node_access_changed(struct node *node);
 /* [task] Who lost access writes nothing any more when this returns; ERR_AGAIN: its last commands do not end. */
 enum err node_access_settled(struct node *node);

@@ -76,7 +76,7 @@ static enum err apply(struct node *node)
     bool changes = memcmp(draft, catalog_now(node->catalogs), sizeof *draft) != 0;
     if (changes) TRY(catalog_commit(node->catalogs));
     node->sharing.held = digest;
-    TRY(changes ? node_access_changed(node) : node_access_settled(node));
+    TRY(changes || node->access_owed ? node_access_changed(node) : node_access_settled(node));
     if (node->replicas != NULL) replicas_announce(node->replicas, version);
     return OK;
 }
@@ -242,7 +242,8 @@ void node_sharing_kick(struct node *node)
 
 void node_sharing_look(struct node *node)
 {
-    if (node->sharing.member != node_is_shared(node)) node_sharing_kick(node);
+    bool owes = node->access_owed && node->sharing.err == OK; /* else the task looks again by itself */
+    if (owes || node->sharing.member != node_is_shared(node)) node_sharing_kick(node);
 }
 
 static void wake_fires(struct io_timer *timer)
@@ -279,10 +280,11 @@ static enum err follow(struct node *node)
     node->sharing.member = node_is_shared(node);
     if (!node->sharing.member) {
         take_target_name(node);
-        return OK;
+        return node->access_owed ? node_access_changed(node) : OK;
     }
     uint64_t digest = shared_digest(member_roster(node->member));
-    if (digest == node->sharing.digest && digest == node->sharing.held) { /* handlers change what it holds, too */
+    if (digest == node->sharing.digest && digest == node->sharing.held &&
+        !node->access_owed) { /* handlers change what it holds, too */
         replicas_announce(node->replicas, member_version(node->member));
         return OK;
     }

@@ -114,6 +114,7 @@ enum err node_access_changed(struct node *node)
     if (node->target != NULL) iscsi_target_changed(node->target);
     enum err cut = node_access_settled(node);
     if (cut == OK) node_units_close_unmapped(node);
+    node->access_owed = err != OK || cut != OK;
     return err != OK ? err : cut;
 }
 

@@ -394,5 +394,37 @@ TEST(the_catalog_is_written_within_changes_only)
     CHECK(s.commits == 3 && s.outside == 0 && !s.node.changing);
 }
 
-TESTS(what_is_known_holds_before_it_is_announced, the_catalog_is_written_within_changes_only,
-      a_change_that_is_taken_back_at_once_is_followed)
+TEST(a_unit_that_did_not_open_is_owed)
+{
+    begin();
+    s.fails = ERR_NO_MEMORY;
+    CHECK_OK(node_sharing_open(&s.node));
+    CHECK(sees() && s.node.unit_count == 0 && s.announced == 0);
+    s.fails = ERR_NO_MEMORY;
+    turn();
+    CHECK(s.node.unit_count == 0 && s.announced == 0 && s.node.sharing.err == ERR_NO_MEMORY);
+    turn();
+    CHECK(s.node.unit_count == 1 && s.announced == 7 && s.commits == 1);
+}
+
+/* A handler's, too, of a node that is in no cluster: whoever looks finds it. */
+TEST(what_a_handler_owes_is_done_later)
+{
+    begin();
+    CHECK_OK(node_sharing_open(&s.node));
+    s.removed = true;
+    turn();
+    node_units_close(&s.node);
+    s.fails = ERR_NO_MEMORY;
+    CHECK_ERR(ERR_NO_MEMORY, node_access_changed(&s.node));
+    s.node.sharing.kicked = false;
+    node_sharing_look(&s.node);
+    CHECK(s.node.sharing.kicked);
+    turn();
+    CHECK_EQ(s.node.unit_count, 1);
+    node_sharing_look(&s.node);
+    CHECK(!s.node.sharing.kicked);
+}
+
+TESTS(a_unit_that_did_not_open_is_owed, what_a_handler_owes_is_done_later, what_is_known_holds_before_it_is_announced,
+      the_catalog_is_written_within_changes_only, a_change_that_is_taken_back_at_once_is_followed)
