@@ -33,14 +33,22 @@ uint16_t node_group(const struct node *node)
     return (uint16_t)(alone ? 1 : max32(1, member_number(node->member)));
 }
 
-/* In transition it is for a while, when it may come back by itself. Who was away serves again when he knows who may still see
- * the volume, too: what tells that he is in sync again is as new as that (sharing.c). */
+/* The catalog holds who may still see the volume, as of when this node came in sync again: that it did it may have heard from
+ * the owner before it knows the roster that says so, and what else changed until then. */
+static bool knows_hosts(const struct node *node, uint32_t number, const struct replica_status *status)
+{
+    struct placement place;
+    return node_sharing_holds(node) && replicas_place(node->replicas, number, &place) &&
+           place.config.version >= status->config.version;
+}
+
+/* In transition it is for a while, when it may come back by itself. Who was away serves again when he knows the hosts, too. */
 static enum scsi_access own_access(struct node *node, struct node_unit *u, uint32_t number)
 {
     struct replica_status status;
     uint64_t now = io_now_ns(node->io);
     bool here = number != 0 && node->replicas != NULL && replicas_status(node->replicas, number, &status);
-    u->serves = here && status.serving && (u->serves || node_sharing_holds(node));
+    u->serves = here && status.serving && (u->serves || knows_hosts(node, number, &status));
     if (u->serves) {
         u->served_ns = now;
         return SCSI_ACTIVE_OPTIMIZED;

@@ -175,6 +175,22 @@ TEST(who_was_away_knows_the_hosts_first)
     CHECK(says(GOOD, GOOD, GOOD));
 }
 
+/* Heartbeats tell of being in sync, and are faster than what says who sees the volume now. */
+TEST(who_is_in_sync_again_knows_the_hosts_as_of_then)
+{
+    begin();
+    s.status.serving = false;
+    CHECK(says(WAIT, GOOD, GOOD));
+    s.status.serving = true;
+    s.status.config.version = 9;
+    s.place.config.version = 8;
+    CHECK(says(WAIT, GOOD, GOOD));
+    s.place.config.version = 9;
+    CHECK(says(GOOD, GOOD, GOOD));
+    s.status.config.version = 10; /* it is serving now, and goes on while that changes */
+    CHECK(says(GOOD, GOOD, GOOD));
+}
+
 TEST(transition_ends)
 {
     begin();
@@ -216,5 +232,6 @@ TEST(a_node_alone_is_group_one)
     CHECK_EQ(node_group(&s.node), 1);
 }
 
-TESTS(who_was_away_knows_the_hosts_first, a_volume_of_another_cluster_is_unavailable, who_serves_tells_who_is_out_of_reach,
-      who_is_cut_off_says_nothing_of_others, transition_ends, a_node_alone_is_group_one)
+TESTS(who_was_away_knows_the_hosts_first, who_is_in_sync_again_knows_the_hosts_as_of_then,
+      a_volume_of_another_cluster_is_unavailable, who_serves_tells_who_is_out_of_reach, who_is_cut_off_says_nothing_of_others,
+      transition_ends, a_node_alone_is_group_one)
