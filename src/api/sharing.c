@@ -176,13 +176,14 @@ enum err node_shared_change(struct call *call, shared_change_of *how, struct sha
     return apply(node);
 }
 
-/* The next node with data that does not serve as of this version yet, from place `*from` of the roster on; NULL: none. */
+/* The next node with data, also one that is leaving, that does not serve as of this version yet, from place `*from` of the
+ * roster on; NULL: none. */
 static const struct roster_node *next_behind(const struct node *node, uint64_t version, uint32_t *from)
 {
     const struct roster *roster = member_roster(node->member);
     while (roster != NULL && *from < roster->node_count) {
         const struct roster_node *n = &roster->nodes[(*from)++];
-        bool counts = n->stage == ROSTER_LIVE && n->role == ROSTER_DATA && n->number != member_number(node->member);
+        bool counts = n->stage != ROSTER_JOINING && n->role == ROSTER_DATA && n->number != member_number(node->member);
         if (counts && replicas_announced(node->replicas, n->number) < version) return n;
     }
     return NULL;

@@ -426,5 +426,25 @@ TEST(what_a_handler_owes_is_done_later)
     CHECK(!s.node.sharing.kicked);
 }
 
-TESTS(a_unit_that_did_not_open_is_owed, what_a_handler_owes_is_done_later, what_is_known_holds_before_it_is_announced,
-      the_catalog_is_written_within_changes_only, a_change_that_is_taken_back_at_once_is_followed)
+TEST(a_change_waits_for_all_that_serve)
+{
+    struct call call;
+    begin();
+    CHECK_OK(node_sharing_open(&s.node));
+    CHECK_ERR(ERR_UNDECIDED, handled(&call, shared_remove_map));
+    CHECK(strstr(call.problem.detail, "but b did not follow") != NULL);
+    s.roster.nodes[1].stage = ROSTER_LEAVING; /* that may last, and meanwhile it serves */
+    CHECK_ERR(ERR_UNDECIDED, handled(&call, shared_add_map));
+    CHECK(strstr(call.problem.detail, "but b did not follow") != NULL);
+    s.away = true;
+    CHECK_OK(handled(&call, shared_remove_map));
+    CHECK_STR(call.behind, "b");
+    s.roster.nodes[1].until_s = 9;
+    s.roster.nodes[1].stage = ROSTER_JOINING; /* it has nothing to serve yet */
+    CHECK_OK(handled(&call, shared_add_map));
+    CHECK_STR(call.behind, "");
+}
+
+TESTS(a_change_waits_for_all_that_serve, a_unit_that_did_not_open_is_owed, what_a_handler_owes_is_done_later,
+      what_is_known_holds_before_it_is_announced, the_catalog_is_written_within_changes_only,
+      a_change_that_is_taken_back_at_once_is_followed)
