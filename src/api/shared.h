@@ -82,6 +82,9 @@ struct shared_view {
     void *arg;
 };
 
+/* A host that sees volumes of this node and is none of that cluster's, so that another one may be meant there; NULL: none. */
+const struct catalog_host *shared_stranger(const struct catalog *catalog, const struct cluster_id *cluster);
+
 /* Makes hosts and maps of the catalog what the roster says. What contradicts it here and is not in it yet gives way: a host
  * without a number that has somebody else's name or initiator, a map of a volume of this node at another one's LUN. */
 void shared_mirror(const struct roster *roster, const struct shared_view *view, struct catalog *catalog);

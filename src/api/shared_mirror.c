@@ -23,16 +23,32 @@ static void tell(const struct shared_view *view, const char *format, ...)
 
 /* ---- hosts ---- */
 
+static const char *cluster_text(const struct cluster_id *cluster, char ret_id[CATALOG_CLUSTER_SIZE])
+{
+    struct text t;
+    text_init(&t, ret_id, CATALOG_CLUSTER_SIZE);
+    text_add_hex(&t, cluster->b, sizeof cluster->b);
+    return ret_id;
+}
+
 /* Numbers of another cluster say nothing in this one: its hosts are this node's own now. */
 static void settle_cluster(const struct roster *roster, struct catalog *c)
 {
     char id[CATALOG_CLUSTER_SIZE];
-    struct text t;
-    text_init(&t, id, sizeof id);
-    text_add_hex(&t, roster->cluster.b, sizeof roster->cluster.b);
-    if (strcmp(id, c->cluster) == 0) return;
+    if (strcmp(cluster_text(&roster->cluster, id), c->cluster) == 0) return;
     for (uint32_t i = 0; i < c->host_count; i++) c->hosts[i].number = 0;
     memcpy(c->cluster, id, sizeof id);
+}
+
+const struct catalog_host *shared_stranger(const struct catalog *c, const struct cluster_id *cluster)
+{
+    char id[CATALOG_CLUSTER_SIZE];
+    bool ours = strcmp(cluster_text(cluster, id), c->cluster) == 0;
+    for (uint32_t i = 0; i < c->host_count; i++) {
+        const struct catalog_host *h = &c->hosts[i];
+        if ((!ours || h->number == 0) && catalog_maps_of_host(c, h->id) > 0) return h;
+    }
+    return NULL;
 }
 
 static struct catalog_host *host_numbered(struct catalog *c, uint32_t number)

@@ -459,7 +459,24 @@ TEST(who_comes_from_another_cluster_begins_anew)
     CHECK(can_be_read_again(&here));
 }
 
-TESTS(bytes_lie_as_written, what_cannot_be_is_refused, the_longest_host_fits, names_and_initiators_belong_to_one,
-      a_lun_is_one_volume_on_all_nodes, too_many_hosts_are_refused, a_node_brings_its_hosts_along, a_map_holds_on_all_nodes,
-      a_change_holds_on_all_nodes, what_contradicts_the_cluster_gives_way, a_lun_that_a_node_does_not_use_is_free_again,
+/* Numbers of a cluster that was left make nobody known where the node goes. */
+TEST(hosts_with_maps_stay_out_of_another_cluster)
+{
+    struct cluster_id another = {.b = {0xac}};
+    begin_catalogs();
+    put_own(&here, "h1", "a");
+    CHECK(shared_stranger(&here, &roster.cluster) == NULL);
+    CHECK_EQ(claim_all(&here, &here_view), 1);
+    CHECK(shared_stranger(&here, &another) == NULL);
+    put_map(&here, 1, catalog_host(&here, "h1")->id, 5);
+    CHECK(shared_stranger(&here, &roster.cluster) == NULL);
+    CHECK(shared_stranger(&here, &another) == catalog_host(&here, "h1"));
+    put_map(&here, 1, put_own(&here, "h2", "b"), 5);
+    CHECK(shared_stranger(&here, &roster.cluster) == catalog_host(&here, "h2"));
+}
+
+TESTS(hosts_with_maps_stay_out_of_another_cluster, bytes_lie_as_written, what_cannot_be_is_refused, the_longest_host_fits,
+      names_and_initiators_belong_to_one, a_lun_is_one_volume_on_all_nodes, too_many_hosts_are_refused,
+      a_node_brings_its_hosts_along, a_map_holds_on_all_nodes, a_change_holds_on_all_nodes,
+      what_contradicts_the_cluster_gives_way, a_lun_that_a_node_does_not_use_is_free_again,
       who_comes_from_another_cluster_begins_anew)
