@@ -5,7 +5,7 @@
  * is kept in one place cannot disagree.
  *
  * A catalog is a plain value: it is copied, changed in the copy, and the copy replaces it once it is durable
- * (catalog_file.h). At most 4,096 volumes, and 1 MiB as JSON.
+ * (catalog_file.h). At most 4,096 volumes, and 2 MiB as JSON.
  */
 #ifndef IZAR_API_CATALOG_H
 #define IZAR_API_CATALOG_H
@@ -16,7 +16,7 @@ enum {
     CATALOG_VOLUMES_MAX = 4096,
     CATALOG_HOSTS_MAX = 256,
     CATALOG_MAPS_MAX = 8192,
-    CATALOG_BYTES_MAX = 1 << 20, /* as JSON */
+    CATALOG_BYTES_MAX = 2 << 20, /* as JSON: all of these at their longest fit */
     CATALOG_CLUSTER_SIZE = 33,   /* with the terminator */
     NAME_SIZE = 64,              /* likewise */
     IQN_SIZE = 224,              /* RFC 7143 4.2.7.1: 223 bytes at most */

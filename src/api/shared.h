@@ -86,8 +86,9 @@ struct shared_view {
 const struct catalog_host *shared_stranger(const struct catalog *catalog, const struct cluster_id *cluster);
 
 /* Makes hosts and maps of the catalog what the roster says. What contradicts it here and is not in it yet gives way: a host
- * without a number that has somebody else's name or initiator, a map of a volume of this node at another one's LUN. */
-void shared_mirror(const struct roster *roster, const struct shared_view *view, struct catalog *catalog);
+ * without a number that has somebody else's name or initiator, a map of a volume of this node at another one's LUN.
+ * ERR_LIMIT: for some hosts or maps there is no room; all else is done. */
+enum err shared_mirror(const struct roster *roster, const struct shared_view *view, struct catalog *catalog);
 
 /* Of all that it depends on in the roster: as long as this stays, there is nothing to mirror. */
 uint64_t shared_digest(const struct roster *roster);

@@ -89,14 +89,14 @@ static void make_way(const struct shared_view *view, struct catalog *c, const st
     }
 }
 
-static void take_host(const struct shared_view *view, struct catalog *c, const struct shared_host *h)
+static enum err take_host(const struct shared_view *view, struct catalog *c, const struct shared_host *h)
 {
     make_way(view, c, h);
     struct catalog_host *mine = host_numbered(c, h->number);
     if (mine == NULL) {
         if (c->host_count == CATALOG_HOSTS_MAX) {
             tell(view, "host %s of the cluster has no room in the catalog of this node", h->is.name);
-            return;
+            return ERR_LIMIT;
         }
         mine = &c->hosts[c->host_count++];
         mine->id = c->next_host++;
@@ -105,6 +105,7 @@ static void take_host(const struct shared_view *view, struct catalog *c, const s
     *mine = h->is;
     mine->id = id;
     mine->number = h->number;
+    return OK;
 }
 
 /* ---- maps ---- */
@@ -140,37 +141,56 @@ static void drop_maps(const struct shared_view *view, struct catalog *c, uint32_
     }
 }
 
-static void take_map(const struct shared_view *view, struct catalog *c, const struct catalog_host *host, uint32_t volume,
-                     uint32_t lun)
+static enum err take_map(const struct shared_view *view, struct catalog *c, const struct catalog_host *host, uint32_t volume,
+                         uint32_t lun)
 {
     struct problem p = {.err = OK};
     const struct catalog_map *at = catalog_map_at(c, host->id, lun);
-    if (at != NULL && at->volume == volume) return;
+    if (at != NULL && at->volume == volume) return OK;
     if (at != NULL) {
         const struct catalog_volume *own = catalog_volume_by_id(c, at->volume);
         tell(view, "volume %s is not mapped to host %s any more: LUN %u is another volume's in the cluster",
              own != NULL ? own->name : "?", host->name, lun);
         catalog_remove_map(c, at->volume, host->id);
     }
-    if (catalog_add_map(c, volume, host->id, lun, &p) != OK) tell(view, "LUN %u of host %s: %s", lun, host->name, p.detail);
+    enum err err = catalog_add_map(c, volume, host->id, lun, &p);
+    if (err != OK) tell(view, "LUN %u of host %s: %s", lun, host->name, p.detail);
+    return err;
 }
 
-void shared_mirror(const struct roster *roster, const struct shared_view *view, struct catalog *c)
+static enum err take_maps(const struct shared_view *view, struct catalog *c, uint32_t id, const struct shared_host *h)
+{
+    enum err worst = OK;
+    for (uint32_t i = 0; i < h->map_count; i++) {
+        const struct catalog_volume *v = h->maps[i].volume != 0 ? volume_numbered(view, c, h->maps[i].volume) : NULL;
+        enum err err = v != NULL ? take_map(view, c, catalog_host_by_id(c, id), v->id, h->maps[i].lun) : OK;
+        if (err != OK) worst = err;
+    }
+    return worst;
+}
+
+/* What is to go comes first: it makes room. */
+enum err shared_mirror(const struct roster *roster, const struct shared_view *view, struct catalog *c)
 {
     struct shared_host h;
+    enum err worst = OK;
     settle_cluster(roster, c);
     drop_gone(roster, c);
-    for (uint32_t i = 0; i < roster->host_count; i++)
-        if (shared_find(roster, roster->hosts[i].number, &h)) take_host(view, c, &h);
     for (uint32_t i = 0; i < roster->host_count; i++) {
-        const struct catalog_host *host = host_numbered(c, roster->hosts[i].number);
-        if (host == NULL || !shared_find(roster, roster->hosts[i].number, &h)) continue;
-        drop_maps(view, c, host->id, &h);
-        for (uint32_t k = 0; k < h.map_count; k++) {
-            const struct catalog_volume *v = h.maps[k].volume != 0 ? volume_numbered(view, c, h.maps[k].volume) : NULL;
-            if (v != NULL) take_map(view, c, host, v->id, h.maps[k].lun);
+        if (!shared_find(roster, roster->hosts[i].number, &h)) continue;
+        enum err err = take_host(view, c, &h);
+        if (err != OK) worst = err;
+    }
+    for (uint32_t take = 0; take < 2; take++) {
+        for (uint32_t i = 0; i < roster->host_count; i++) {
+            const struct catalog_host *host = host_numbered(c, roster->hosts[i].number);
+            if (host == NULL || !shared_find(roster, roster->hosts[i].number, &h)) continue;
+            if (!take) drop_maps(view, c, host->id, &h);
+            enum err err = take ? take_maps(view, c, host->id, &h) : OK;
+            if (err != OK) worst = err;
         }
     }
+    return worst;
 }
 
 uint64_t shared_digest(const struct roster *roster)

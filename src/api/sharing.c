@@ -65,20 +65,20 @@ bool node_sharing_holds(const struct node *node)
     return !node_is_shared(node) || node->sharing.held == shared_digest(member_roster(node->member));
 }
 
-/* [task] */
+/* [task] ERR_LIMIT: what is to be gone is, but not all that is to be there has room. */
 static enum err apply(struct node *node)
 {
     struct shared_view view = view_of(node);
     uint64_t version = member_version(node->member), digest = shared_digest(member_roster(node->member));
     struct catalog *draft = catalog_draft(node->catalogs);
     take_target_name(node);
-    shared_mirror(member_roster(node->member), &view, draft);
+    enum err fits = shared_mirror(member_roster(node->member), &view, draft);
     bool changes = memcmp(draft, catalog_now(node->catalogs), sizeof *draft) != 0;
     if (changes) TRY(catalog_commit(node->catalogs));
     node->sharing.held = digest;
     TRY(changes || node->access_owed ? node_access_changed(node) : node_access_settled(node));
-    if (node->replicas != NULL) replicas_announce(node->replicas, version);
-    return OK;
+    if (fits == OK && node->replicas != NULL) replicas_announce(node->replicas, version);
+    return fits;
 }
 
 /* ---- what is changed in the roster ---- */
@@ -163,7 +163,8 @@ enum err node_shared_begin(struct call *call)
     if (!node_is_shared(node)) return OK;
     enum err err = member_read(node->member, &why);
     if (err != OK) return call_tell_why(call, err, &why);
-    return node_is_shared(node) ? apply(node) : OK;
+    err = node_is_shared(node) ? apply(node) : OK;
+    return err == ERR_LIMIT ? OK : err; /* this may be what makes room */
 }
 
 enum err node_shared_change(struct call *call, shared_change_of *how, struct shared_edit *edit)
@@ -173,7 +174,12 @@ enum err node_shared_change(struct call *call, shared_change_of *how, struct sha
     enum err err = change(node, how, edit, &why);
     if (err != OK) return call_tell_why(call, err, &why);
     call->shared = member_version(node->member);
-    return apply(node);
+    err = apply(node);
+    if (err != ERR_LIMIT) return err;
+    problem_help(&call->problem, "take maps or hosts away that nobody needs: izar volume unmap, izar host delete");
+    return problem_tell(
+        &call->problem, err,
+        "that is changed for the whole cluster, but the catalog of this node has no room for all that hosts see");
 }
 
 /* The next node with data, also one that is leaving, that does not serve as of this version yet, from place `*from` of the

@@ -436,6 +436,32 @@ TEST(one_at_a_time)
     CHECK(run_in_task(body_locked));
 }
 
+/* All that the other limits allow, each as long as it may be. */
+TEST(the_longest_fits)
+{
+    size_t bytes;
+    catalog_init(&catalog);
+    catalog.next_host = UINT32_MAX;
+    memset(catalog.cluster, 'f', CATALOG_CLUSTER_SIZE - 1);
+    for (uint32_t i = 0; i < CATALOG_VOLUMES_MAX; i++) {
+        struct catalog_volume *v = &catalog.volumes[catalog.volume_count++];
+        *v = (struct catalog_volume){UINT32_MAX - i, UINT32_MAX - i, 4096, INT64_MAX, VOLUME_DELETING, ""};
+        memset(v->name, 'n', NAME_SIZE - 1);
+    }
+    for (uint32_t i = 0; i < CATALOG_HOSTS_MAX; i++) {
+        struct catalog_host *h = &catalog.hosts[catalog.host_count++];
+        *h = (struct catalog_host){UINT32_MAX - i, UINT32_MAX - i, HOST_INITIATORS_MAX, .created = INT64_MAX};
+        memset(h->name, 'n', NAME_SIZE - 1);
+        for (uint32_t k = 0; k < HOST_INITIATORS_MAX; k++) memset(h->initiators[k], 'i', IQN_SIZE - 1);
+        memset(h->chap.user, '"', CHAP_USER_SIZE - 1); /* with a backslash each */
+        memset(h->chap.secret, '"', CHAP_SECRET_SIZE - 1);
+        h->mutual = h->chap;
+    }
+    for (uint32_t i = 0; i < CATALOG_MAPS_MAX; i++)
+        catalog.maps[catalog.map_count++] = (struct catalog_map){UINT32_MAX - i / 2, UINT32_MAX - i % 2, LUN_MAX};
+    CHECK_OK(catalog_encode(&catalog, json, sizeof json, &bytes));
+}
+
 /* By class, but for what the daemon may not do on its machine: nothing is wrong with the request then. */
 TEST(statuses)
 {
@@ -455,5 +481,5 @@ TEST(statuses)
     CHECK_EQ(problem_status(&said), 415);
 }
 
-TESTS(names, initiators, duplicates_and_references, chap_rules, json_keeps_all, json_refused, limits, a_crash_at_any_byte,
-      damage_to_one, a_crash_on_the_first_start, one_at_a_time, statuses)
+TESTS(the_longest_fits, names, initiators, duplicates_and_references, chap_rules, json_keeps_all, json_refused, limits,
+      a_crash_at_any_byte, damage_to_one, a_crash_on_the_first_start, one_at_a_time, statuses)

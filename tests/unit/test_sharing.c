@@ -445,6 +445,46 @@ TEST(a_change_waits_for_all_that_serve)
     CHECK_STR(call.behind, "");
 }
 
-TESTS(a_change_waits_for_all_that_serve, a_unit_that_did_not_open_is_owed, what_a_handler_owes_is_done_later,
-      what_is_known_holds_before_it_is_announced, the_catalog_is_written_within_changes_only,
+/* Maps of volumes of this node alone, as many as there may be; h1 cannot see what it is to see. */
+static void fill(void)
+{
+    struct problem p = {.err = OK};
+    struct catalog *c = catalog_now(s.node.catalogs);
+    for (uint32_t i = 0; i < CATALOG_HOSTS_MAX && c->map_count < CATALOG_MAPS_MAX; i++) {
+        struct catalog_host h = {.id = c->next_host++, .number = i + 1, .initiator_count = 1};
+        snprintf(h.name, sizeof h.name, "h%u", i + 1);
+        snprintf(h.initiators[0], sizeof h.initiators[0], "iqn.2026-01.h%u", i + 1);
+        if (i > 0) catalog_add_host(c, &h, &p);
+        edit.after = h;
+        if (i > 0) decided(shared_add);
+        uint32_t id = catalog_host(c, h.name)->id;
+        for (uint32_t k = 0; k < 200; k++) {
+            struct catalog_volume v = {.id = 100 + k, .block_size = 512, .state = VOLUME_LIVE};
+            snprintf(v.name, sizeof v.name, "own%u", k);
+            if (i == 0) catalog_add_volume(c, &v, &p);
+            catalog_add_map(c, v.id, id, 10 + k, &p);
+        }
+    }
+}
+
+TEST(what_does_not_fit_is_not_announced)
+{
+    struct call call;
+    begin();
+    s.away = true;
+    CHECK_OK(map_it(shared_remove_map));
+    CHECK_OK(node_sharing_open(&s.node));
+    fill();
+    CHECK_EQ(catalog_now(s.node.catalogs)->map_count, CATALOG_MAPS_MAX);
+    CHECK_ERR(ERR_LIMIT, handled(&call, shared_add_map));
+    CHECK(strstr(call.problem.detail, "no room") != NULL && s.announced == s.version - 1 && !sees());
+    struct catalog *c = catalog_now(s.node.catalogs);
+    catalog_remove_map(c, 100, catalog_host(c, "h2")->id);
+    CHECK_OK(handled(&call, shared_remove_map)); /* what makes room is done */
+    CHECK_OK(handled(&call, shared_add_map));
+    CHECK(sees() && s.announced == s.version);
+}
+
+TESTS(what_does_not_fit_is_not_announced, a_change_waits_for_all_that_serve, a_unit_that_did_not_open_is_owed,
+      what_a_handler_owes_is_done_later, what_is_known_holds_before_it_is_announced, the_catalog_is_written_within_changes_only,
       a_change_that_is_taken_back_at_once_is_followed)
