@@ -64,6 +64,7 @@ struct catalog {
     uint32_t volume_count, host_count, map_count;
     uint32_t next_host;                 /* id; never used again */
     char cluster[CATALOG_CLUSTER_SIZE]; /* whose numbers its hosts have, in hex digits; empty: nobody's */
+    uint64_t version;                   /* of that cluster's roster when its hosts or maps changed last */
     struct catalog_volume volumes[CATALOG_VOLUMES_MAX];
     struct catalog_host hosts[CATALOG_HOSTS_MAX];
     struct catalog_map maps[CATALOG_MAPS_MAX];

@@ -65,6 +65,7 @@ enum err catalog_encode(const struct catalog *c, char *buf, size_t size, size_t 
                             hosts_json(c), "maps", maps_json(c));
     if (all == NULL) return ERR_NO_MEMORY;
     if (c->cluster[0] != '\0') json_object_set_new(all, "cluster", json_string(c->cluster));
+    if (c->version > 0) json_object_set_new(all, "version", json_integer((json_int_t)c->version));
     size_t bytes = json_dumpb(all, buf, size, JSON_COMPACT);
     json_decref(all);
     if (bytes == 0) return ERR_NO_MEMORY;
@@ -168,6 +169,7 @@ static enum err read_all(struct catalog *c, const json_t *all, struct problem *p
     const struct field fields[] = {
         {"next_host", FIELD_NUMBER, &next_host, 1, UINT32_MAX, true},
         {"cluster", FIELD_TEXT, c->cluster, CATALOG_CLUSTER_SIZE - 1, sizeof c->cluster, false},
+        {"version", FIELD_NUMBER, &c->version, 1, INT64_MAX, false},
         {"volumes", FIELD_VALUE, &volumes, 0, 0, true},
         {"hosts", FIELD_VALUE, &hosts, 0, 0, true},
         {"maps", FIELD_VALUE, &maps, 0, 0, true},

@@ -48,10 +48,11 @@ struct node {
         struct io_timer wake;
         struct io_task *closing;
         bool opened, running, stopping, kicked;
-        bool member;     /* it was one when it looked last */
-        uint64_t digest; /* of what was shared then; 0: it must look again */
-        uint64_t held;   /* of what the catalog holds */
-        enum err err;    /* why the catalog, or the roster, lacks something */
+        bool member;               /* it was one when it looked last */
+        uint64_t digest;           /* of what was shared then; 0: it must look again */
+        uint64_t held;             /* of what the catalog holds */
+        struct cluster_id cluster; /* that it follows */
+        enum err err;              /* why the catalog, or the roster, lacks something */
         uint64_t told_ns;
     } sharing;
 };

@@ -160,7 +160,8 @@ enum err maps_delete(struct call *call)
     if (own) TRY(remove_here(node, seen.volume->id, h->id));
     if (!node_is_shared(node)) return OK;
     enum err err = share(call, shared_remove_map, number, &seen.map);
-    if (own && err == ERR_NO_NAME) return OK; /* others had no LUN to keep free */
+    if (own && err == ERR_NO_NAME) return OK;      /* others had no LUN to keep free */
+    if (own && err != OK) node_sharing_kick(node); /* the LUN is given back later */
     return err == OK ? node_shared_end(call) : err;
 }
 

@@ -85,6 +85,9 @@ struct shared_view {
 /* A host that sees volumes of this node and is none of that cluster's, so that another one may be meant there; NULL: none. */
 const struct catalog_host *shared_stranger(const struct catalog *catalog, const struct cluster_id *cluster);
 
+/* The catalog has followed a newer version of this cluster's roster. */
+bool shared_is_older(const struct roster *roster, uint64_t version, const struct catalog *catalog);
+
 /* Makes hosts and maps of the catalog what the roster says. What contradicts it here and is not in it yet gives way: a host
  * without a number that has somebody else's name or initiator, a map of a volume of this node at another one's LUN.
  * ERR_LIMIT: for some hosts or maps there is no room; all else is done. */

@@ -38,6 +38,13 @@ static void settle_cluster(const struct roster *roster, struct catalog *c)
     if (strcmp(cluster_text(&roster->cluster, id), c->cluster) == 0) return;
     for (uint32_t i = 0; i < c->host_count; i++) c->hosts[i].number = 0;
     memcpy(c->cluster, id, sizeof id);
+    c->version = 0;
+}
+
+bool shared_is_older(const struct roster *roster, uint64_t version, const struct catalog *c)
+{
+    char id[CATALOG_CLUSTER_SIZE];
+    return version < c->version && strcmp(cluster_text(&roster->cluster, id), c->cluster) == 0;
 }
 
 const struct catalog_host *shared_stranger(const struct catalog *c, const struct cluster_id *cluster)

@@ -65,19 +65,45 @@ bool node_sharing_holds(const struct node *node)
     return !node_is_shared(node) || node->sharing.held == shared_digest(member_roster(node->member));
 }
 
+/* Versions of one cluster say nothing in another, and its nodes would take them for theirs as soon as they have a link. */
+static bool is_as_held(const struct node *node)
+{
+    return node_is_shared(node) && memcmp(&member_roster(node->member)->cluster, &node->sharing.cluster, CLUSTER_ID_BYTES) == 0;
+}
+
+static bool is_older(const struct node *node)
+{
+    return shared_is_older(member_roster(node->member), member_version(node->member), catalog_now(node->catalogs));
+}
+
+/* [task] After a start the roster may be older than the catalog, and what was taken away would be back. What is read now holds,
+ * whatever the catalog has been. */
+static enum err refresh(struct node *node)
+{
+    struct member_why why;
+    uint32_t up, of;
+    if (!is_older(node)) return OK;
+    if (!member_has_majority(node->member, &up, &of)) return ERR_NO_QUORUM;
+    TRY(member_read(node->member, &why));
+    return node_is_shared(node) ? OK : ERR_NO_QUORUM;
+}
+
 /* [task] ERR_LIMIT: what is to be gone is, but not all that is to be there has room. */
 static enum err apply(struct node *node)
 {
+    TRY(refresh(node));
     struct shared_view view = view_of(node);
     uint64_t version = member_version(node->member), digest = shared_digest(member_roster(node->member));
     struct catalog *draft = catalog_draft(node->catalogs);
+    node->sharing.cluster = member_roster(node->member)->cluster;
     take_target_name(node);
     enum err fits = shared_mirror(member_roster(node->member), &view, draft);
-    bool changes = memcmp(draft, catalog_now(node->catalogs), sizeof *draft) != 0;
+    bool changes = draft->version > version || memcmp(draft, catalog_now(node->catalogs), sizeof *draft) != 0;
+    if (changes) draft->version = version;
     if (changes) TRY(catalog_commit(node->catalogs));
     node->sharing.held = digest;
     TRY(changes || node->access_owed ? node_access_changed(node) : node_access_settled(node));
-    if (fits == OK && node->replicas != NULL) replicas_announce(node->replicas, version);
+    if (fits == OK && node->replicas != NULL && is_as_held(node)) replicas_announce(node->replicas, version);
     return fits;
 }
 
@@ -235,8 +261,14 @@ enum err node_shared_end(struct call *call)
 
 /* ---- following ---- */
 
+static void end_membership(struct node *node)
+{
+    if (!is_as_held(node) && node->replicas != NULL) replicas_announce(node->replicas, 0);
+}
+
 void node_sharing_changed(struct node *node)
 {
+    end_membership(node);
     node->sharing.kicked = true;
     if (node->sharing.running) io_task_wake(&node->sharing.task);
 }
@@ -287,6 +319,7 @@ static enum err follow(struct node *node)
     node->sharing.member = node_is_shared(node);
     if (!node->sharing.member) {
         take_target_name(node);
+        end_membership(node);
         return node->access_owed ? node_access_changed(node) : OK;
     }
     uint64_t digest = shared_digest(member_roster(node->member));

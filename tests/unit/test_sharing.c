@@ -13,11 +13,13 @@ enum { SELF = 1, OTHER = 2, KEPT = 7 /* a volume with replicas, by its number */
 static struct {
     struct node node;
     struct roster roster;
-    uint64_t version, announced;
+    uint64_t version, announced, decided /* when others know more */;
+    bool cut;
     bool removed, away /* OTHER */;
     uint32_t commits, outside; /* outside of a change */
     struct catalog catalogs[2];
-    enum err fails; /* what the next opening of a unit says */
+    enum err refuses; /* what the next change of the roster says */
+    enum err fails;   /* what the next opening of a unit says */
 } s;
 
 static struct shared_edit edit;
@@ -54,10 +56,18 @@ bool member_is_up(const struct member *member, uint32_t number)
     return number == SELF || !s.away;
 }
 
+bool member_has_majority(const struct member *member, uint32_t *ret_up, uint32_t *ret_of)
+{
+    (void)member;
+    *ret_up = *ret_of = 1;
+    return !s.cut;
+}
+
 enum err member_read(struct member *member, struct member_why *why)
 {
     (void)member;
     (void)why;
+    s.version = max64(s.version, s.decided);
     return OK;
 }
 
@@ -78,8 +88,10 @@ static enum err decide(member_edit *how, void *arg, struct member_why *why)
 
 enum err member_change(struct member *member, member_edit *how, void *arg, struct member_why *why)
 {
+    enum err err = s.refuses;
     (void)member;
-    return decide(how, arg, why);
+    s.refuses = OK;
+    return err != OK ? err : decide(how, arg, why);
 }
 
 enum err call_tell_why(struct call *call, enum err err, const struct member_why *why)
@@ -261,6 +273,32 @@ void io_task_sleep(struct io *io, uint64_t ns)
 {
     (void)io;
     (void)ns;
+}
+
+struct catalog_volume *call_volume(struct call *call, struct catalog *catalog)
+{
+    return catalog_volume(catalog, call->parts[0]);
+}
+
+struct catalog_host *call_host(struct call *call, struct catalog *catalog, const char *name)
+{
+    (void)call;
+    return catalog_host(catalog, name);
+}
+
+enum err call_flag(struct call *call, const char *name, bool *ret_flag)
+{
+    (void)call;
+    (void)name;
+    (void)ret_flag;
+    return OK;
+}
+
+json_t *volume_json(struct node *node, const struct catalog_volume *volume)
+{
+    (void)node;
+    (void)volume;
+    return NULL;
 }
 
 void trace(enum trace_level level, const char *format, ...)
@@ -485,6 +523,74 @@ TEST(what_does_not_fit_is_not_announced)
     CHECK(sees() && s.announced == s.version);
 }
 
-TESTS(what_does_not_fit_is_not_announced, a_change_waits_for_all_that_serve, a_unit_that_did_not_open_is_owed,
+/* Versions of one cluster say nothing in another. */
+TEST(what_was_announced_ends_with_the_membership)
+{
+    begin();
+    CHECK_OK(node_sharing_open(&s.node));
+    CHECK_EQ(s.announced, 7);
+    s.removed = true;
+    turn();
+    CHECK_EQ(s.announced, 0);
+    s.removed = false;
+    turn();
+    CHECK_EQ(s.announced, 7);
+    s.roster.cluster.b[0]++; /* all between two turns */
+    node_sharing_changed(&s.node);
+    CHECK_EQ(s.announced, 0);
+    turn();
+    CHECK_EQ(s.announced, 7);
+}
+
+/* A map of a volume of this node alone is taken away here first: its LUN follows, however the roster is changed. */
+TEST(a_lun_that_could_not_be_given_back_is_later)
+{
+    struct problem p = {.err = OK};
+    struct catalog_volume v = {.id = 100, .block_size = 512, .state = VOLUME_LIVE, .name = "own"};
+    struct call call = {.node = &s.node, .parts = {"own", "h1"}};
+    static struct shared_host host;
+    begin();
+    CHECK_OK(node_sharing_open(&s.node));
+    struct catalog *c = catalog_now(s.node.catalogs);
+    CHECK_OK(catalog_add_volume(c, &v, &p));
+    CHECK_OK(catalog_add_map(c, 100, catalog_host(c, "h1")->id, 9, &p));
+    turn();
+    node_sharing_kick(&s.node);
+    turn();
+    CHECK(shared_find(&s.roster, 1, &host) && host.map_count == 2);
+    turn();
+    s.refuses = ERR_NO_QUORUM;
+    node_change_begin(&s.node);
+    CHECK_ERR(ERR_NO_QUORUM, maps_delete(&call));
+    node_change_end(&s.node);
+    CHECK(shared_find(&s.roster, 1, &host) && host.map_count == 2);
+    turn();
+    CHECK(shared_find(&s.roster, 1, &host) && host.map_count == 1);
+}
+
+/* The roster's file may be older than the catalog, which is durable before a version is announced. */
+TEST(a_start_does_not_go_back)
+{
+    begin();
+    CHECK_OK(node_sharing_open(&s.node));
+    CHECK_OK(map_it(shared_remove_map));
+    turn();
+    CHECK(!sees() && s.announced == 8);
+    CHECK_OK(map_it(shared_add_map)); /* as it was in version 7 */
+    s.version = 7;
+    s.announced = 0;
+    s.node.sharing.held = s.node.sharing.digest = 0;
+    s.cut = true;
+    CHECK_OK(node_sharing_open(&s.node));
+    turn();
+    CHECK(!sees() && s.announced == 0 && !node_sharing_holds(&s.node));
+    s.cut = false;
+    s.decided = 9;
+    turn();
+    CHECK(sees() && s.announced == 9 && catalog_now(s.node.catalogs)->version == 9);
+}
+
+TESTS(a_start_does_not_go_back, a_lun_that_could_not_be_given_back_is_later, what_was_announced_ends_with_the_membership,
+      what_does_not_fit_is_not_announced, a_change_waits_for_all_that_serve, a_unit_that_did_not_open_is_owed,
       what_a_handler_owes_is_done_later, what_is_known_holds_before_it_is_announced, the_catalog_is_written_within_changes_only,
       a_change_that_is_taken_back_at_once_is_followed)
