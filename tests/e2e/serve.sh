@@ -8,6 +8,7 @@ target_tool=$BUILD_DIR/tests/izar-target
 # target_start ARGUMENTS...: izar-target on a free port, or on the one that PORT names; sets $address
 target_start()
 {
+    : >"$dir/target.log" # what the last one said there is old
     "$target_tool" --listen "127.0.0.1:${PORT:-0}" "$@" >"$dir/target.log" 2>&1 &
     child=$!
     address=

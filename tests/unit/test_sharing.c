@@ -91,6 +91,7 @@ enum err member_change(struct member *member, member_edit *how, void *arg, struc
     enum err err = s.refuses;
     (void)member;
     s.refuses = OK;
+    *why = (struct member_why){.text = ""};
     return err != OK ? err : decide(how, arg, why);
 }
 
